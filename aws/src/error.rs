@@ -1,0 +1,60 @@
+//! What an AWS call can fail with.
+
+use eic_protocol::text::printable;
+
+use crate::http_client::HttpError;
+
+/// Why a call gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsError {
+    /// No answer.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// An answer that says no.
+    #[error("AWS answered {status} {code}: {message}")]
+    Service {
+        /// HTTP status.
+        status: u16,
+        /// AWS's error code, e.g. `AuthFailure`.
+        code: String,
+        /// AWS's message, made printable.
+        message: String,
+    },
+    /// An answer that is not of the documented form.
+    #[error("the answer of AWS is not of its documented form: {0}")]
+    Malformed(&'static str),
+    /// The request could not be signed.
+    #[error("the request cannot be signed: {0}")]
+    Signing(String),
+}
+
+impl AwsError {
+    pub(crate) fn service(status: u16, code: &str, message: &str) -> Self {
+        Self::Service {
+            status,
+            code: printable(code),
+            message: printable(message),
+        }
+    }
+
+    /// AWS's error code, where it gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Service { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether a later try may help: throttling, 5xx, no answer.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Http(error) => error.is_unreachable(),
+            Self::Service { status, code, .. } => {
+                *status >= 500 || code.contains("Throttl") || code == "RequestLimitExceeded"
+            }
+            Self::Malformed(_) | Self::Signing(_) => false,
+        }
+    }
+}

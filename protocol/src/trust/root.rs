@@ -1,0 +1,146 @@
+//! The root document: rarely changed, signed by M of N root keys; names every other key and its scope.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::envelope::{Envelope, Untrusted, parse};
+use crate::os_user::OsUser;
+use crate::sshsig::Namespace;
+use crate::subject_key::{CaKey, SubjectKey};
+
+/// What root keys sign (namespace `eic-root-v1`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// Grows by one with each root.
+    pub version: u64,
+    /// When it was made, in Unix seconds.
+    pub issued: u64,
+    /// Keys that sign roots.
+    pub root_keys: Vec<SubjectKey>,
+    /// How many of them must sign.
+    pub threshold: usize,
+    /// Keys that sign bundles and host views.
+    pub bundle_keys: Vec<SubjectKey>,
+    /// Keys that sign user certificates.
+    pub user_cas: Vec<ScopedCa>,
+    /// Keys that sign host certificates.
+    pub host_cas: Vec<CaKey>,
+}
+
+/// A user CA's key with its state and what hosts let it open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopedCa {
+    /// The key.
+    pub key: CaKey,
+    /// Its state.
+    pub state: KeyState,
+    /// Its scope.
+    #[serde(default)]
+    pub scope: Scope,
+}
+
+/// The life of a CA key. Hosts trust announced and active ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Known to hosts, signs nothing yet.
+    Announced,
+    /// Signs.
+    Active,
+    /// Trusted no more.
+    Retired,
+}
+
+/// What a CA key may open. Enforced by the principals command, since sshd knows no such thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// Whether it never opens uid 0 and fleets marked `kms_only` (keys held in memory).
+    #[serde(default)]
+    pub endorsed: bool,
+    /// The only users that it opens; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<BTreeSet<OsUser>>,
+    /// First second at which it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<u64>,
+    /// First second at which it does not count any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<u64>,
+}
+
+impl Scope {
+    /// Whether the key counts at `now` for this user; `uid0` says whether the user is uid 0 on the host.
+    #[must_use]
+    pub fn admits(&self, user: &OsUser, uid0: bool, now: u64) -> bool {
+        let in_time =
+            self.not_before.is_none_or(|t| t <= now) && self.not_after.is_none_or(|t| now < t);
+        let named = self.users.as_ref().is_none_or(|users| users.contains(user));
+        in_time && named && !(self.endorsed && uid0)
+    }
+}
+
+impl Root {
+    /// The root in `envelope`, where keys pinned by fingerprint signed it: as many of them as the
+    /// root itself demands, and at least one.
+    ///
+    /// # Errors
+    /// [`Untrusted`].
+    pub fn pinned(envelope: &Envelope, fingerprints: &BTreeSet<String>) -> Result<Self, Untrusted> {
+        let pinned = |key: &SubjectKey| fingerprints.contains(&key.fingerprint());
+        let root: Self = parse(envelope.verified(Namespace::Root, 1, pinned)?)?;
+        root.check()?;
+        let own = |key: &SubjectKey| root.root_keys.contains(key);
+        envelope.verified(Namespace::Root, root.threshold, own)?;
+        Ok(root)
+    }
+
+    /// The next root in `envelope`: signed by enough keys of this one and of itself, and one version up.
+    ///
+    /// # Errors
+    /// [`Untrusted`].
+    pub fn successor(&self, envelope: &Envelope) -> Result<Self, Untrusted> {
+        let ours = |key: &SubjectKey| self.root_keys.contains(key);
+        let next: Self = parse(envelope.verified(Namespace::Root, self.threshold, ours)?)?;
+        next.check()?;
+        if next.version != self.version.saturating_add(1) {
+            return Err(Untrusted::Rollback {
+                offered: next.version,
+                installed: self.version,
+            });
+        }
+        let own = |key: &SubjectKey| next.root_keys.contains(key);
+        envelope.verified(Namespace::Root, next.threshold, own)?;
+        Ok(next)
+    }
+
+    /// The CA with this fingerprint (sshd's `%F`), unless it is retired.
+    #[must_use]
+    pub fn user_ca(&self, fingerprint: &str) -> Option<&ScopedCa> {
+        self.trusted_user_cas()
+            .find(|ca| ca.key.fingerprint() == fingerprint)
+    }
+
+    /// The user CAs that hosts trust.
+    pub fn trusted_user_cas(&self) -> impl Iterator<Item = &ScopedCa> {
+        self.user_cas
+            .iter()
+            .filter(|ca| ca.state != KeyState::Retired)
+    }
+
+    fn check(&self) -> Result<(), Untrusted> {
+        let distinct: BTreeSet<_> = self.root_keys.iter().map(SubjectKey::blob).collect();
+        let sound = distinct.len() == self.root_keys.len()
+            && (1..=distinct.len()).contains(&self.threshold);
+        if sound {
+            Ok(())
+        } else {
+            Err(Untrusted::Malformed(
+                "root keys and threshold disagree".to_owned(),
+            ))
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One lab: a folder, a control room and everything that is started in it.
+//!
+//! The control room holds the AWS stand-ins, the CA and the clients; each host is a room of its own on the control
+//! room's bridge. Nothing is written outside the lab's folder and the build cache.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::binaries;
+use crate::client::Client;
+use crate::clock::Clock;
+use crate::error::{Context, Error, Result};
+use crate::host::HostBuilder;
+use crate::process::RoomCommand;
+use crate::room::{Furniture, Role, Room};
+
+/// Where labs live: root-owned all the way up, as sshd demands of its commands' paths.
+const PLACE: &str = "/run";
+
+/// The control room's address on the bridge; each subnet of the lab's network is inside.
+const BRIDGE: &str = "10.77.0.1/16";
+
+/// A running lab. It goes with its last part: hosts and clients keep it alive.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    control: Room,
+    clock: Arc<Clock>,
+    hosts: AtomicU32,
+    clients: AtomicU32,
+    folder: Folder,
+}
+
+/// The lab's folder. It says what to keep; the control room's holder removes it.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Lab {
+    /// Opens the control room, without AWS stand-ins: hosts get made-up instance ids.
+    ///
+    /// # Errors
+    /// Without root, and when the machine lacks a program that the lab needs.
+    pub fn without_aws() -> Result<Lab> {
+        demand_root()?;
+        demand_programs()?;
+        let folder = Folder(make_folder()?);
+        let control = Room::open(&folder.0, "control", Role::Keeper, &control_furniture()?)?;
+        control.ip(&format!("link add br0 type bridge\naddr add {BRIDGE} dev br0\nlink set br0 up\n"))?;
+        let shared = Shared { control, clock: Arc::default(), hosts: AtomicU32::new(1), clients: AtomicU32::new(1), folder };
+        Ok(Lab { shared: Arc::new(shared) })
+    }
+
+    /// The lab's folder, `/run/eic-lab.XXXXXX`; the same path inside the control room.
+    pub fn folder(&self) -> &Path {
+        &self.shared.folder.0
+    }
+
+    /// The room of the stand-ins, the CA and the clients.
+    pub fn control(&self) -> &Room {
+        &self.shared.control
+    }
+
+    /// The stand-ins' clock.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.shared.clock
+    }
+
+    /// A command that will run in the control room as root.
+    pub fn command(&self, program: impl Into<String>) -> RoomCommand {
+        self.shared.control.command(program)
+    }
+
+    /// Runs `work` on a thread whose sockets are in the lab's network.
+    ///
+    /// # Errors
+    /// When the thread cannot enter the network, or `work` panicked.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.shared.control.in_network(work)
+    }
+
+    /// A host to be.
+    pub fn host(&self, name: &str) -> HostBuilder {
+        HostBuilder::new(self.clone(), name)
+    }
+
+    /// A person at a machine of the lab's network.
+    ///
+    /// # Errors
+    /// When the account cannot be made.
+    pub fn client(&self, name: &str) -> Result<Client> {
+        let id = 2000 + self.shared.clients.fetch_add(1, Ordering::SeqCst);
+        Client::new(self.clone(), name, id)
+    }
+
+    /// The next host's number, from 1.
+    pub(crate) fn next_host(&self) -> u32 {
+        self.shared.hosts.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Keeps the folder when the lab ends, and says where it is.
+    pub fn keep(&self) {
+        self.shared.folder.keep();
+    }
+}
+
+impl Folder {
+    fn keep(&self) {
+        let mark = self.0.join("keep");
+        if !mark.exists() && fs::write(mark, "").is_ok() {
+            eprintln!("the lab's files stay in {}", self.0.display());
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if std::thread::panicking() || std::env::var_os("EIC_LAB_KEEP").is_some_and(|value| value == "1") {
+            self.folder.keep();
+        }
+    }
+}
+
+fn demand_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
+}
+
+fn demand_programs() -> Result<()> {
+    let needed = [
+        ("sshd", "openssh-server"),
+        ("ssh", "openssh-client"),
+        ("ip", "iproute2"),
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("setpriv", "util-linux"),
+    ];
+    needed.into_iter().try_for_each(|(program, package)| binaries::system(program, package).map(drop))
+}
+
+fn make_folder() -> Result<PathBuf> {
+    let folder = tempfile::Builder::new()
+        .prefix("eic-lab.")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(PLACE)
+        .context(|| format!("make the lab's folder in {PLACE}"))?;
+    Ok(folder.keep())
+}
+
+/// Our programs and the build cache are shown in the control room, wherever the machine has them.
+fn control_furniture() -> Result<Furniture> {
+    let programs = binaries::built().into_iter().map(|(name, path)| (path, format!("bin/{name}")));
+    let cache = (binaries::cache()?, "cache".to_owned());
+    Ok(Furniture { binds: programs.chain([cache]).collect(), ..Furniture::default() })
+}

@@ -1,0 +1,51 @@
+# Process 1 of a room: a new pid, mount and network namespace. It furnishes the mount namespace from a folder of the
+# lab, says "ready PID" and then waits for the end of its standard input. When it ends, the kernel ends every process
+# of the room and drops every mount; so a test that is killed leaves nothing running.
+#
+# usage: holder.sh LAB ROOM, with the files to show as LAB/rooms/ROOM/binds: lines "SOURCE TARGET"
+set -eu
+lab=$1
+room=$lab/rooms/$2
+
+# Seen through the outer /proc: the pid by which nsenter(1) finds this room.
+read -r pid rest < /proc/self/stat
+mount -n -t proc proc /proc
+
+# /run is mounted noexec on Debian; homes and tools of the room must run programs.
+mount -n --bind "$lab" /mnt
+mount -n -o remount,bind,exec,dev,suid /mnt
+room=/mnt/rooms/$2
+
+# A /dev of its own, so that /dev/log can be the lab's.
+for device in null zero full random urandom tty; do
+    : > "$room/dev/$device"
+    mount -n --bind "/dev/$device" "$room/dev/$device"
+done
+mount -n -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$room/dev/pts"
+mount -n -t tmpfs -o mode=1777 tmpfs "$room/dev/shm"
+
+# Programs and caches from anywhere, before /tmp, /home and /root become the room's.
+while read -r source target; do
+    mount -n --bind "$source" "$room/$target"
+done < "$room/binds"
+
+for folder in etc home root tmp var; do
+    mount -n --rbind "$room/$folder" "/$folder"
+done
+mount -n --rbind "$room/bin" /usr/local/bin
+mount -n --rbind "$room/dev" /dev
+if [ -d "$room/sys" ]; then
+    mount -n --rbind "$room/sys" /sys
+fi
+
+# A /run of its own, with the lab at its usual place in it.
+mount -n -t tmpfs -o mode=755,nosuid tmpfs /run
+mkdir -p "$lab"
+mount -n --move /mnt "$lab"
+mkdir -m 755 /run/sshd /run/user /run/lock
+
+# From here on nothing of the machine can be written, only what is the room's.
+mount -n -o remount,bind,ro /
+
+echo "ready $pid"
+cat > /dev/null

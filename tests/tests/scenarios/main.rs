@@ -1,0 +1,3 @@
+//! End-to-end scenarios: one binary, a file per topic.
+
+mod lab;
