@@ -168,33 +168,25 @@ fn read_roots(path: &Path) -> Result<RootCertStore, HttpError> {
 /// Tells "nobody there" from "somebody wrong there": only the first may lead to a fallback.
 fn classify(error: &hyper_util::client::legacy::Error) -> HttpError {
     let text = chain(error);
-    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            // rustls errors come wrapped in io::Error of kind InvalidData.
-            if io
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-            {
-                return HttpError::Tls(text);
-            }
-            return match io.kind() {
-                std::io::ErrorKind::TimedOut => HttpError::TimedOut(CONNECT_TIMEOUT),
-                std::io::ErrorKind::InvalidData => HttpError::Tls(text),
-                _ if error.is_connect() => HttpError::Unreachable(text),
-                _ => HttpError::Broken(text),
-            };
-        }
-        if cause.is::<rustls::Error>() {
-            return HttpError::Tls(text);
-        }
-        source = cause.source();
+    let io = io_cause(error);
+    match io.map(std::io::Error::kind) {
+        _ if is_tls(error) => HttpError::Tls(text),
+        Some(std::io::ErrorKind::TimedOut) => HttpError::TimedOut(CONNECT_TIMEOUT),
+        Some(std::io::ErrorKind::InvalidData) => HttpError::Tls(text),
+        _ if error.is_connect() => HttpError::Unreachable(text),
+        _ => HttpError::Broken(text),
     }
-    if error.is_connect() {
-        HttpError::Unreachable(text)
-    } else {
-        HttpError::Broken(text)
-    }
+}
+
+fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
+    error.downcast_ref().or_else(|| error.source().and_then(io_cause))
+}
+
+/// rustls errors come wrapped in one or two `io::Error`s, whose `source` skips what they wrap.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = inner.is_some_and(|inner| is_tls(inner));
+    wrapped || error.is::<rustls::Error>() || error.source().is_some_and(is_tls)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -322,4 +322,4 @@ pub enum InvalidKey {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,3 +4,6 @@
 pub mod envelope;
 pub mod host_view;
 pub mod root;
+
+#[cfg(test)]
+mod tests;

@@ -93,11 +93,7 @@ fn wanted_options(asked: &Asked<'_>) -> Vec<(String, String)> {
 }
 
 fn extensions(certificate: &Certificate) -> BTreeSet<String> {
-    certificate
-        .extensions()
-        .iter()
-        .map(|(name, _)| name.clone())
-        .collect()
+    certificate.extensions().keys().cloned().collect()
 }
 
 fn wanted_extensions(asked: &Asked<'_>) -> BTreeSet<String> {

@@ -188,7 +188,7 @@ fn parse_date(text: &str) -> Option<u64> {
 }
 
 fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
-    let leap = |y: u64| (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+    let leap = |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
     let february = if leap(year) { 29 } else { 28 };
     let lengths = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let index = usize::try_from(month.checked_sub(1)?).ok()?;

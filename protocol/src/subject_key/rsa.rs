@@ -102,7 +102,11 @@ const ROCA_PRIMES: &[u32] = &[
 fn check_fermat(n: &BoxedUint) -> Result<(), InvalidKey> {
     let root = n.floor_sqrt_vartime();
     let one = BoxedUint::one_with_precision(n.bits_precision());
-    let mut a = root.wrapping_add(&one);
+    let mut a = if root.wrapping_mul(&root) == *n {
+        root
+    } else {
+        root.wrapping_add(&one)
+    };
     for _ in 0..FERMAT_ROUNDS {
         let difference = a.wrapping_mul(&a).wrapping_sub(n);
         if may_be_square(&difference) && is_square(&difference) {
