@@ -234,6 +234,8 @@ fn asked<'a>(key: &'a SubjectKey, principal: &'a Principal) -> Asked<'a> {
     }
 }
 
+type Change = fn(&mut UserCertificate);
+
 #[test]
 fn a_certificate_that_is_not_what_was_asked_for_is_refused_by_field() {
     // H-01
@@ -254,7 +256,7 @@ fn a_certificate_that_is_not_what_was_asked_for_is_refused_by_field() {
         check(&meant, &key, NOW + 300),
         Err(Mismatch::Expired { .. })
     ));
-    let changes: [(&str, fn(&mut UserCertificate)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("public key", |p| p.subject = subject(&private_key())),
         ("principals", |p| {
             p.principals
