@@ -103,7 +103,7 @@ fn moduli_of_the_form_of_infineons_generator_are_refused() {
     let product: u128 = primes.iter().product();
     let found = (0..1_000_u64).find_map(|step| {
         let multiple = BoxedUint::one_with_precision(2048)
-            .shl(1950)
+            .shl(1947)
             .wrapping_add(BoxedUint::from(2 * step));
         let n = multiple
             .wrapping_mul(BoxedUint::from(product))
