@@ -1,0 +1,62 @@
+# make demo   one login to a CA host, one to a legacy host, one denial explained; leaves nothing running
+# make test   everything that CI runs
+# make check  what takes seconds: format, lints, documentation, dependency policy
+# make bench  numbers beside OpenBao and plain ssh, as ratios; writes $CARGO_TARGET_DIR/bench/summary.json
+# make soak   long fuzz, load and fault runs (minutes to hours); not part of `make test`
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TERM_COLOR ?= never
+BIN := $(CARGO_TARGET_DIR)/debug
+
+.PHONY: demo test check bench soak deps build lint doc deny unit fault scenarios clean
+
+demo: deps build
+	@$(BIN)/eic-demo
+
+test: deps lint doc build unit fault scenarios
+	@echo "make test: all passed"
+
+check: lint doc deny
+
+deps:
+	@scripts/install-deps
+
+build:
+	cargo build --locked --workspace --bins
+
+lint:
+	cargo fmt --all --check
+	scripts/check-module-docs
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+deny:
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
+	else echo "cargo-deny is not installed (cargo install cargo-deny@0.20.2): dependency policy not checked"; fi
+
+unit:
+	cargo test --locked --workspace --exclude eic-lab
+	cargo test --locked --package eic-lab --lib --bins
+
+# The same CA with named crash points compiled in, in a folder of its own.
+fault:
+	cargo build --locked --package eic-ca --features fault-injection --target-dir $(CARGO_TARGET_DIR)/fault
+
+# Real sshd, ssh and moto in network namespaces; several labs at once, one per core and one more.
+scenarios: build fault
+	cargo test --locked --package eic-lab --tests -- --test-threads=3
+
+bench: deps
+	cargo build --locked --release --workspace --bins
+	@$(CARGO_TARGET_DIR)/release/eic-bench
+
+soak: deps build fault
+	cargo test --locked --package eic-lab --tests -- --ignored --test-threads=1
+	scripts/fuzz
+
+clean:
+	cargo clean
