@@ -85,7 +85,9 @@ pub(super) struct ActionSet(u8);
 
 impl ActionSet {
     /// The actions that any of the patterns names; refuses what looks like one of ours and is not.
-    pub(super) fn named_by<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, UnknownAction> {
+    pub(super) fn named_by<'p>(
+        patterns: impl IntoIterator<Item = &'p str>,
+    ) -> Result<Self, UnknownAction> {
         let mut set = Self::default();
         for pattern in patterns {
             set.0 |= covered(pattern)?;
@@ -121,7 +123,11 @@ const FOREIGN: &str = "ec2-instance-connect:sendserialconsolesshpublickey";
 
 fn covered(pattern: &str) -> Result<u8, UnknownAction> {
     let Some((service, _)) = pattern.split_once(':') else {
-        return if pattern == "*" { Ok(u8::MAX) } else { Err(UnknownAction::Form(pattern.to_owned())) };
+        return if pattern == "*" {
+            Ok(u8::MAX)
+        } else {
+            Err(UnknownAction::Form(pattern.to_owned()))
+        };
     };
     let folded = pattern.to_ascii_lowercase();
     let symbols = glob::compile(&folded);
@@ -129,7 +135,9 @@ fn covered(pattern: &str) -> Result<u8, UnknownAction> {
         .into_iter()
         .filter(|action| glob::matches(&symbols, &action.as_str().to_ascii_lowercase()))
         .fold(0, |bits, action| bits | action.bit());
-    let ours = ["ec2-instance-connect", "eic"].iter().any(|own| service.eq_ignore_ascii_case(own));
+    let ours = ["ec2-instance-connect", "eic"]
+        .iter()
+        .any(|own| service.eq_ignore_ascii_case(own));
     if bits == 0 && ours && !is_foreign(&symbols) {
         return Err(UnknownAction::Name(pattern.to_owned()));
     }
@@ -150,29 +158,59 @@ mod tests {
 
     fn named(pattern: &str) -> Vec<Action> {
         let set = ActionSet::named_by([pattern]).unwrap();
-        Action::ALL.into_iter().filter(|a| set.contains(*a)).collect()
+        Action::ALL
+            .into_iter()
+            .filter(|a| set.contains(*a))
+            .collect()
     }
 
     #[test]
     fn a_misspelt_action_of_ours_is_refused() {
-        for bad in ["eic:Foo", "eic:Issue", "ec2-instance-connect:SendSSHPublicKeys", "EIC:x*", "eic:", "SendSSHPublicKey", "**", ""] {
+        for bad in [
+            "eic:Foo",
+            "eic:Issue",
+            "ec2-instance-connect:SendSSHPublicKeys",
+            "EIC:x*",
+            "eic:",
+            "SendSSHPublicKey",
+            "**",
+            "",
+        ] {
             assert!(ActionSet::named_by([bad]).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn actions_of_other_services_name_none_of_ours() {
-        for other in ["s3:*", "ec2:*", "ec2-instance-connect:SendSerialConsoleSSHPublicKey", "ec2-instance-connect:SendSerial*", "ec?:*"] {
+        for other in [
+            "s3:*",
+            "ec2:*",
+            "ec2-instance-connect:SendSerialConsoleSSHPublicKey",
+            "ec2-instance-connect:SendSerial*",
+            "ec?:*",
+        ] {
             assert!(named(other).is_empty(), "{other}");
         }
     }
 
     #[test]
     fn names_ignore_case_and_take_wildcards() {
-        assert_eq!(named("EC2-Instance-Connect:sendSSHpublickey"), [Action::SendSshPublicKey]);
-        assert_eq!(named("ec2-instance-connect:*"), [Action::SendSshPublicKey, Action::OpenTunnel]);
-        assert_eq!(named("eic:Issue????Certificate"), [Action::IssueHostCertificate]);
-        assert_eq!(named("eic:Read*"), [Action::ReadAudit, Action::ReadInventory]);
+        assert_eq!(
+            named("EC2-Instance-Connect:sendSSHpublickey"),
+            [Action::SendSshPublicKey]
+        );
+        assert_eq!(
+            named("ec2-instance-connect:*"),
+            [Action::SendSshPublicKey, Action::OpenTunnel]
+        );
+        assert_eq!(
+            named("eic:Issue????Certificate"),
+            [Action::IssueHostCertificate]
+        );
+        assert_eq!(
+            named("eic:Read*"),
+            [Action::ReadAudit, Action::ReadInventory]
+        );
         assert_eq!(named("*"), Action::ALL);
         assert_eq!(named("*:*"), Action::ALL);
     }

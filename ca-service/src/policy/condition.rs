@@ -45,7 +45,10 @@ pub(super) enum ConditionError {
     #[error("operator `{0}` cannot compare this key")]
     Unsuited(Operator),
     #[error("value `{value}`: {problem}")]
-    Template { value: String, problem: TemplateError },
+    Template {
+        value: String,
+        problem: TemplateError,
+    },
     #[error("value `{0}` is not a decimal number")]
     Number(String),
     #[error("value `{0}` is not a date such as 2026-11-22T08:00:00Z, and not Unix time")]
@@ -60,7 +63,12 @@ pub(super) enum ConditionError {
 
 impl Condition {
     /// Compiles; `variables` says whether the document's version has variables.
-    pub(super) fn compile(operator: Operator, key: Key, written: Vec<String>, variables: bool) -> Result<Self, ConditionError> {
+    pub(super) fn compile(
+        operator: Operator,
+        key: Key,
+        written: Vec<String>,
+        variables: bool,
+    ) -> Result<Self, ConditionError> {
         if written.is_empty() {
             return Err(ConditionError::Empty);
         }
@@ -68,7 +76,12 @@ impl Condition {
             return Err(ConditionError::Unsuited(operator));
         }
         let operands = operands(operator, &written, variables)?;
-        Ok(Self { operator, key, operands, written })
+        Ok(Self {
+            operator,
+            key,
+            operands,
+            written,
+        })
     }
 
     /// Whether the condition holds for a request, seen from a statement of that effect.
@@ -101,7 +114,9 @@ impl Condition {
     }
 
     fn test_values(&self, values: &[Value<'_>], context: &Context<'_>, effect: Effect) -> Truth {
-        let answers = values.iter().map(|value| self.test_value(value, context, effect));
+        let answers = values
+            .iter()
+            .map(|value| self.test_value(value, context, effect));
         match self.operator.set {
             Some(SetOperator::Any) => Truth::any(answers),
             Some(SetOperator::All) => Truth::all(answers),
@@ -120,22 +135,29 @@ impl Condition {
 
     fn matches_any(&self, value: &Value<'_>, context: &Context<'_>, missing: Truth) -> Truth {
         match &self.operands {
-            Operands::Text(TextTest::EqualsIgnoreCase, own) => {
-                Truth::any(own.iter().map(|t| t.test_ignoring_case(value, context, missing)))
+            Operands::Text(TextTest::EqualsIgnoreCase, own) => Truth::any(
+                own.iter()
+                    .map(|t| t.test_ignoring_case(value, context, missing)),
+            ),
+            Operands::Text(_, own) => {
+                Truth::any(own.iter().map(|t| t.test(value, context, missing)))
             }
-            Operands::Text(_, own) => Truth::any(own.iter().map(|t| t.test(value, context, missing))),
-            Operands::Arn(own) => Truth::any(own.iter().map(|arn| test_arn(arn, value, context, missing))),
-            Operands::Numeric(comparison, own) => {
-                typed(decimal(value), |number| own.iter().any(|bound| comparison.holds(&number, bound)))
+            Operands::Arn(own) => {
+                Truth::any(own.iter().map(|arn| test_arn(arn, value, context, missing)))
             }
-            Operands::Date(comparison, own) => {
-                typed(moment(value), |time| own.iter().any(|bound| comparison.holds(&time, bound)))
-            }
+            Operands::Numeric(comparison, own) => typed(decimal(value), |number| {
+                own.iter().any(|bound| comparison.holds(&number, bound))
+            }),
+            Operands::Date(comparison, own) => typed(moment(value), |time| {
+                own.iter().any(|bound| comparison.holds(&time, bound))
+            }),
             Operands::Bool(own) => typed(boolean(value), |answer| own.contains(&answer)),
-            Operands::Binary(own) => typed(value.text(), |text| own.iter().any(|bytes| bytes == text.as_bytes())),
-            Operands::Address(own) => {
-                network(value).map_or(Truth::Unknown, |net| Truth::any(own.iter().map(|range| range.covers(&net))))
-            }
+            Operands::Binary(own) => typed(value.text(), |text| {
+                own.iter().any(|bytes| bytes == text.as_bytes())
+            }),
+            Operands::Address(own) => network(value).map_or(Truth::Unknown, |net| {
+                Truth::any(own.iter().map(|range| range.covers(&net)))
+            }),
             Operands::Null(_) => Truth::No,
         }
     }
@@ -143,7 +165,11 @@ impl Condition {
     /// The values that are compared as plain text: no wildcard, no variable, not negated.
     pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
         let templates: &[Template] = match &self.operands {
-            Operands::Text(TextTest::Equals | TextTest::Like, own) if !self.operator.is_negated() => own,
+            Operands::Text(TextTest::Equals | TextTest::Like, own)
+                if !self.operator.is_negated() =>
+            {
+                own
+            }
             _ => &[],
         };
         templates.iter().filter_map(Template::as_literal)
@@ -151,7 +177,9 @@ impl Condition {
 
     /// The largest whole number that satisfies the condition, when its values bound it from above.
     pub(super) fn upper_bound(&self) -> Option<u64> {
-        let Operands::Numeric(comparison, own) = &self.operands else { return None };
+        let Operands::Numeric(comparison, own) = &self.operands else {
+            return None;
+        };
         let bound = |limit: &Decimal| match comparison {
             Comparison::Equals | Comparison::LessEquals => Some(limit.floor_seconds()),
             Comparison::Less if limit.is_whole() => Some(limit.floor_seconds().saturating_sub(1)),
@@ -194,7 +222,10 @@ impl Condition {
     /// The values as this caller would have to satisfy them: variables filled in, hopeless values left out.
     pub(super) fn shown(&self, context: &Context<'_>) -> Vec<String> {
         match &self.operands {
-            Operands::Text(_, own) => own.iter().filter_map(|template| template.shown(context)).collect(),
+            Operands::Text(_, own) => own
+                .iter()
+                .filter_map(|template| template.shown(context))
+                .collect(),
             _ => self.written.clone(),
         }
     }
@@ -202,23 +233,43 @@ impl Condition {
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values: Vec<_> = self.written.iter().map(|value| format!("`{value}`")).collect();
+        let values: Vec<_> = self
+            .written
+            .iter()
+            .map(|value| format!("`{value}`"))
+            .collect();
         write!(f, "{} {} {}", self.key, self.operator, values.join(" or "))
     }
 }
 
-fn operands(operator: Operator, written: &[String], variables: bool) -> Result<Operands, ConditionError> {
-    let text = |wildcards| Reading { wildcards, variables };
+fn operands(
+    operator: Operator,
+    written: &[String],
+    variables: bool,
+) -> Result<Operands, ConditionError> {
+    let text = |wildcards| Reading {
+        wildcards,
+        variables,
+    };
     Ok(match operator.base {
         Base::Text { test, .. } => {
             let reading = text(test == TextTest::Like);
-            Operands::Text(test, each_template(written, |value| Template::parse(value, reading))?)
+            Operands::Text(
+                test,
+                each_template(written, |value| Template::parse(value, reading))?,
+            )
         }
-        Base::Arn { .. } => Operands::Arn(each_template(written, |value| Template::parse_arn(value, text(true)))?),
-        Base::Numeric(comparison) => {
-            Operands::Numeric(comparison, each(written, Decimal::parse, ConditionError::Number)?)
-        }
-        Base::Date(comparison) => Operands::Date(comparison, each(written, Moment::parse, ConditionError::Date)?),
+        Base::Arn { .. } => Operands::Arn(each_template(written, |value| {
+            Template::parse_arn(value, text(true))
+        })?),
+        Base::Numeric(comparison) => Operands::Numeric(
+            comparison,
+            each(written, Decimal::parse, ConditionError::Number)?,
+        ),
+        Base::Date(comparison) => Operands::Date(
+            comparison,
+            each(written, Moment::parse, ConditionError::Date)?,
+        ),
         Base::Bool => Operands::Bool(each(written, parse_bool, ConditionError::Bool)?),
         Base::Null => Operands::Null(each(written, parse_bool, ConditionError::Bool)?),
         Base::Binary => Operands::Binary(each(written, parse_binary, ConditionError::Binary)?),
@@ -234,7 +285,10 @@ fn each<T>(
     parse: impl Fn(&str) -> Option<T>,
     problem: impl Fn(String) -> ConditionError,
 ) -> Result<Vec<T>, ConditionError> {
-    written.iter().map(|value| parse(value).ok_or_else(|| problem(value.clone()))).collect()
+    written
+        .iter()
+        .map(|value| parse(value).ok_or_else(|| problem(value.clone())))
+        .collect()
 }
 
 fn each_template<T>(
@@ -242,7 +296,10 @@ fn each_template<T>(
     parse: impl Fn(&str) -> Result<T, TemplateError>,
 ) -> Result<Vec<T>, ConditionError> {
     let named = |value: &String| {
-        parse(value).map_err(|problem| ConditionError::Template { value: value.clone(), problem })
+        parse(value).map_err(|problem| ConditionError::Template {
+            value: value.clone(),
+            problem,
+        })
     };
     written.iter().map(named).collect()
 }
@@ -261,7 +318,12 @@ fn parse_binary(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Each of the six parts alone (IAM user guide, "ARN condition operators"). What is no ARN decides nothing.
-fn test_arn(pattern: &[Template; 6], value: &Value<'_>, context: &Context<'_>, missing: Truth) -> Truth {
+fn test_arn(
+    pattern: &[Template; 6],
+    value: &Value<'_>,
+    context: &Context<'_>,
+    missing: Truth,
+) -> Truth {
     let (whole, role_name) = match *value {
         Value::Text(text) => (text, None),
         Value::RoleArn { prefix, name } => (prefix, Some(name)),
@@ -272,13 +334,22 @@ fn test_arn(pattern: &[Template; 6], value: &Value<'_>, context: &Context<'_>, m
         return Truth::Unknown;
     }
     let last = segments.len().saturating_sub(1);
-    Truth::all(pattern.iter().zip(segments).enumerate().map(|(index, (own, segment))| {
-        let value = match role_name {
-            Some(name) if index == last => Value::RoleArn { prefix: segment, name },
-            _ => Value::Text(segment),
-        };
-        own.test(&value, context, missing)
-    }))
+    Truth::all(
+        pattern
+            .iter()
+            .zip(segments)
+            .enumerate()
+            .map(|(index, (own, segment))| {
+                let value = match role_name {
+                    Some(name) if index == last => Value::RoleArn {
+                        prefix: segment,
+                        name,
+                    },
+                    _ => Value::Text(segment),
+                };
+                own.test(&value, context, missing)
+            }),
+    )
 }
 
 /// `true`: the key is not there. An empty text may be either in AWS, so it decides nothing.
@@ -292,7 +363,9 @@ fn is_null(found: &Found<'_>) -> Option<bool> {
 }
 
 fn unanimous(answers: impl Iterator<Item = Truth>) -> Truth {
-    answers.reduce(|all, answer| if all == answer { all } else { Truth::Unknown }).unwrap_or(Truth::Unknown)
+    answers
+        .reduce(|all, answer| if all == answer { all } else { Truth::Unknown })
+        .unwrap_or(Truth::Unknown)
 }
 
 /// A value that is not of the operator's type decides nothing: no Allow gains from it, no Deny is lost by it.

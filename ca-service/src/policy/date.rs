@@ -19,7 +19,9 @@ impl Moment {
             return text.parse().ok().map(|seconds| Self { seconds, nanos: 0 });
         }
         match text.split_once('T') {
-            None => day(text).and_then(|date| at(date, 0, 0, 0)).map(|seconds| Self { seconds, nanos: 0 }),
+            None => day(text)
+                .and_then(|date| at(date, 0, 0, 0))
+                .map(|seconds| Self { seconds, nanos: 0 }),
             Some((date, time)) => moment(date, time),
         }
     }
@@ -27,13 +29,18 @@ impl Moment {
 
 impl From<u64> for Moment {
     fn from(seconds: u64) -> Self {
-        Self { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
+        Self {
+            seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+            nanos: 0,
+        }
     }
 }
 
 /// `2026-11-22T01:34:50Z`, the form in which `aws:CurrentTime` is text.
 pub(super) fn iso(seconds: u64) -> String {
-    let timestamp = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    let timestamp = i64::try_from(seconds)
+        .ok()
+        .and_then(|s| jiff::Timestamp::from_second(s).ok());
     timestamp.map_or_else(|| seconds.to_string(), |t| t.to_string())
 }
 
@@ -91,9 +98,16 @@ fn day(text: &str) -> Option<civil::Date> {
 
 /// Seconds since 1970 of that time of that day in UTC. A leap second is refused, as jiff and AWS have none.
 fn at(date: civil::Date, hour: i64, minute: i64, second: i64) -> Option<i64> {
-    let (hour, minute, second) = (i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, i8::try_from(second).ok()?);
+    let (hour, minute, second) = (
+        i8::try_from(hour).ok()?,
+        i8::try_from(minute).ok()?,
+        i8::try_from(second).ok()?,
+    );
     let time = civil::Time::new(hour, minute, second, 0).ok()?;
-    let zoned = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    let zoned = date
+        .to_datetime(time)
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .ok()?;
     Some(zoned.timestamp().as_second())
 }
 
@@ -109,10 +123,32 @@ mod tests {
     #[test]
     fn what_is_not_a_w3c_date_is_refused() {
         for bad in [
-            "", "20", "202", "2020-1", "2020-13", "2020-02-30", "2020-02-01T", "2020-02-01T00:00", "2020-02-01T00:00:00",
-            "2020-02-01 00:00Z", "2020-02-01T24:00Z", "2020-02-01T00:60Z", "2020-02-01T00:00:60Z", "2020-02-01T00:00:00.Z",
-            "2020-02T00:00Z", "2020-02-01T00:00+1:00", "2020-02-01T00:00+0100", "2020-02-01T00Z", "-2020", "+2020",
-            "2020-02-01t00:00z", "2020-02-01T00:00:00Z ", "1e9", "1234567890123", "2020-02-01T00:00:00.1234567890Z", "é020",
+            "",
+            "20",
+            "202",
+            "2020-1",
+            "2020-13",
+            "2020-02-30",
+            "2020-02-01T",
+            "2020-02-01T00:00",
+            "2020-02-01T00:00:00",
+            "2020-02-01 00:00Z",
+            "2020-02-01T24:00Z",
+            "2020-02-01T00:60Z",
+            "2020-02-01T00:00:60Z",
+            "2020-02-01T00:00:00.Z",
+            "2020-02T00:00Z",
+            "2020-02-01T00:00+1:00",
+            "2020-02-01T00:00+0100",
+            "2020-02-01T00Z",
+            "-2020",
+            "+2020",
+            "2020-02-01t00:00z",
+            "2020-02-01T00:00:00Z ",
+            "1e9",
+            "1234567890123",
+            "2020-02-01T00:00:00.1234567890Z",
+            "é020",
         ] {
             assert_eq!(Moment::parse(bad), None, "{bad:?}");
         }
@@ -122,8 +158,14 @@ mod tests {
     fn every_form_means_the_same_moment() {
         let expected = Moment::from(1_583_020_800);
         for same in [
-            "2020-03", "2020-03-01", "2020-03-01T00:00Z", "2020-03-01T00:00:00Z", "2020-03-01T00:00:00.000Z",
-            "2020-03-01T01:00+01:00", "2020-02-29T18:30:00-05:30", "1583020800",
+            "2020-03",
+            "2020-03-01",
+            "2020-03-01T00:00Z",
+            "2020-03-01T00:00:00Z",
+            "2020-03-01T00:00:00.000Z",
+            "2020-03-01T01:00+01:00",
+            "2020-02-29T18:30:00-05:30",
+            "1583020800",
         ] {
             assert_eq!(Moment::parse(same), Some(expected), "{same}");
         }

@@ -38,6 +38,16 @@ pub(super) fn compile(text: &str) -> Box<[Symbol]> {
     text.chars().map(Symbol::of).collect()
 }
 
+/// The text that the pattern was compiled from.
+pub(super) fn text(pattern: &[Symbol]) -> String {
+    let character = |symbol: &Symbol| match symbol {
+        Symbol::Char(character) => *character,
+        Symbol::One => '?',
+        Symbol::Many => '*',
+    };
+    pattern.iter().map(character).collect()
+}
+
 /// Whether the pattern covers the whole value.
 pub(super) fn matches(pattern: &[Symbol], value: &str) -> bool {
     let mut rest = value.chars();
@@ -62,7 +72,9 @@ pub(super) fn matches(pattern: &[Symbol], value: &str) -> bool {
             None if rest.as_str().is_empty() => return true,
             None => {}
         }
-        let Some((after_star, unswallowed)) = &mut retry else { return false };
+        let Some((after_star, unswallowed)) = &mut retry else {
+            return false;
+        };
         if unswallowed.next().is_none() {
             return false;
         }
@@ -80,13 +92,23 @@ pub(super) fn matches_unknown_path(pattern: &[Symbol], prefix: &str, name: &str)
     if after_prefix.absorbs_any_path(pattern, name) {
         return Truth::Yes;
     }
-    let without_path = after_prefix.clone().consume(pattern, name).accepted(pattern);
+    let without_path = after_prefix
+        .clone()
+        .consume(pattern, name)
+        .accepted(pattern);
     let literal = pattern.iter().all(|s| matches!(s, Symbol::Char(_)));
     if literal && without_path {
         return Truth::Yes;
     }
-    let with_path = after_prefix.after_anything(pattern).consume(pattern, "/").consume(pattern, name);
-    if without_path || with_path.accepted(pattern) { Truth::Unknown } else { Truth::No }
+    let with_path = after_prefix
+        .after_anything(pattern)
+        .consume(pattern, "/")
+        .consume(pattern, name);
+    if without_path || with_path.accepted(pattern) {
+        Truth::Unknown
+    } else {
+        Truth::No
+    }
 }
 
 /// The positions that a pattern may be at after some text.
@@ -119,7 +141,11 @@ impl States {
                 if !self.holds(index) || !symbol.accepts(character) {
                     continue;
                 }
-                let target = if *symbol == Symbol::Many { index } else { index + 1 };
+                let target = if *symbol == Symbol::Many {
+                    index
+                } else {
+                    index + 1
+                };
                 if let Some(slot) = next.get_mut(target) {
                     *slot = true;
                 }
@@ -142,8 +168,13 @@ impl States {
     /// Whether a `*` stands where the path would, and what follows it covers the name.
     /// The last such `*` decides: what follows an earlier one contains it.
     fn absorbs_any_path(&self, pattern: &[Symbol], name: &str) -> bool {
-        let last = pattern.iter().enumerate().rev().find(|(i, s)| **s == Symbol::Many && self.holds(*i));
-        last.and_then(|(index, _)| pattern.get(index..)).is_some_and(|tail| matches(tail, name))
+        let last = pattern
+            .iter()
+            .enumerate()
+            .rev()
+            .find(|(i, s)| **s == Symbol::Many && self.holds(*i));
+        last.and_then(|(index, _)| pattern.get(index..))
+            .is_some_and(|tail| matches(tail, name))
     }
 
     fn accepted(&self, pattern: &[Symbol]) -> bool {
@@ -155,42 +186,62 @@ impl States {
     }
 }
 
-/// Whether some text is covered by both patterns. For the linter; costs the product of the lengths.
-pub(super) fn intersects(left: &[Symbol], right: &[Symbol]) -> bool {
-    let width = right.len() + 1;
-    let mut seen = vec![false; (left.len() + 1) * width];
+/// A position in the form of a name, for the linter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// This character.
+    Char(char),
+    /// Any run of characters without `:` and `/`, also none.
+    Part,
+}
+
+/// The form that a text describes; `*` is a part.
+pub(super) fn shape(text: &str) -> Box<[Shape]> {
+    text.chars()
+        .map(|c| {
+            if c == '*' {
+                Shape::Part
+            } else {
+                Shape::Char(c)
+            }
+        })
+        .collect()
+}
+
+/// Whether the pattern covers some text of that form. Costs the product of the lengths.
+pub(super) fn can_match(pattern: &[Symbol], form: &[Shape]) -> bool {
+    let width = form.len() + 1;
+    let mut seen = vec![false; (pattern.len() + 1) * width];
     let mut open = vec![(0_usize, 0_usize)];
-    while let Some((l, r)) = open.pop() {
-        match seen.get_mut(l * width + r) {
+    while let Some((p, f)) = open.pop() {
+        match seen.get_mut(p * width + f) {
             Some(slot) if !*slot => *slot = true,
             _ => continue,
         }
-        match (left.get(l), right.get(r)) {
+        match (pattern.get(p), form.get(f)) {
             (None, None) => return true,
-            (Some(Symbol::Many), other) => {
-                open.push((l + 1, r));
-                if other.is_some() {
-                    open.push((l, r + 1));
-                }
+            (Some(Symbol::Many), next) => {
+                open.push((p + 1, f));
+                open.extend(next.map(|_| (p, f + 1)));
             }
-            (other, Some(Symbol::Many)) => {
-                open.push((l, r + 1));
-                if other.is_some() {
-                    open.push((l + 1, r));
-                }
+            (own, Some(Shape::Part)) => {
+                open.push((p, f + 1));
+                open.extend(
+                    own.filter(|symbol| fits_in_part(**symbol))
+                        .map(|_| (p + 1, f)),
+                );
             }
-            (Some(a), Some(b)) if overlap(*a, *b) => open.push((l + 1, r + 1)),
+            (Some(symbol), Some(Shape::Char(character))) if symbol.accepts(*character) => {
+                open.push((p + 1, f + 1))
+            }
             _ => {}
         }
     }
     false
 }
 
-fn overlap(left: Symbol, right: Symbol) -> bool {
-    match (left, right) {
-        (Symbol::Char(a), Symbol::Char(b)) => a == b,
-        _ => true,
-    }
+fn fits_in_part(symbol: Symbol) -> bool {
+    !matches!(symbol, Symbol::Char(':' | '/'))
 }
 
 #[cfg(test)]

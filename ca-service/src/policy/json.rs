@@ -37,7 +37,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
     }
     let nodes = Cell::new(0);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Bounded { depth: 0, nodes: &nodes }.deserialize(&mut deserializer)?;
+    let value = Bounded {
+        depth: 0,
+        nodes: &nodes,
+    }
+    .deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -61,7 +65,9 @@ impl Bounded<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         let depth = self.depth.saturating_add(1);
         if depth > MAX_DEPTH {
-            return Err(E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(E::custom(format_args!(
+                "nested deeper than {MAX_DEPTH} levels"
+            )));
         }
         Ok(Self { depth, ..self })
     }
@@ -132,7 +138,9 @@ impl<'de> Visitor<'de> for Bounded<'_> {
             let name = checked_name::<A::Error>(name)?;
             // C-04: a reader that takes the first and one that takes the last would disagree.
             if !names.insert(name.clone()) {
-                return Err(A::Error::custom(format_args!("member `{name}` is there twice")));
+                return Err(A::Error::custom(format_args!(
+                    "member `{name}` is there twice"
+                )));
             }
             object.push((name, members.next_value_seed(inner)?));
         }
@@ -142,7 +150,9 @@ impl<'de> Visitor<'de> for Bounded<'_> {
 
 fn checked_text<E: serde::de::Error>(text: &str) -> Result<String, E> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(E::custom(format_args!("a value is longer than {MAX_TEXT_BYTES} bytes")));
+        return Err(E::custom(format_args!(
+            "a value is longer than {MAX_TEXT_BYTES} bytes"
+        )));
     }
     if text.chars().any(char::is_control) {
         return Err(E::custom("a value holds a control character"));
@@ -152,7 +162,9 @@ fn checked_text<E: serde::de::Error>(text: &str) -> Result<String, E> {
 
 fn checked_name<E: serde::de::Error>(name: String) -> Result<String, E> {
     if name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-        return Err(E::custom("a member's name is too long or holds a control character"));
+        return Err(E::custom(
+            "a member's name is too long or holds a control character",
+        ));
     }
     Ok(name)
 }
@@ -178,16 +190,33 @@ mod tests {
         // C-16
         assert!(refusal(&"[".repeat(100_000)).contains("nested deeper"));
         assert!(refusal(&format!("[{}]", "1,".repeat(MAX_NODES + 1))).contains("more than"));
-        assert!(refusal(&format!("\"{}\"", "x".repeat(MAX_TEXT_BYTES + 1))).contains("longer than"));
-        assert!(refusal(&format!("{{\"{}\":1}}", "x".repeat(MAX_NAME_BYTES + 1))).contains("too long"));
+        assert!(
+            refusal(&format!("\"{}\"", "x".repeat(MAX_TEXT_BYTES + 1))).contains("longer than")
+        );
+        assert!(
+            refusal(&format!("{{\"{}\":1}}", "x".repeat(MAX_NAME_BYTES + 1))).contains("too long")
+        );
         assert!(refusal(&" ".repeat(MAX_FILE_BYTES + 1)).contains("larger than 1 MiB"));
     }
 
     #[test]
     fn what_is_not_json_is_refused() {
         for bad in [
-            "", "{", "{}x", "{} {}", "{'a':1}", "{\"a\":1,}", "\u{feff}{}", "[1 2]", "nul", "NaN", "1e999", "\"\\u0000\"",
-            "\"\\ud800\"", "{\"a\\n\":1}", "// c\n{}",
+            "",
+            "{",
+            "{}x",
+            "{} {}",
+            "{'a':1}",
+            "{\"a\":1,}",
+            "\u{feff}{}",
+            "[1 2]",
+            "nul",
+            "NaN",
+            "1e999",
+            "\"\\u0000\"",
+            "\"\\ud800\"",
+            "{\"a\\n\":1}",
+            "// c\n{}",
         ] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
@@ -203,6 +232,12 @@ mod tests {
             Json::Number("-2".into()),
             Json::Number("300.5".into()),
         ]);
-        assert_eq!(object, Json::Object(vec![("b".into(), Json::Number("1".into())), ("a".into(), list)]));
+        assert_eq!(
+            object,
+            Json::Object(vec![
+                ("b".into(), Json::Number("1".into())),
+                ("a".into(), list)
+            ])
+        );
     }
 }

@@ -36,7 +36,8 @@ pub(super) enum Key {
     Fleet,
     Reason,
     ApprovedBy,
-    KeyType,
+    /// `eic:KeyType`
+    CertifiedType,
     NameAttested,
     RemotePort,
     PrivateIpAddress,
@@ -103,17 +104,23 @@ impl fmt::Display for Proof {
 impl Key {
     /// The key of that name; none when it is not one that we know.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        fixed(name).or_else(|| prefixed(name)).or_else(|| foreign(name).map(Self::Foreign))
+        fixed(name)
+            .or_else(|| prefixed(name))
+            .or_else(|| foreign(name).map(Self::Foreign))
     }
 
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::ResourceTag(_) | Self::PrincipalTag(_) | Self::Claim(_) => Kind::Free,
-            Self::SourceIp | Self::VpcSourceIp | Self::SourceAddress | Self::PrivateIpAddress => Kind::Address,
+            Self::SourceIp | Self::VpcSourceIp | Self::SourceAddress | Self::PrivateIpAddress => {
+                Kind::Address
+            }
             Self::PrincipalArn => Kind::Arn,
             Self::CurrentTime | Self::EpochTime | Self::TokenIssueTime => Kind::Date,
             Self::SecureTransport | Self::MfaPresent | Self::NameAttested => Kind::Bool,
-            Self::MfaAge | Self::TtlSeconds | Self::RemotePort | Self::MaxTunnelDuration => Kind::Number,
+            Self::MfaAge | Self::TtlSeconds | Self::RemotePort | Self::MaxTunnelDuration => {
+                Kind::Number
+            }
             Self::Foreign(foreign) => foreign.kind,
             _ => Kind::Text,
         }
@@ -140,7 +147,7 @@ impl Key {
                 | Self::Fleet
                 | Self::Reason
                 | Self::ApprovedBy
-                | Self::KeyType
+                | Self::CertifiedType
         )
     }
 
@@ -177,24 +184,35 @@ impl fmt::Display for Key {
             Self::PrincipalTag(tag) => write!(f, "aws:PrincipalTag/{tag}"),
             Self::Claim(claim) => write!(f, "oidc:{claim}"),
             Self::Foreign(foreign) => f.write_str(foreign.name),
-            fixed => f.write_str(FIXED.iter().find(|(_, key)| key == fixed).map_or("?", |(name, _)| name)),
+            fixed => f.write_str(
+                FIXED
+                    .iter()
+                    .find(|(_, key)| key == fixed)
+                    .map_or("?", |(name, _)| name),
+            ),
         }
     }
 }
 
 /// Equal without regard to case, in every script.
 pub(super) fn same_name(left: &str, right: &str) -> bool {
-    left.chars().flat_map(char::to_lowercase).eq(right.chars().flat_map(char::to_lowercase))
+    left.chars()
+        .flat_map(char::to_lowercase)
+        .eq(right.chars().flat_map(char::to_lowercase))
 }
 
 fn fixed(name: &str) -> Option<Key> {
-    FIXED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, key)| key.clone())
+    FIXED
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, key)| key.clone())
 }
 
 fn prefixed(name: &str) -> Option<Key> {
     let after = |prefix: &str| {
         let (head, rest) = name.split_at_checked(prefix.len())?;
-        let valid = (1..=MAX_TAG_CHARS).contains(&rest.chars().count()) && !rest.contains(['*', '?', '$']);
+        let valid =
+            (1..=MAX_TAG_CHARS).contains(&rest.chars().count()) && !rest.contains(['*', '?', '$']);
         (head.eq_ignore_ascii_case(prefix) && valid).then(|| rest.to_owned())
     };
     after("aws:ResourceTag/")
@@ -205,7 +223,9 @@ fn prefixed(name: &str) -> Option<Key> {
 }
 
 fn foreign(name: &str) -> Option<&'static Foreign> {
-    FOREIGN.iter().find(|known| known.name.eq_ignore_ascii_case(name))
+    FOREIGN
+        .iter()
+        .find(|known| known.name.eq_ignore_ascii_case(name))
 }
 
 /// Longest tag key (EC2 user guide, "Tag restrictions": 128 characters).
@@ -236,19 +256,35 @@ const FIXED: [(&str, Key); 29] = [
     ("eic:Fleet", Key::Fleet),
     ("eic:Reason", Key::Reason),
     ("eic:ApprovedBy", Key::ApprovedBy),
-    ("eic:KeyType", Key::KeyType),
+    ("eic:KeyType", Key::CertifiedType),
     ("eic:NameAttested", Key::NameAttested),
     ("ec2-instance-connect:remotePort", Key::RemotePort),
-    ("ec2-instance-connect:privateIpAddress", Key::PrivateIpAddress),
-    ("ec2-instance-connect:maxTunnelDuration", Key::MaxTunnelDuration),
+    (
+        "ec2-instance-connect:privateIpAddress",
+        Key::PrivateIpAddress,
+    ),
+    (
+        "ec2-instance-connect:maxTunnelDuration",
+        Key::MaxTunnelDuration,
+    ),
 ];
 
 const fn entry(name: &'static str, kind: Kind, answer: Answer) -> Foreign {
-    Foreign { name, kind, several: false, answer }
+    Foreign {
+        name,
+        kind,
+        several: false,
+        answer,
+    }
 }
 
 const fn several(name: &'static str, kind: Kind, answer: Answer) -> Foreign {
-    Foreign { name, kind, several: true, answer }
+    Foreign {
+        name,
+        kind,
+        several: true,
+        answer,
+    }
 }
 
 static FOREIGN: [Foreign; 26] = [
@@ -263,7 +299,11 @@ static FOREIGN: [Foreign; 26] = [
     entry("aws:ResourceOrgID", Kind::Text, Answer::Unknowable),
     several("aws:ResourceOrgPaths", Kind::Text, Answer::Unknowable),
     entry("aws:Ec2InstanceSourceVpc", Kind::Text, Answer::Unknowable),
-    entry("aws:Ec2InstanceSourcePrivateIPv4", Kind::Address, Answer::Unknowable),
+    entry(
+        "aws:Ec2InstanceSourcePrivateIPv4",
+        Kind::Address,
+        Answer::Unknowable,
+    ),
     entry("ec2:SourceInstanceARN", Kind::Arn, Answer::Unknowable),
     entry("ec2:RoleDelivery", Kind::Number, Answer::Unknowable),
     entry("aws:ViaAWSService", Kind::Bool, Answer::False),
@@ -288,19 +328,40 @@ mod tests {
     fn unknown_keys_and_near_misses_are_no_keys() {
         // C-03
         for bad in [
-            "", "eic:Foo", "aws:SourceIP ", "SourceIp", "aws:", "oidc:", "aws:ResourceTag/", "aws:ResourceTag", "ec2:osuser/x",
-            "s3:prefix", "aws:PrincipalTag/a*", "aws:ResourceTag/${aws:username}", "ec2:InstanceType", "aws:RequestTag/x",
+            "",
+            "eic:Foo",
+            "aws:SourceIP ",
+            "SourceIp",
+            "aws:",
+            "oidc:",
+            "aws:ResourceTag/",
+            "aws:ResourceTag",
+            "ec2:osuser/x",
+            "s3:prefix",
+            "aws:PrincipalTag/a*",
+            "aws:ResourceTag/${aws:username}",
+            "ec2:InstanceType",
+            "aws:RequestTag/x",
         ] {
             assert_eq!(Key::parse(bad), None, "{bad:?}");
         }
-        assert_eq!(Key::parse(&format!("aws:ResourceTag/{}", "x".repeat(129))), None);
+        assert_eq!(
+            Key::parse(&format!("aws:ResourceTag/{}", "x".repeat(129))),
+            None
+        );
     }
 
     #[test]
     fn names_ignore_case_and_show_as_documented() {
         assert_eq!(Key::parse("AWS:sourceip"), Some(Key::SourceIp));
-        assert_eq!(Key::parse("AWS:RESOURCETAG/Team"), Some(Key::ResourceTag("Team".into())));
-        assert_eq!(Key::parse("ec2:ResourceTag/Team"), Key::parse("aws:ResourceTag/Team"));
+        assert_eq!(
+            Key::parse("AWS:RESOURCETAG/Team"),
+            Some(Key::ResourceTag("Team".into()))
+        );
+        assert_eq!(
+            Key::parse("ec2:ResourceTag/Team"),
+            Key::parse("aws:ResourceTag/Team")
+        );
         for (name, key) in &FIXED {
             assert_eq!(key.to_string(), *name);
             assert_eq!(Key::parse(name).as_ref(), Some(key));

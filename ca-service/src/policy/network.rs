@@ -18,7 +18,10 @@ impl Cidr {
     #[must_use]
     pub fn host(address: IpAddr) -> Self {
         let network = address.to_canonical();
-        Self { network, prefix: width(network) }
+        Self {
+            network,
+            prefix: width(network),
+        }
     }
 
     /// Whether the address is in the range; `::ffff:10.0.0.1` counts as `10.0.0.1`.
@@ -61,7 +64,9 @@ impl fmt::Display for Cidr {
 
 /// The text is not an address or a CIDR range in its one accepted form.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address or CIDR range: write it as 203.0.113.0/24 or 2001:db8::/32, without host bits")]
+#[error(
+    "`{0}` is not an address or CIDR range: write it as 203.0.113.0/24 or 2001:db8::/32, without host bits"
+)]
 pub struct InvalidCidr(String);
 
 /// Where a request comes from, as `aws:SourceIp` or `aws:VpcSourceIp` has it.
@@ -87,8 +92,15 @@ impl Source {
     #[must_use]
     pub fn of(peer: IpAddr, nat: &[NatRule]) -> Self {
         let peer = peer.to_canonical();
-        let address = nat.iter().find(|rule| rule.range.contains(peer)).map_or(peer, |rule| rule.public.to_canonical());
-        if is_private(address) { Self::Private(address) } else { Self::Public(address) }
+        let address = nat
+            .iter()
+            .find(|rule| rule.range.contains(peer))
+            .map_or(peer, |rule| rule.public.to_canonical());
+        if is_private(address) {
+            Self::Private(address)
+        } else {
+            Self::Public(address)
+        }
     }
 }
 
@@ -98,10 +110,17 @@ fn is_private(address: IpAddr) -> bool {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
             let shared = a == 100 && (64..128).contains(&b);
-            v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || shared
         }
         IpAddr::V6(v6) => {
-            v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified()
+            v6.is_unique_local()
+                || v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_unspecified()
         }
     }
 }
@@ -133,11 +152,15 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
     match address {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shl(32_u32.saturating_sub(prefix))
+                .unwrap_or(0);
             IpAddr::V4((u32::from(v4) & mask).into())
         }
         IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix)).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(prefix))
+                .unwrap_or(0);
             IpAddr::V6((u128::from(v6) & mask).into())
         }
     }
@@ -155,9 +178,29 @@ mod tests {
     fn host_bits_and_odd_forms_are_refused() {
         // C-08
         for bad in [
-            "", "10.0.0.1/8", "010.0.0.1", "0x0a.0.0.1", "0x0a.1", "10.1", "10.0.0.1%eth0", "fe80::1%eth0", "10.0.0.0/33",
-            "10.0.0.0/08", "10.0.0.0/+8", "10.0.0.0/", "10.0.0.0/ 8", " 10.0.0.0/8", "10.0.0.0/8/8", "::ffff:10.0.0.1",
-            "::ffff:10.0.0.0/104", "2001:db8::1/32", "::/129", "10.0.0.0-10.0.0.9", "*", "10.*", "10.0.0.0/255.0.0.0",
+            "",
+            "10.0.0.1/8",
+            "010.0.0.1",
+            "0x0a.0.0.1",
+            "0x0a.1",
+            "10.1",
+            "10.0.0.1%eth0",
+            "fe80::1%eth0",
+            "10.0.0.0/33",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+            "10.0.0.0/ 8",
+            " 10.0.0.0/8",
+            "10.0.0.0/8/8",
+            "::ffff:10.0.0.1",
+            "::ffff:10.0.0.0/104",
+            "2001:db8::1/32",
+            "::/129",
+            "10.0.0.0-10.0.0.9",
+            "*",
+            "10.*",
+            "10.0.0.0/255.0.0.0",
         ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad:?}");
         }
@@ -177,26 +220,51 @@ mod tests {
     #[test]
     fn a_range_that_reaches_beyond_is_neither_inside_nor_outside() {
         assert_eq!(cidr("10.0.0.0/8").covers(&cidr("10.1.0.0/16")), Truth::Yes);
-        assert_eq!(cidr("10.1.0.0/16").covers(&cidr("10.0.0.0/8")), Truth::Unknown);
+        assert_eq!(
+            cidr("10.1.0.0/16").covers(&cidr("10.0.0.0/8")),
+            Truth::Unknown
+        );
         assert_eq!(cidr("10.1.0.0/16").covers(&cidr("10.2.0.0/16")), Truth::No);
         assert_eq!(cidr("10.0.0.0/8").covers(&cidr("::/0")), Truth::No);
     }
 
     #[test]
     fn a_private_peer_has_no_public_source_address() {
-        for private in ["10.1.2.3", "172.16.0.1", "192.168.9.9", "100.64.0.1", "127.0.0.1", "169.254.1.1", "fd00::1", "::1"] {
+        for private in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.9.9",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "fd00::1",
+            "::1",
+        ] {
             let address = private.parse().unwrap();
-            assert_eq!(Source::of(address, &[]), Source::Private(address), "{private}");
+            assert_eq!(
+                Source::of(address, &[]),
+                Source::Private(address),
+                "{private}"
+            );
         }
         let public = "203.0.113.7".parse().unwrap();
         assert_eq!(Source::of(public, &[]), Source::Public(public));
-        assert_eq!(Source::of("::ffff:10.0.0.1".parse().unwrap(), &[]), Source::Private("10.0.0.1".parse().unwrap()));
+        assert_eq!(
+            Source::of("::ffff:10.0.0.1".parse().unwrap(), &[]),
+            Source::Private("10.0.0.1".parse().unwrap())
+        );
     }
 
     #[test]
     fn a_nat_rule_gives_the_address_that_policies_name() {
-        let rule = NatRule { range: cidr("10.0.0.0/8"), public: "198.51.100.1".parse().unwrap() };
-        assert_eq!(Source::of("10.9.9.9".parse().unwrap(), &[rule]), Source::Public(rule.public));
+        let rule = NatRule {
+            range: cidr("10.0.0.0/8"),
+            public: "198.51.100.1".parse().unwrap(),
+        };
+        assert_eq!(
+            Source::of("10.9.9.9".parse().unwrap(), &[rule]),
+            Source::Public(rule.public)
+        );
         let other = "192.168.0.1".parse().unwrap();
         assert_eq!(Source::of(other, &[rule]), Source::Private(other));
     }

@@ -27,9 +27,9 @@ impl Decimal {
         Some(Self(if negative { -units } else { units }))
     }
 
-    /// The largest whole number that is not above this one; 0 for negative numbers.
+    /// The largest `u64` that is not above this number; 0 for negative numbers.
     pub(super) fn floor_seconds(self) -> u64 {
-        u64::try_from(self.0.div_euclid(SCALE)).unwrap_or(0)
+        u64::try_from(self.0.max(0).div_euclid(SCALE)).unwrap_or(u64::MAX)
     }
 
     /// Whether nothing follows the point.
@@ -73,8 +73,24 @@ mod tests {
     fn what_is_not_a_plain_decimal_is_no_number() {
         // C-13
         for bad in [
-            "", "-", "+1", "1e9", "0x10", "1.", ".5", "1.2.3", " 1", "1 ", "1_000", "1,5", "NaN", "inf",
-            "123456789012345678901", "1.1234567890", "--1", "\u{0661}",
+            "",
+            "-",
+            "+1",
+            "1e9",
+            "0x10",
+            "1.",
+            ".5",
+            "1.2.3",
+            " 1",
+            "1 ",
+            "1_000",
+            "1,5",
+            "NaN",
+            "inf",
+            "123456789012345678901",
+            "1.1234567890",
+            "--1",
+            "\u{0661}",
         ] {
             assert_eq!(Decimal::parse(bad), None, "{bad:?}");
         }
@@ -94,6 +110,12 @@ mod tests {
     fn floors_never_round_up() {
         assert_eq!(Decimal::parse("59.999").unwrap().floor_seconds(), 59);
         assert_eq!(Decimal::parse("-1").unwrap().floor_seconds(), 0);
+        assert_eq!(
+            Decimal::parse("99999999999999999999")
+                .unwrap()
+                .floor_seconds(),
+            u64::MAX
+        );
         assert!(!Decimal::parse("59.999").unwrap().is_whole());
         assert!(Decimal::parse("60.0").unwrap().is_whole());
     }

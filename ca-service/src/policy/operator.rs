@@ -65,17 +65,28 @@ impl Operator {
             Some(base) => (base, true),
             None => (rest, false),
         };
-        let base = BASES.iter().find(|(known, _)| *known == base_name).map(|(_, base)| *base)?;
+        let base = BASES
+            .iter()
+            .find(|(known, _)| *known == base_name)
+            .map(|(_, base)| *base)?;
         // `Null` asks for existence itself: neither suffix nor prefix has a meaning with it.
         let plain = set.is_none() && !if_exists;
-        (base != Base::Null || plain).then_some(Self { base, set, if_exists })
+        (base != Base::Null || plain).then_some(Self {
+            base,
+            set,
+            if_exists,
+        })
     }
 
     /// Whether several values of the policy mean "none of them" (IAM user guide, "negated matching").
     pub(super) fn is_negated(self) -> bool {
         match self.base {
-            Base::Text { negated, .. } | Base::Address { negated } | Base::Arn { negated } => negated,
-            Base::Numeric(comparison) | Base::Date(comparison) => comparison == Comparison::NotEquals,
+            Base::Text { negated, .. } | Base::Address { negated } | Base::Arn { negated } => {
+                negated
+            }
+            Base::Numeric(comparison) | Base::Date(comparison) => {
+                comparison == Comparison::NotEquals
+            }
             Base::Bool | Base::Binary | Base::Null => false,
         }
     }
@@ -85,7 +96,9 @@ impl Operator {
         let kind = key.kind();
         match self.base {
             Base::Null | Base::Text { .. } => true,
-            Base::Numeric(_) => kind == Kind::Number || kind == Kind::Free || *key == Key::EpochTime,
+            Base::Numeric(_) => {
+                kind == Kind::Number || kind == Kind::Free || *key == Key::EpochTime
+            }
             Base::Date(_) => matches!(kind, Kind::Date | Kind::Free),
             Base::Bool => matches!(kind, Kind::Bool | Kind::Free),
             Base::Binary => kind == Kind::Free,
@@ -97,9 +110,14 @@ impl Operator {
     /// A known operator that the misspelt name may have meant.
     pub(super) fn nearest(name: &str) -> Option<&'static str> {
         let folded = name.to_ascii_lowercase();
-        let base = folded.rsplit_once(':').map_or(folded.as_str(), |(_, base)| base);
+        let base = folded
+            .rsplit_once(':')
+            .map_or(folded.as_str(), |(_, base)| base);
         let base = base.strip_suffix("ifexists").unwrap_or(base);
-        BASES.iter().map(|(known, _)| *known).find(|known| known.eq_ignore_ascii_case(base))
+        BASES
+            .iter()
+            .map(|(known, _)| *known)
+            .find(|known| known.eq_ignore_ascii_case(base))
     }
 }
 
@@ -110,7 +128,10 @@ impl fmt::Display for Operator {
             Some(SetOperator::All) => "ForAllValues:",
             None => "",
         };
-        let base = BASES.iter().find(|(_, base)| *base == self.base).map_or("?", |(name, _)| name);
+        let base = BASES
+            .iter()
+            .find(|(_, base)| *base == self.base)
+            .map_or("?", |(name, _)| name);
         let suffix = if self.if_exists { "IfExists" } else { "" };
         write!(f, "{set}{base}{suffix}")
     }
@@ -137,22 +158,37 @@ const fn text(test: TextTest, negated: bool) -> Base {
 const BASES: [(&str, Base); 27] = [
     ("StringEquals", text(TextTest::Equals, false)),
     ("StringNotEquals", text(TextTest::Equals, true)),
-    ("StringEqualsIgnoreCase", text(TextTest::EqualsIgnoreCase, false)),
-    ("StringNotEqualsIgnoreCase", text(TextTest::EqualsIgnoreCase, true)),
+    (
+        "StringEqualsIgnoreCase",
+        text(TextTest::EqualsIgnoreCase, false),
+    ),
+    (
+        "StringNotEqualsIgnoreCase",
+        text(TextTest::EqualsIgnoreCase, true),
+    ),
     ("StringLike", text(TextTest::Like, false)),
     ("StringNotLike", text(TextTest::Like, true)),
     ("NumericEquals", Base::Numeric(Comparison::Equals)),
     ("NumericNotEquals", Base::Numeric(Comparison::NotEquals)),
     ("NumericLessThan", Base::Numeric(Comparison::Less)),
-    ("NumericLessThanEquals", Base::Numeric(Comparison::LessEquals)),
+    (
+        "NumericLessThanEquals",
+        Base::Numeric(Comparison::LessEquals),
+    ),
     ("NumericGreaterThan", Base::Numeric(Comparison::Greater)),
-    ("NumericGreaterThanEquals", Base::Numeric(Comparison::GreaterEquals)),
+    (
+        "NumericGreaterThanEquals",
+        Base::Numeric(Comparison::GreaterEquals),
+    ),
     ("DateEquals", Base::Date(Comparison::Equals)),
     ("DateNotEquals", Base::Date(Comparison::NotEquals)),
     ("DateLessThan", Base::Date(Comparison::Less)),
     ("DateLessThanEquals", Base::Date(Comparison::LessEquals)),
     ("DateGreaterThan", Base::Date(Comparison::Greater)),
-    ("DateGreaterThanEquals", Base::Date(Comparison::GreaterEquals)),
+    (
+        "DateGreaterThanEquals",
+        Base::Date(Comparison::GreaterEquals),
+    ),
     ("Bool", Base::Bool),
     ("BinaryEquals", Base::Binary),
     ("IpAddress", Base::Address { negated: false }),
@@ -172,13 +208,28 @@ mod tests {
     fn unknown_operators_and_near_misses_are_no_operators() {
         // C-03
         for bad in [
-            "", "StringMatches", "stringequals", "StringEqual", "NullIfExists", "ForAnyValue:Null", "ForSomeValues:StringEquals",
-            "ForAnyValue:ForAllValues:StringEquals", "StringEqualsIfExistsIfExists", "IfExists", "ForAnyValue:", "BoolNotEquals",
-            "foranyvalue:StringEquals", "BinaryNotEquals", "StringEquals ",
+            "",
+            "StringMatches",
+            "stringequals",
+            "StringEqual",
+            "NullIfExists",
+            "ForAnyValue:Null",
+            "ForSomeValues:StringEquals",
+            "ForAnyValue:ForAllValues:StringEquals",
+            "StringEqualsIfExistsIfExists",
+            "IfExists",
+            "ForAnyValue:",
+            "BoolNotEquals",
+            "foranyvalue:StringEquals",
+            "BinaryNotEquals",
+            "StringEquals ",
         ] {
             assert_eq!(Operator::parse(bad), None, "{bad:?}");
         }
-        assert_eq!(Operator::nearest("ForAnyValue:stringlikeIfExists"), Some("StringLike"));
+        assert_eq!(
+            Operator::nearest("ForAnyValue:stringlikeIfExists"),
+            Some("StringLike")
+        );
         assert_eq!(Operator::nearest("StringMatches"), None);
     }
 
@@ -186,12 +237,20 @@ mod tests {
     fn every_operator_takes_if_exists_and_a_set_prefix_except_null() {
         for (name, _) in BASES.iter().filter(|(name, _)| *name != "Null") {
             for set in ["", "ForAnyValue:", "ForAllValues:"] {
-                assert!(Operator::parse(&format!("{set}{name}")).is_some(), "{set}{name}");
-                assert!(Operator::parse(&format!("{set}{name}IfExists")).is_some(), "{set}{name}IfExists");
+                assert!(
+                    Operator::parse(&format!("{set}{name}")).is_some(),
+                    "{set}{name}"
+                );
+                assert!(
+                    Operator::parse(&format!("{set}{name}IfExists")).is_some(),
+                    "{set}{name}IfExists"
+                );
             }
         }
         assert!(Operator::parse("Null").is_some());
-        let shown = Operator::parse("ForAllValues:ArnNotEqualsIfExists").unwrap().to_string();
+        let shown = Operator::parse("ForAllValues:ArnNotEqualsIfExists")
+            .unwrap()
+            .to_string();
         assert_eq!(shown, "ForAllValues:ArnNotLikeIfExists");
     }
 }

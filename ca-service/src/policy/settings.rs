@@ -3,7 +3,8 @@
 use eic_protocol::os_user::OsUser;
 
 use super::action::Action;
-use super::request::{ExtensionSet, Request};
+use super::extension::ExtensionSet;
+use super::request::Request;
 
 /// The settings of the policy engine. They are part of the policy's digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,14 @@ impl Default for Settings {
         Self {
             whole_account: false,
             uid0_names: Vec::new(),
-            target: Lifetime { default: 300, max: 3600 },
-            fleet: Lifetime { default: 3600, max: 12 * 3600 },
+            target: Lifetime {
+                default: 300,
+                max: 3600,
+            },
+            fleet: Lifetime {
+                default: 3600,
+                max: 12 * 3600,
+            },
             max_stale_seconds: 24 * 3600,
         }
     }
@@ -69,7 +76,13 @@ impl Settings {
 
     /// The settings in a form whose digest is that of no other settings.
     pub(super) fn canonical(&self) -> String {
-        let Self { whole_account, uid0_names, target, fleet, max_stale_seconds } = self;
+        let Self {
+            whole_account,
+            uid0_names,
+            target,
+            fleet,
+            max_stale_seconds,
+        } = self;
         format!("{whole_account:?} {uid0_names:?} {target:?} {fleet:?} {max_stale_seconds}")
     }
 }
@@ -81,8 +94,17 @@ mod tests {
     #[test]
     fn root_is_uid_0_without_being_configured() {
         // C-14
-        let settings = Settings { uid0_names: vec!["admin0".parse().unwrap()], ..Settings::default() };
-        for (name, expected) in [("root", true), ("toor", true), ("admin0", true), ("ubuntu", false), ("ubuntu-root", false)] {
+        let settings = Settings {
+            uid0_names: vec!["admin0".parse().unwrap()],
+            ..Settings::default()
+        };
+        for (name, expected) in [
+            ("root", true),
+            ("toor", true),
+            ("admin0", true),
+            ("ubuntu", false),
+            ("ubuntu-root", false),
+        ] {
             assert_eq!(settings.is_uid0(&name.parse().unwrap()), expected, "{name}");
         }
     }
@@ -91,11 +113,32 @@ mod tests {
     fn settings_that_differ_have_different_digests() {
         let base = Settings::default();
         for changed in [
-            Settings { whole_account: true, ..base.clone() },
-            Settings { uid0_names: vec!["a".parse().unwrap()], ..base.clone() },
-            Settings { target: Lifetime { default: 301, max: 3600 }, ..base.clone() },
-            Settings { fleet: Lifetime { default: 300, max: 3600 }, ..base.clone() },
-            Settings { max_stale_seconds: 1, ..base.clone() },
+            Settings {
+                whole_account: true,
+                ..base.clone()
+            },
+            Settings {
+                uid0_names: vec!["a".parse().unwrap()],
+                ..base.clone()
+            },
+            Settings {
+                target: Lifetime {
+                    default: 301,
+                    max: 3600,
+                },
+                ..base.clone()
+            },
+            Settings {
+                fleet: Lifetime {
+                    default: 300,
+                    max: 3600,
+                },
+                ..base.clone()
+            },
+            Settings {
+                max_stale_seconds: 1,
+                ..base.clone()
+            },
         ] {
             assert_ne!(changed.canonical(), base.canonical());
         }

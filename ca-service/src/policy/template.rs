@@ -42,7 +42,9 @@ pub(super) enum TemplateError {
     UnknownVariable(String),
     #[error("`${{{0}}}` can have several values and cannot be a variable")]
     SeveralValues(String),
-    #[error("the default of `${{{0}}}` must be in single quotes, as in ${{aws:username, 'nobody'}}")]
+    #[error(
+        "the default of `${{{0}}}` must be in single quotes, as in ${{aws:username, 'nobody'}}"
+    )]
     Default(String),
     #[error("an ARN has six parts, `arn:partition:service:region:account:resource`")]
     NotAnArn,
@@ -75,23 +77,35 @@ impl Template {
     pub(super) fn parse_resource(text: &str, reading: Reading) -> Result<Self, TemplateError> {
         let parts = parts(text, reading)?;
         let colons = |part: &Part| matches!(part, Part::Symbol(Symbol::Char(':')));
-        let first = parts.iter().position(|part| matches!(part, Part::Variable { .. }));
-        let before = parts.iter().take(first.unwrap_or(0)).filter(|part| colons(part)).count();
+        let first = parts
+            .iter()
+            .position(|part| matches!(part, Part::Variable { .. }));
+        let before = parts
+            .iter()
+            .take(first.unwrap_or(0))
+            .filter(|part| colons(part))
+            .count();
         if first.is_some() && before < 5 {
             return Err(TemplateError::VariableTooEarly);
         }
         Ok(Self::from_parts(parts))
     }
 
-    /// Compiles without wildcards or variables.
-    pub(super) fn literal(text: &str) -> Self {
-        Self::Literal(text.to_owned())
-    }
-
     fn from_parts(parts: Vec<Part>) -> Self {
         let symbols: Option<Vec<Symbol>> = parts.iter().map(Part::symbol).collect();
-        let Some(symbols) = symbols else { return Self::Variable(parts.into()) };
-        let literal: Option<String> = symbols.iter().map(|s| if let Symbol::Char(c) = s { Some(*c) } else { None }).collect();
+        let Some(symbols) = symbols else {
+            return Self::Variable(parts.into());
+        };
+        let literal: Option<String> = symbols
+            .iter()
+            .map(|s| {
+                if let Symbol::Char(c) = s {
+                    Some(*c)
+                } else {
+                    None
+                }
+            })
+            .collect();
         literal.map_or_else(|| Self::Pattern(symbols.into()), Self::Literal)
     }
 
@@ -108,13 +122,20 @@ impl Template {
         match self {
             Self::Literal(text) => text.chars().map(Symbol::Char).collect(),
             Self::Pattern(symbols) => symbols.clone(),
-            Self::Variable(parts) => parts.iter().map(|part| part.symbol().unwrap_or(Symbol::Many)).collect(),
+            Self::Variable(parts) => parts
+                .iter()
+                .map(|part| part.symbol().unwrap_or(Symbol::Many))
+                .collect(),
         }
     }
 
     /// The keys that its variables read.
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
-        let parts: &[Part] = if let Self::Variable(parts) = self { parts } else { &[] };
+        let parts: &[Part] = if let Self::Variable(parts) = self {
+            parts
+        } else {
+            &[]
+        };
         parts.iter().filter_map(|part| match part {
             Part::Variable { key, .. } => Some(key),
             Part::Symbol(_) => None,
@@ -135,10 +156,17 @@ impl Template {
     }
 
     /// Like `test`, without regard to case.
-    pub(super) fn test_ignoring_case(&self, value: &Value<'_>, context: &Context<'_>, missing: Truth) -> Truth {
-        let Some(text) = value.text() else { return Truth::Unknown };
+    pub(super) fn test_ignoring_case(
+        &self,
+        value: &Value<'_>,
+        context: &Context<'_>,
+        missing: Truth,
+    ) -> Truth {
+        let Some(text) = value.text() else {
+            return Truth::Unknown;
+        };
         match self.resolved(context) {
-            Resolved::Symbols(symbols) => same_name(&literal_text(&symbols), &text).into(),
+            Resolved::Symbols(symbols) => same_name(&glob::text(&symbols), &text).into(),
             Resolved::Missing => missing,
             Resolved::Unknowable => Truth::Unknown,
         }
@@ -147,7 +175,7 @@ impl Template {
     /// The text as the caller of this request would have to read it; none when a variable has no known value.
     pub(super) fn shown(&self, context: &Context<'_>) -> Option<String> {
         match self.resolved(context) {
-            Resolved::Symbols(symbols) => Some(literal_text(&symbols)),
+            Resolved::Symbols(symbols) => Some(glob::text(&symbols)),
             Resolved::Missing | Resolved::Unknowable => None,
         }
     }
@@ -203,31 +231,28 @@ fn covers(symbols: &[Symbol], value: &Value<'_>) -> Truth {
     if let Value::RoleArn { prefix, name } = value {
         return glob::matches_unknown_path(symbols, prefix, name);
     }
-    value.text().map_or(Truth::Unknown, |text| glob::matches(symbols, &text).into())
-}
-
-fn literal_text(symbols: &[Symbol]) -> String {
-    symbols
-        .iter()
-        .map(|symbol| match symbol {
-            Symbol::Char(character) => *character,
-            Symbol::One => '?',
-            Symbol::Many => '*',
-        })
-        .collect()
+    value
+        .text()
+        .map_or(Truth::Unknown, |text| glob::matches(symbols, &text).into())
 }
 
 fn parts(text: &str, reading: Reading) -> Result<Vec<Part>, TemplateError> {
     let mut parts = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
-        if reading.variables && let Some(inside) = rest.strip_prefix("${") {
+        if reading.variables
+            && let Some(inside) = rest.strip_prefix("${")
+        {
             let (body, after) = variable_body(inside)?;
             parts.push(variable(body)?);
             rest = after;
             continue;
         }
-        let symbol = if reading.wildcards { Symbol::of(character) } else { Symbol::Char(character) };
+        let symbol = if reading.wildcards {
+            Symbol::of(character)
+        } else {
+            Symbol::Char(character)
+        };
         parts.push(Part::Symbol(symbol));
         rest = rest.get(character.len_utf8()..).unwrap_or("");
     }
@@ -253,10 +278,15 @@ fn variable_body(inside: &str) -> Result<(&str, &str), TemplateError> {
 fn variable(body: &str) -> Result<Part, TemplateError> {
     // IAM user guide, "Special characters": these three stand for themselves.
     if let "*" | "?" | "$" = body {
-        return Ok(Part::Symbol(Symbol::Char(body.chars().next().unwrap_or('$'))));
+        return Ok(Part::Symbol(Symbol::Char(
+            body.chars().next().unwrap_or('$'),
+        )));
     }
     let (name, default) = match body.split_once(',') {
-        Some((name, default)) => (name.trim(), Some(quoted(default).ok_or_else(|| TemplateError::Default(body.to_owned()))?)),
+        Some((name, default)) => (
+            name.trim(),
+            Some(quoted(default).ok_or_else(|| TemplateError::Default(body.to_owned()))?),
+        ),
         None => (body, None),
     };
     let key = Key::parse(name).ok_or_else(|| TemplateError::UnknownVariable(name.to_owned()))?;

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::caller::{Caller, PrincipalArn, Who};
 use super::date;
 use super::key::{Answer, Key, same_name};
 use super::network::{Cidr, Source};
-use super::request::{Caller, Fact, PrincipalArn, Request, Tags, Who};
+use super::request::{Fact, Request, Tags};
 use super::settings::Settings;
 
 /// One value of a key.
@@ -14,7 +15,10 @@ use super::settings::Settings;
 pub(super) enum Value<'a> {
     Text(&'a str),
     /// A role's ARN whose path is not known.
-    RoleArn { prefix: &'a str, name: &'a str },
+    RoleArn {
+        prefix: &'a str,
+        name: &'a str,
+    },
     Number(u64),
     /// Unix seconds, as ISO 8601 when compared as text.
     Time(u64),
@@ -81,9 +85,8 @@ impl<'a> Context<'a> {
 
     fn source(&self, key: &Key) -> Found<'a> {
         match (self.request.source, key) {
-            (Source::Public(address), Key::SourceIp) | (Source::Private(address), Key::VpcSourceIp) => {
-                Found::One(Value::Address(address))
-            }
+            (Source::Public(address), Key::SourceIp)
+            | (Source::Private(address), Key::VpcSourceIp) => Found::One(Value::Address(address)),
             _ => Found::Absent,
         }
     }
@@ -105,20 +108,31 @@ impl<'a> Context<'a> {
             Key::TtlSeconds => number(self.settings.requested_ttl(self.request)),
             Key::Extensions if issues => {
                 let set = self.settings.requested_extensions(self.request);
-                Found::Many(set.iter().map(|extension| Value::Text(extension.as_str())).collect())
+                Found::Many(
+                    set.iter()
+                        .map(|extension| Value::Text(extension.as_str()))
+                        .collect(),
+                )
             }
             Key::ForceCommand => text(asked.force_command),
-            Key::SourceAddress => several(asked.source_address.iter().map(|cidr| Value::Network(*cidr))),
+            Key::SourceAddress => several(
+                asked
+                    .source_address
+                    .iter()
+                    .map(|cidr| Value::Network(*cidr)),
+            ),
             Key::Fleet => text(asked.fleet.map(|fleet| fleet.as_str())),
             Key::Reason => text(asked.reason),
             Key::ApprovedBy => text(asked.approved_by),
-            Key::KeyType => text(asked.key_type),
+            Key::CertifiedType => text(asked.key_type),
             _ => Found::Absent,
         }
     }
 
     fn tunnel(&self, key: &Key) -> Found<'a> {
-        let Some(tunnel) = self.request.asked.tunnel else { return Found::Absent };
+        let Some(tunnel) = self.request.asked.tunnel else {
+            return Found::Absent;
+        };
         match key {
             Key::RemotePort => Found::One(Value::Number(tunnel.remote_port.into())),
             Key::PrivateIpAddress => Found::One(Value::Address(tunnel.private_ip)),
@@ -141,7 +155,9 @@ fn of_caller<'a>(caller: &'a Caller, key: &Key) -> Found<'a> {
 }
 
 fn of_aws_caller<'a>(caller: &'a Caller, key: &Key) -> Found<'a> {
-    let Some(aws) = caller.as_aws() else { return Found::Absent };
+    let Some(aws) = caller.as_aws() else {
+        return Found::Absent;
+    };
     match key {
         Key::PrincipalArn => Found::One(match &aws.principal_arn {
             PrincipalArn::Known(arn) => Value::Text(arn),
@@ -163,7 +179,10 @@ fn tag_value<'a>(tags: Fact<&'a Tags>, wanted: &str) -> Found<'a> {
         Fact::Absent => return Found::Absent,
         Fact::Unknowable => return Found::Unknowable,
     };
-    let mut hits = tags.iter().filter(|(name, _)| same_name(name, wanted)).map(|(_, value)| value);
+    let mut hits = tags
+        .iter()
+        .filter(|(name, _)| same_name(name, wanted))
+        .map(|(_, value)| value);
     match (hits.next(), hits.next()) {
         (None, _) => Found::Absent,
         (Some(value), None) => Found::One(Value::Text(value)),
@@ -180,7 +199,11 @@ fn claim_values<'a>(caller: &'a Caller, wanted: &str) -> Found<'a> {
     if let Some(value) = issuer_and_subject {
         return Found::One(Value::Text(value));
     }
-    let mut hits = caller.claims.iter().filter(|(name, _)| same_name(name, wanted)).map(|(_, values)| values);
+    let mut hits = caller
+        .claims
+        .iter()
+        .filter(|(name, _)| same_name(name, wanted))
+        .map(|(_, values)| values);
     match (hits.next(), hits.next()) {
         (None, _) => Found::Absent,
         (Some(values), None) => several(values.iter().map(|value| Value::Text(value))),

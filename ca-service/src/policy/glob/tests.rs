@@ -66,13 +66,20 @@ fn hostile_patterns_cost_no_more_than_their_length_times_the_values() {
     // C-06: 1,000 `*` against 2 kB, and the worst case of retrying the last star.
     let value = "a".repeat(2048);
     let started = Instant::now();
-    assert!(!like(&"*a".repeat(1000).replace("aa", "a"), &"b".repeat(2048)));
+    assert!(!like(
+        &"*a".repeat(1000).replace("aa", "a"),
+        &"b".repeat(2048)
+    ));
     assert!(!like(&format!("{}b", "a*".repeat(1000)), &value));
     assert!(!like(&format!("*{}b", "a".repeat(1023)), &value));
     assert!(!like(&format!("{}b", "*?".repeat(1000)), &value));
     let bomb = compile(&format!("{}b", "*a".repeat(1000)));
     assert_eq!(matches_unknown_path(&bomb, &value, "x"), Truth::No);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[test]
@@ -88,13 +95,25 @@ fn a_wildcard_that_an_unknown_path_could_change_is_unknown() {
         ("arn:aws:iam::111122223333:role/De?", Truth::Unknown),
         ("arn:aws:iam::111122223333:role/team/Dev", Truth::Unknown),
         ("arn:aws:iam::111122223333:role/team/*", Truth::Unknown),
-        ("arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Dev_*", Truth::No),
+        (
+            "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Dev_?",
+            Truth::No,
+        ),
+        // A path may end in anything, so the last `*` may stand for `x/Dev`.
+        (
+            "arn:aws:iam::111122223333:role/aws-reserved/sso.amazonaws.com/*/AWSReservedSSO_Dev_*",
+            Truth::Unknown,
+        ),
         ("arn:aws:iam::111122223333:role/team/Ops", Truth::No),
         ("arn:aws:iam::111122223333:role/Ops", Truth::No),
         ("arn:aws:iam::999999999999:role/*", Truth::No),
         ("arn:aws:iam::111122223333:user/*", Truth::No),
     ] {
-        assert_eq!(matches_unknown_path(&compile(pattern), prefix, "Dev"), expected, "{pattern}");
+        assert_eq!(
+            matches_unknown_path(&compile(pattern), prefix, "Dev"),
+            expected,
+            "{pattern}"
+        );
     }
 }
 
@@ -128,14 +147,31 @@ proptest! {
     }
 
     #[test]
-    fn patterns_that_share_a_text_intersect(left in "[ab*?]{0,6}", right in "[ab*?]{0,6}", value in "[ab]{0,6}") {
-        if like(&left, &value) && like(&right, &value) {
-            prop_assert!(intersects(&compile(&left), &compile(&right)));
+    fn a_form_can_be_matched_when_a_text_of_it_is(pattern in "[ab*?]{0,6}", form in "[ab*]{0,6}", value in "[ab]{0,6}") {
+        if like(&pattern, &value) && like(&form, &value) {
+            prop_assert!(can_match(&compile(&pattern), &shape(&form)));
         }
     }
 
     #[test]
-    fn a_pattern_intersects_a_literal_exactly_when_it_matches_it(pattern in "[ab*?]{0,8}", value in "[ab]{0,8}") {
-        prop_assert_eq!(intersects(&compile(&pattern), &compile(&value)), like(&pattern, &value));
+    fn a_literal_form_can_be_matched_exactly_when_it_matches(pattern in "[ab:*?]{0,8}", value in "[ab:]{0,8}") {
+        prop_assert_eq!(can_match(&compile(&pattern), &shape(&value)), like(&pattern, &value));
+    }
+}
+
+#[test]
+fn a_part_of_a_form_never_holds_a_separator() {
+    for (pattern, form, expected) in [
+        ("a:*:x", "a:*:*", true),
+        ("a:b:c:x", "a:*:x", false),
+        ("a:instances/*", "a:*instance/*", false),
+        ("*", "a:*/b", true),
+        ("a:??", "a:*", true),
+    ] {
+        assert_eq!(
+            can_match(&compile(pattern), &shape(form)),
+            expected,
+            "{pattern} {form}"
+        );
     }
 }
