@@ -10,12 +10,19 @@ use crate::error::{Context, Error, Result};
 /// [`Error::MissingBinary`] when it is not built; the message says how to.
 pub fn find(name: &str) -> Result<PathBuf> {
     let path = profile_folder()?.join(name);
-    if path.is_file() { Ok(path) } else { Err(Error::MissingBinary(path)) }
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Error::MissingBinary(path))
+    }
 }
 
 /// Those of our programs that are built.
 pub(crate) fn built() -> Vec<(&'static str, PathBuf)> {
-    ["eic-ca", "eic-login", "eic-agent"].into_iter().filter_map(|name| Some((name, find(name).ok()?))).collect()
+    ["eic-ca", "eic-login", "eic-agent"]
+        .into_iter()
+        .filter_map(|name| Some((name, find(name).ok()?)))
+        .collect()
 }
 
 /// The lab's build cache: `$CARGO_TARGET_DIR/eic-lab`, by the place of the running test.
@@ -33,9 +40,17 @@ pub fn cache() -> Result<PathBuf> {
 /// `target/debug`: a program's own folder, or its parent's for tests (`deps`) and examples.
 fn profile_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().context(|| "find the running program")?;
-    let folder = program.parent().context(|| "find the running program's folder")?;
-    let nested = ["deps", "examples"].iter().any(|name| folder.ends_with(name));
-    let profile = if nested { folder.parent().unwrap_or(folder) } else { folder };
+    let folder = program
+        .parent()
+        .context(|| "find the running program's folder")?;
+    let nested = ["deps", "examples"]
+        .iter()
+        .any(|name| folder.ends_with(name));
+    let profile = if nested {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
     Ok(profile.to_path_buf())
 }
 
@@ -45,7 +60,10 @@ fn profile_folder() -> Result<PathBuf> {
 /// [`Error::MissingProgram`].
 pub fn system(program: &'static str, package: &'static str) -> Result<PathBuf> {
     let folders = ["/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
+    let found = folders
+        .iter()
+        .map(|folder| Path::new(folder).join(program))
+        .find(|path| path.is_file());
     found.ok_or(Error::MissingProgram { program, package })
 }
 
@@ -55,6 +73,8 @@ pub fn system(program: &'static str, package: &'static str) -> Result<PathBuf> {
 /// [`Error::MissingProgram`].
 pub fn on_path(program: &'static str, package: &'static str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+    let found = std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file());
     found.ok_or(Error::MissingProgram { program, package })
 }

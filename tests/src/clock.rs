@@ -13,7 +13,9 @@ pub struct Clock {
 impl Clock {
     /// Seconds since 1970 in the stand-ins' time.
     pub fn now(&self) -> u64 {
-        let machine = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let machine = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs());
         machine.saturating_add_signed(self.offset.load(Ordering::SeqCst))
     }
 

@@ -19,7 +19,10 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Optio
             return Ok(found);
         }
         if Instant::now() >= end {
-            return Err(Error::Deadline { what: what.to_owned(), seconds: limit.as_secs() });
+            return Err(Error::Deadline {
+                what: what.to_owned(),
+                seconds: limit.as_secs(),
+            });
         }
         thread::sleep(PAUSE);
     }

@@ -12,7 +12,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Namespaces, mounts and port 22 need root.
-    #[error("the lab needs root for its namespaces: run it as root, or with `sudo -E env \"PATH=$PATH\" …`")]
+    #[error(
+        "the lab needs root for its namespaces: run it as root, or with `sudo -E env \"PATH=$PATH\" …`"
+    )]
     NotRoot,
     /// A program of this workspace has not been built.
     #[error("find `{}`: build it with `cargo build --workspace --bins`", .0.display())]
@@ -74,7 +76,10 @@ pub(crate) trait Context<T> {
 
 impl<T> Context<T> for io::Result<T> {
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|source| Error::Io { what: what().into(), source })
+        self.map_err(|source| Error::Io {
+            what: what().into(),
+            source,
+        })
     }
 }
 

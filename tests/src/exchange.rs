@@ -26,7 +26,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// When the connection fails, takes longer than 30 s, or the answer is longer than 4 MiB.
 pub async fn exchange(address: SocketAddr, request: Request<Bytes>) -> Result<Response<Bytes>> {
     let answer = tokio::time::timeout(LIMIT, send(address, request)).await;
-    answer.map_err(|_| Error::Deadline { what: format!("an answer of {address}"), seconds: LIMIT.as_secs() })?
+    answer.map_err(|_| Error::Deadline {
+        what: format!("an answer of {address}"),
+        seconds: LIMIT.as_secs(),
+    })?
 }
 
 /// The same for callers without a runtime. It must run on a thread of the lab's network.
@@ -34,19 +37,31 @@ pub async fn exchange(address: SocketAddr, request: Request<Bytes>) -> Result<Re
 /// # Errors
 /// As [`exchange`].
 pub fn exchange_blocking(address: SocketAddr, request: Request<Bytes>) -> Result<Response<Bytes>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "make a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(|| "make a runtime")?;
     runtime.block_on(exchange(address, request))
 }
 
 async fn send(address: SocketAddr, request: Request<Bytes>) -> Result<Response<Bytes>> {
-    let stream = TcpStream::connect(address).await.context(|| format!("connect to {address}"))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .context(|| format!("connect to {address}"))?;
     let failed = |cause: hyper::Error| unexpected(&format!("talk to {address}"), cause);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
     let driver = tokio::spawn(connection);
-    let answer = sender.send_request(request.map(Full::new)).await.map_err(failed)?;
+    let answer = sender
+        .send_request(request.map(Full::new))
+        .await
+        .map_err(failed)?;
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, LONGEST).collect().await;
     driver.abort();
-    let body = body.map_err(|cause| unexpected(&format!("read the answer of {address}"), cause))?.to_bytes();
+    let body = body
+        .map_err(|cause| unexpected(&format!("read the answer of {address}"), cause))?
+        .to_bytes();
     Ok(Response::from_parts(head, body))
 }

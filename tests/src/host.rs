@@ -7,15 +7,21 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::aws::{ACCOUNT, REGION};
+use crate::ca::Ca;
 use crate::deadline::wait_for;
 use crate::error::{Context, Result};
 use crate::lab::Lab;
+use crate::openssh10;
 use crate::process::{Output, RoomCommand};
 use crate::room::{Account, Furniture, Hardware, Role, Room};
+use crate::standin::Metadata;
 
+mod agent;
 mod sshd;
 mod syslog;
 
+use agent::Agent;
 use sshd::Sshd;
 use syslog::Syslog;
 
@@ -54,6 +60,11 @@ pub struct HostBuilder {
     authorized_keys: Vec<(String, String)>,
     sshd_config: String,
     hardware: Option<Hardware>,
+    tags: Vec<(String, String)>,
+    aws_account: String,
+    region: String,
+    agent: Option<Agent>,
+    openssh10: bool,
 }
 
 /// A running host.
@@ -63,6 +74,7 @@ pub struct Host {
     instance: Instance,
     sshd: Sshd,
     syslog: Syslog,
+    metadata: Option<Metadata>,
     room: Room,
     lab: Lab,
 }
@@ -76,6 +88,11 @@ impl HostBuilder {
             authorized_keys: Vec::new(),
             sshd_config: String::new(),
             hardware: None,
+            tags: vec![("Name".into(), name.into())],
+            aws_account: ACCOUNT.into(),
+            region: REGION.into(),
+            agent: None,
+            openssh10: false,
         }
     }
 
@@ -108,33 +125,161 @@ impl HostBuilder {
         self
     }
 
+    /// Adds a tag of the instance; `Name` is set already.
+    #[must_use]
+    pub fn tag(mut self, key: &str, value: &str) -> Self {
+        self.tags.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts the instance into another account.
+    #[must_use]
+    pub fn aws_account(mut self, account: &str) -> Self {
+        self.aws_account = account.to_owned();
+        self
+    }
+
+    /// Puts the instance into another region.
+    #[must_use]
+    pub fn region(mut self, region: &str) -> Self {
+        self.region = region.to_owned();
+        self
+    }
+
+    /// Runs trixie's sshd and everything else of trixie on it.
+    #[must_use]
+    pub fn openssh10(mut self) -> Self {
+        self.openssh10 = true;
+        self
+    }
+
+    /// Configures `eic-agent authorized-keys` by hand, as the official package does its scripts: a legacy host, which
+    /// knows Instance Connect and no CA.
+    #[must_use]
+    pub fn instance_connect_only(mut self) -> Self {
+        self.agent = Some(Agent::InstanceConnectOnly);
+        self
+    }
+
+    /// Trusts a CA of the lab: its `host-state`, installed by `eic-agent install`. `args` go to `host-state`, such as
+    /// `--fleet=web`.
+    #[must_use]
+    pub fn trusting(self, ca: &Ca, args: &[&str]) -> Self {
+        let (signer, args) = (
+            ca.signer(),
+            args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>(),
+        );
+        let fingerprint = ca.root_fingerprint().to_owned();
+        self.enrolled(&fingerprint, move |host| signer.host_state(host, &args))
+    }
+
+    /// Installs the agent by `eic-agent install`, trusting the root key with this fingerprint. `state` is called with
+    /// the running host and returns a folder of the machine with `root.json`, `host-view.json` and, if the host is to
+    /// have one, `host-cert.pub` for it.
+    #[must_use]
+    pub fn enrolled(
+        mut self,
+        root_fingerprint: &str,
+        state: impl FnOnce(&Host) -> Result<PathBuf> + 'static,
+    ) -> Self {
+        self.agent = Some(Agent::Enrolled {
+            root_fingerprint: root_fingerprint.to_owned(),
+            state: Box::new(state),
+        });
+        self
+    }
+
     /// Starts it and waits until its sshd answers.
     ///
     /// # Errors
     /// When its room, its network or its sshd does not come up.
-    pub fn start(self) -> Result<Host> {
+    pub fn start(mut self) -> Result<Host> {
         let number = self.lab.next_host();
-        let instance = made_up_instance(number)?;
-        let room = Room::open(self.lab.folder(), &self.name, Role::Guest, &self.furniture(&instance))?;
+        let instance = self.make_instance(number)?;
+        let room = Room::open(
+            self.lab.folder(),
+            &self.name,
+            Role::Guest,
+            &self.furniture(&instance)?,
+        )?;
         connect(&self.lab, &room, number, instance.private_ip)?;
+        let metadata = self.start_metadata(&room, &instance)?;
         let syslog = Syslog::start(room.folder())?;
         sshd::configure(&room, &self.sshd_config)?;
         for (user, key) in &self.authorized_keys {
             self.authorize(&room, user, key)?;
         }
+        self.print_console(&room, &instance)?;
         let mut sshd = Sshd::start(&room)?;
         sshd.wait((instance.private_ip, 22).into(), self.lab.control())?;
-        Ok(Host { name: self.name, instance, sshd, syslog, room, lab: self.lab })
+        let agent = self.agent.take();
+        let mut host = Host {
+            name: self.name,
+            instance,
+            sshd,
+            syslog,
+            metadata,
+            room,
+            lab: self.lab,
+        };
+        if let Some(agent) = agent {
+            agent.set_up(&mut host)?;
+        }
+        Ok(host)
     }
 
-    fn furniture(&self, instance: &Instance) -> Furniture {
-        let hardware = self.hardware.clone().unwrap_or_else(|| Hardware::Nitro(instance.id.clone()));
-        Furniture { accounts: self.accounts.clone(), hardware: Some(hardware), ..Furniture::default() }
+    fn make_instance(&self, number: u32) -> Result<Instance> {
+        match self.lab.aws_if_any() {
+            Some(aws) => aws
+                .account(&self.aws_account)
+                .instance(&self.region, &self.tags),
+            None => made_up_instance(number),
+        }
+    }
+
+    fn start_metadata(&self, room: &Room, instance: &Instance) -> Result<Option<Metadata>> {
+        let Some(aws) = self.lab.aws_if_any() else {
+            return Ok(None);
+        };
+        let chain = aws.signer_chain(&instance.region)?;
+        Metadata::start(room, aws.standin(), instance, chain).map(Some)
+    }
+
+    /// cloud-init prints the host keys to the console at first boot.
+    fn print_console(&self, room: &Room, instance: &Instance) -> Result<()> {
+        let Some(aws) = self.lab.aws_if_any() else {
+            return Ok(());
+        };
+        let keys = sshd::host_keys(room)?.join(&format!(" root@{}\n", self.name));
+        let text = format!(
+            "[    9.1] cloud-init[512]: Cloud-init finished\r\n-----BEGIN SSH HOST KEY KEYS-----\n{keys} root@{}\n-----END SSH HOST KEY KEYS-----\n",
+            self.name
+        );
+        aws.standin().set_console(
+            &instance.id,
+            &text.replace('\n', "\r\n").replace("\r\r", "\r"),
+        );
+        Ok(())
+    }
+
+    fn furniture(&self, instance: &Instance) -> Result<Furniture> {
+        let hardware = self
+            .hardware
+            .clone()
+            .unwrap_or_else(|| Hardware::Nitro(instance.id.clone()));
+        let distribution = self.openssh10.then(openssh10::distribution).transpose()?;
+        Ok(Furniture {
+            accounts: self.accounts.clone(),
+            hardware: Some(hardware),
+            distribution,
+            binds: Vec::new(),
+        })
     }
 
     fn authorize(&self, room: &Room, user: &str, key: &str) -> Result<()> {
         let account = self.accounts.iter().find(|account| account.name == user);
-        let account = account.context(|| format!("find the account `{user}` on the host `{}`", self.name))?;
+        let account =
+            account.context(|| format!("find the account `{user}` on the host `{}`", self.name))?;
         sshd::authorize(room, account, key)
     }
 }
@@ -174,13 +319,29 @@ impl Host {
     ///
     /// # Errors
     /// When it cannot run or fails.
-    pub fn exec<S: Into<String>>(&self, program: &str, args: impl IntoIterator<Item = S>) -> Result<Output> {
+    pub fn exec<S: Into<String>>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
         self.command(program).args(args).run()?.success()
     }
 
     /// Where the machine sees one of the host's files.
     pub fn file(&self, path: &str) -> PathBuf {
         self.room.path(path)
+    }
+
+    /// Changes what the hardware says the instance id is, as when a disk is moved.
+    ///
+    /// # Errors
+    /// When the host has no such hardware.
+    pub fn set_hardware_id(&mut self, id: &str) -> Result<()> {
+        let tag = self
+            .room
+            .folder()
+            .join("sys/devices/virtual/dmi/id/board_asset_tag");
+        fs::write(&tag, format!("{id}\n")).context(|| "write the hardware's tag")
     }
 
     /// The host's public keys, one `type base64` a line.
@@ -201,10 +362,58 @@ impl Host {
     /// # Errors
     /// When there is none in time; the message holds the log.
     pub fn log_line(&self, text: &str, limit: Duration) -> Result<String> {
-        let found = wait_for(&format!("`{text}` in the log of {}", self.name), limit, || {
-            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
-        });
+        let found = wait_for(
+            &format!("`{text}` in the log of {}", self.name),
+            limit,
+            || {
+                self.log()
+                    .lines()
+                    .find(|line| line.contains(text))
+                    .map(str::to_owned)
+            },
+        );
         found.map_err(|cause| crate::error::unexpected(&cause.to_string(), self.log()))
+    }
+
+    /// Its metadata service, to make it wrong or to see what was asked.
+    ///
+    /// # Errors
+    /// When the lab was opened without AWS.
+    pub fn metadata(&self) -> Result<&Metadata> {
+        self.metadata
+            .as_ref()
+            .context(|| "use instance metadata: this lab was opened by `Lab::without_aws`")
+    }
+
+    /// Lets the metadata service refuse connections.
+    ///
+    /// # Errors
+    /// When it still takes them after 5 s.
+    pub fn stop_metadata(&mut self) -> Result<()> {
+        self.metadata
+            .as_mut()
+            .context(|| "stop instance metadata: there is none")?
+            .refuse();
+        let address = std::net::SocketAddr::from(([169, 254, 169, 254], 80));
+        wait_for("instance metadata to end", Duration::from_secs(5), || {
+            self.room
+                .in_network(|| std::net::TcpStream::connect(address).is_err())
+                .ok()?
+                .then_some(())
+        })
+    }
+
+    /// Lets the metadata service take connections again.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start_metadata(&mut self) -> Result<()> {
+        let aws = self.lab.aws()?;
+        let metadata = self
+            .metadata
+            .as_mut()
+            .context(|| "start instance metadata: there is none")?;
+        metadata.listen(&self.room, &aws.standin().runtime)
     }
 
     /// Makes sshd read its configuration again, and waits until it listens again.
@@ -215,12 +424,16 @@ impl Host {
         self.exec("/usr/sbin/sshd", ["-t"])?;
         let before = self.listened();
         self.sshd.reload()?;
-        wait_for("sshd to listen again", Duration::from_secs(10), || (self.listened() > before).then_some(()))
+        wait_for("sshd to listen again", Duration::from_secs(10), || {
+            (self.listened() > before).then_some(())
+        })
     }
 
     /// How often sshd said that it listens.
     fn listened(&self) -> usize {
-        self.log().matches("Server listening on 0.0.0.0 port 22").count()
+        self.log()
+            .matches("Server listening on 0.0.0.0 port 22")
+            .count()
     }
 
     /// The lab that it belongs to.
@@ -235,14 +448,19 @@ fn connect(lab: &Lab, room: &Room, number: u32, address: Ipv4Addr) -> Result<()>
     lab.control().ip(&format!(
         "link add veth{number} type veth peer name eth0 netns {pid}\nlink set veth{number} master br0\nlink set veth{number} up\n"
     ))?;
-    room.ip(&format!("addr add {address}/16 dev eth0\nlink set eth0 up\n"))
+    room.ip(&format!(
+        "addr add {address}/16 dev eth0\nlink set eth0 up\n"
+    ))
 }
 
 /// For a lab without AWS: an id that no other host has.
 fn made_up_instance(number: u32) -> Result<Instance> {
     let mut random = [0u8; 8];
-    getrandom::fill(&mut random).map_err(|cause| crate::error::unexpected("draw a random instance id", cause))?;
-    let low = u8::try_from(number).ok().context(|| "number a host: a lab has at most 255")?;
+    getrandom::fill(&mut random)
+        .map_err(|cause| crate::error::unexpected("draw a random instance id", cause))?;
+    let low = u8::try_from(number)
+        .ok()
+        .context(|| "number a host: a lab has at most 255")?;
     Ok(Instance {
         id: format!("i-0{}", hex::encode(random)),
         account: "123456789012".into(),

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::aws::Aws;
 use crate::binaries;
+use crate::ca::CaBuilder;
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 use crate::host::HostBuilder;
+use crate::openssh10;
 use crate::process::RoomCommand;
 use crate::room::{Furniture, Role, Room};
 
@@ -31,6 +34,7 @@ pub struct Lab {
 
 #[derive(Debug)]
 struct Shared {
+    aws: Option<Aws>,
     control: Room,
     clock: Arc<Clock>,
     hosts: AtomicU32,
@@ -43,18 +47,58 @@ struct Shared {
 struct Folder(PathBuf);
 
 impl Lab {
-    /// Opens the control room, without AWS stand-ins: hosts get made-up instance ids.
+    /// A lab with AWS stand-ins. It takes about three seconds, most of them Python's.
     ///
     /// # Errors
     /// Without root, and when the machine lacks a program that the lab needs.
+    pub fn new() -> Result<Lab> {
+        Lab::open(true, None)
+    }
+
+    /// A lab with AWS stand-ins whose clients run trixie's ssh.
+    ///
+    /// # Errors
+    /// As [`Lab::new`], and when trixie's packages cannot be fetched.
+    pub fn with_openssh10() -> Result<Lab> {
+        Lab::open(true, Some(openssh10::distribution()?))
+    }
+
+    /// A lab without AWS stand-ins: hosts get made-up instance ids and no metadata service.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
     pub fn without_aws() -> Result<Lab> {
+        Lab::open(false, None)
+    }
+
+    fn open(with_aws: bool, distribution: Option<PathBuf>) -> Result<Lab> {
         demand_root()?;
         demand_programs()?;
         let folder = Folder(make_folder()?);
-        let control = Room::open(&folder.0, "control", Role::Keeper, &control_furniture()?)?;
-        control.ip(&format!("link add br0 type bridge\naddr add {BRIDGE} dev br0\nlink set br0 up\n"))?;
-        let shared = Shared { control, clock: Arc::default(), hosts: AtomicU32::new(1), clients: AtomicU32::new(1), folder };
-        Ok(Lab { shared: Arc::new(shared) })
+        let control = Room::open(
+            &folder.0,
+            "control",
+            Role::Keeper,
+            &control_furniture(distribution)?,
+        )?;
+        control.ip(&format!(
+            "link add br0 type bridge\naddr add {BRIDGE} dev br0\nlink set br0 up\n"
+        ))?;
+        let clock = Arc::default();
+        let aws = with_aws
+            .then(|| Aws::start(&control, Arc::clone(&clock)))
+            .transpose()?;
+        let shared = Shared {
+            aws,
+            control,
+            clock,
+            hosts: AtomicU32::new(1),
+            clients: AtomicU32::new(1),
+            folder,
+        };
+        Ok(Lab {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The lab's folder, `/run/eic-lab.XXXXXX`; the same path inside the control room.
@@ -65,6 +109,22 @@ impl Lab {
     /// The room of the stand-ins, the CA and the clients.
     pub fn control(&self) -> &Room {
         &self.shared.control
+    }
+
+    /// AWS.
+    ///
+    /// # Errors
+    /// When the lab was opened without it.
+    pub fn aws(&self) -> Result<&Aws> {
+        self.shared
+            .aws
+            .as_ref()
+            .context(|| "use AWS: this lab was opened by `Lab::without_aws`")
+    }
+
+    /// AWS, if the lab has it.
+    pub(crate) fn aws_if_any(&self) -> Option<&Aws> {
+        self.shared.aws.as_ref()
     }
 
     /// The stand-ins' clock.
@@ -99,6 +159,19 @@ impl Lab {
         Client::new(self.clone(), name, id)
     }
 
+    /// Root at a machine of the lab's network.
+    ///
+    /// # Errors
+    /// When its runtime folder cannot be made.
+    pub fn root(&self) -> Result<Client> {
+        Client::root(self.clone())
+    }
+
+    /// A CA to be.
+    pub fn ca(&self) -> CaBuilder {
+        CaBuilder::new(self.clone())
+    }
+
     /// The next host's number, from 1.
     pub(crate) fn next_host(&self) -> u32 {
         self.shared.hosts.fetch_add(1, Ordering::SeqCst)
@@ -121,14 +194,20 @@ impl Folder {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if std::thread::panicking() || std::env::var_os("EIC_LAB_KEEP").is_some_and(|value| value == "1") {
+        if std::thread::panicking()
+            || std::env::var_os("EIC_LAB_KEEP").is_some_and(|value| value == "1")
+        {
             self.folder.keep();
         }
     }
 }
 
 fn demand_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Error::NotRoot)
+    }
 }
 
 fn demand_programs() -> Result<()> {
@@ -140,7 +219,9 @@ fn demand_programs() -> Result<()> {
         ("nsenter", "util-linux"),
         ("setpriv", "util-linux"),
     ];
-    needed.into_iter().try_for_each(|(program, package)| binaries::system(program, package).map(drop))
+    needed
+        .into_iter()
+        .try_for_each(|(program, package)| binaries::system(program, package).map(drop))
 }
 
 fn make_folder() -> Result<PathBuf> {
@@ -153,8 +234,14 @@ fn make_folder() -> Result<PathBuf> {
 }
 
 /// Our programs and the build cache are shown in the control room, wherever the machine has them.
-fn control_furniture() -> Result<Furniture> {
-    let programs = binaries::built().into_iter().map(|(name, path)| (path, format!("bin/{name}")));
+fn control_furniture(distribution: Option<PathBuf>) -> Result<Furniture> {
+    let programs = binaries::built()
+        .into_iter()
+        .map(|(name, path)| (path, format!("bin/{name}")));
     let cache = (binaries::cache()?, "cache".to_owned());
-    Ok(Furniture { binds: programs.chain([cache]).collect(), ..Furniture::default() })
+    Ok(Furniture {
+        binds: programs.chain([cache]).collect(),
+        distribution,
+        ..Furniture::default()
+    })
 }

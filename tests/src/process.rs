@@ -32,7 +32,7 @@ pub(crate) struct Credentials {
 }
 
 /// A command line for a room, with an environment of its own and nothing of the machine's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RoomCommand {
     room: u32,
     logs: PathBuf,
@@ -46,6 +46,13 @@ pub struct RoomCommand {
     furnished: bool,
 }
 
+/// The environment stays out: it may hold AWS credentials.
+impl std::fmt::Debug for RoomCommand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RoomCommand({})", self.line())
+    }
+}
+
 impl RoomCommand {
     pub(crate) fn new(room: u32, logs: PathBuf, program: String) -> RoomCommand {
         RoomCommand {
@@ -53,7 +60,11 @@ impl RoomCommand {
             logs,
             program,
             args: Vec::new(),
-            env: vec![("PATH".into(), PATH.into()), ("HOME".into(), "/root".into()), ("LANG".into(), "C.UTF-8".into())],
+            env: vec![
+                ("PATH".into(), PATH.into()),
+                ("HOME".into(), "/root".into()),
+                ("LANG".into(), "C.UTF-8".into()),
+            ],
             user: None,
             dir: "/".into(),
             stdin: None,
@@ -126,8 +137,16 @@ impl RoomCommand {
     pub fn run(&self) -> Result<Output> {
         let started = Instant::now();
         let mut process = self.start()?;
-        let status = wait_for(&format!("the end of `{}`", self.line()), self.limit, || process.exit())?;
-        Ok(Output { command: self.line(), status, elapsed: started.elapsed(), stdout: process.stdout(), stderr: process.stderr() })
+        let status = wait_for(&format!("the end of `{}`", self.line()), self.limit, || {
+            process.exit()
+        })?;
+        Ok(Output {
+            command: self.line(),
+            status,
+            elapsed: started.elapsed(),
+            stdout: process.stdout(),
+            stderr: process.stderr(),
+        })
     }
 
     /// Starts it and leaves it running; dropping the handle ends it.
@@ -139,31 +158,52 @@ impl RoomCommand {
         let mut command = self.to_std();
         command.stdout(create(&outputs.with_extension("out"))?);
         command.stderr(create(&outputs.with_extension("err"))?);
-        command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.spawn().context(|| format!("start `{}`", self.line()))?;
+        command.stdin(if self.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        let mut child = command
+            .spawn()
+            .context(|| format!("start `{}`", self.line()))?;
         if let (Some(text), Some(mut pipe)) = (self.stdin.clone(), child.stdin.take()) {
             // On its own thread: a program that does not read must not stop the test. A closed pipe is its business.
             std::thread::spawn(move || drop(pipe.write_all(text.as_bytes())));
         }
-        Ok(Process { child, command: self.line(), outputs })
+        Ok(Process {
+            child,
+            command: self.line(),
+            outputs,
+        })
     }
 
     /// The same command for `std`, for tests that need pipes of their own.
     pub fn to_std(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.room)).args(["--net", "--pid"]);
+        command
+            .arg(format!("--target={}", self.room))
+            .args(["--net", "--pid"]);
         if self.furnished {
             command.arg("--mount");
         }
         // The program goes when nsenter does: killing the handle kills what it stands for.
         command.args(["--", "setpriv", "--pdeathsig=KILL"]);
         match self.user {
-            Some(user) => command.args([format!("--reuid={}", user.id), format!("--regid={}", user.id)]).arg("--init-groups"),
+            Some(user) => command
+                .args([
+                    format!("--reuid={}", user.id),
+                    format!("--regid={}", user.id),
+                ])
+                .arg("--init-groups"),
             None => command.arg("--clear-groups"),
         };
         command.args(["--", "env", "-i"]);
         command.arg(format!("--chdir={}", self.dir));
-        command.args(self.env.iter().map(|(name, value)| format!("{name}={value}")));
+        command.args(
+            self.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}")),
+        );
         command.arg(&self.program).args(&self.args);
         command
     }
@@ -175,9 +215,12 @@ impl RoomCommand {
     }
 
     fn outputs(&self) -> PathBuf {
-        let name = Path::new(&self.program).file_name().map_or_else(|| "program".into(), |n| n.to_string_lossy().into_owned());
+        let name = Path::new(&self.program)
+            .file_name()
+            .map_or_else(|| "program".into(), |n| n.to_string_lossy().into_owned());
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        self.logs.join(format!("{number:04}-{}.log", name.replace('.', "_")))
+        self.logs
+            .join(format!("{number:04}-{}.log", name.replace('.', "_")))
     }
 }
 
@@ -252,7 +295,8 @@ impl Process {
     /// When it is no longer there.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.pid()?;
-        kill_process(pid, signal).map_err(|cause| crate::error::unexpected("signal a program of the lab", cause))
+        kill_process(pid, signal)
+            .map_err(|cause| crate::error::unexpected("signal a program of the lab", cause))
     }
 
     /// Its pid as seen from the machine.
@@ -264,7 +308,12 @@ impl Process {
     }
 
     /// Waits until `probe` yields something, and fails at once when the program ends before.
-    pub(crate) fn until<T>(&mut self, what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
+    pub(crate) fn until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut probe: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
         let found = wait_for(what, limit, || match self.exit() {
             Some(status) => Some(Err(status)),
             None => probe().map(Ok),
@@ -289,22 +338,35 @@ fn create(file: &Path) -> Result<File> {
 }
 
 fn read(file: &Path) -> String {
-    fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    fs::read(file)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
 }
 
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The first process whose parent is `parent`: not every kernel has `/proc/PID/task/*/children`.
 fn child_of(parent: u32) -> Option<Pid> {
     let folder = fs::read_dir("/proc").ok()?;
     let pids = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.into_iter().find(|pid| parent_of(*pid) == Some(parent)).and_then(Pid::from_raw)
+    pids.into_iter()
+        .find(|pid| parent_of(*pid) == Some(parent))
+        .and_then(Pid::from_raw)
 }
 
 fn parent_of(pid: i32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }

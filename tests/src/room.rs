@@ -62,24 +62,36 @@ impl Room {
     /// Opens a room named `name` in the lab's folder.
     pub(crate) fn open(lab: &Path, name: &str, role: Role, furniture: &Furniture) -> Result<Room> {
         let folder = lab.join("rooms").join(name);
+        if folder.exists() {
+            return Err(Error::Unexpected(format!(
+                "open a room: the lab has one named `{name}` already"
+            )));
+        }
         furniture.set_up(&folder)?;
-        let log = File::create(folder.join("holder.log")).context(|| "write the room's log")?;
         let mut holder = Command::new("sh")
             .args(["-c", OPEN, "eic-lab", HOLDER])
             .arg(lab)
             .arg(name)
-            .arg(if role == Role::Keeper { "keeper" } else { "guest" })
+            .arg(if role == Role::Keeper {
+                "keeper"
+            } else {
+                "guest"
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(Stdio::piped()) // for the reason of a failure; nothing is written after the room is ready
             .process_group(0) // Ctrl-C reaches the test, whose end closes the room in good order
             .spawn()
             .context(|| "open a room")?;
-        let pid = match ready(&mut holder) {
-            Some(pid) => pid,
-            None => return Err(unready(holder, &folder)),
+        let Some(pid) = ready(&mut holder) else {
+            return Err(unready(holder, name));
         };
-        let room = Room { name: name.to_owned(), folder, pid, holder };
+        let room = Room {
+            name: name.to_owned(),
+            folder,
+            pid,
+            holder,
+        };
         room.set_up_loopback()?;
         Ok(room)
     }
@@ -121,21 +133,29 @@ impl Room {
                 Self::enter_network_of(self.pid)?;
                 Ok(work())
             });
-            worker.join().map_err(|_| Error::Unexpected("finish a task in the room's network: it panicked".into()))?
+            worker.join().map_err(|_| {
+                Error::Unexpected("finish a task in the room's network: it panicked".into())
+            })?
         })
     }
 
     /// Moves the calling thread's future sockets into the room with this pid. For threads that stay there.
     pub(crate) fn enter_network_of(pid: u32) -> Result<()> {
-        let namespace = File::open(format!("/proc/{pid}/ns/net")).context(|| "open a room's network")?;
+        let namespace =
+            File::open(format!("/proc/{pid}/ns/net")).context(|| "open a room's network")?;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|cause| unexpected("enter a room's network", cause))
     }
 
     /// Applies lines of ip(8) commands in the room's network. Pids in them are the machine's.
-    pub(crate) fn ip(&self, lines: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When ip refuses one.
+    pub fn ip(&self, lines: &str) -> Result<()> {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.pid)).args(["--net", "--", "ip", "-batch", "-"]);
+        command
+            .arg(format!("--target={}", self.pid))
+            .args(["--net", "--", "ip", "-batch", "-"]);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -143,13 +163,17 @@ impl Room {
             .spawn()
             .context(|| "run ip")?;
         if let Some(mut pipe) = child.stdin.take() {
-            pipe.write_all(lines.as_bytes()).context(|| "tell ip what to do")?;
+            pipe.write_all(lines.as_bytes())
+                .context(|| "tell ip what to do")?;
         }
         let output = child.wait_with_output().context(|| "run ip")?;
         if output.status.success() {
             return Ok(());
         }
-        Err(unexpected("set up a room's network", String::from_utf8_lossy(&output.stderr)))
+        Err(unexpected(
+            "set up a room's network",
+            String::from_utf8_lossy(&output.stderr),
+        ))
     }
 
     fn set_up_loopback(&self) -> Result<()> {
@@ -160,7 +184,9 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
-        let closed = wait_for("a room to close", PATIENCE, || self.holder.try_wait().ok().flatten());
+        let closed = wait_for("a room to close", PATIENCE, || {
+            self.holder.try_wait().ok().flatten()
+        });
         if closed.is_err() {
             drop(self.holder.kill());
             drop(self.holder.wait());
@@ -171,14 +197,20 @@ impl Drop for Room {
 /// Reads the holder's "ready PID".
 fn ready(holder: &mut Child) -> Option<u32> {
     let mut line = String::new();
-    BufReader::new(holder.stdout.take()?).read_line(&mut line).ok()?;
+    BufReader::new(holder.stdout.take()?)
+        .read_line(&mut line)
+        .ok()?;
     line.strip_prefix("ready ")?.trim().parse().ok()
 }
 
 /// What to say about a room that did not open.
-fn unready(mut holder: Child, folder: &Path) -> Error {
+fn unready(mut holder: Child, name: &str) -> Error {
     drop(holder.stdin.take());
-    drop(holder.wait());
-    let log = std::fs::read_to_string(folder.join("holder.log")).unwrap_or_default();
-    Error::Unexpected(format!("open the room `{}`: {}", folder.display(), log.trim()))
+    let reason = holder
+        .wait_with_output()
+        .map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    unexpected(
+        &format!("open the room `{name}`"),
+        reason.unwrap_or_default(),
+    )
 }

@@ -91,7 +91,9 @@ impl Standin {
             seen: Mutex::default(),
         });
         let runtime = Runtime::start(control)?;
-        let listener = control.in_network(|| std::net::TcpListener::bind(ADDRESS))?.context(|| "listen for AWS calls")?;
+        let listener = control
+            .in_network(|| std::net::TcpListener::bind(ADDRESS))?
+            .context(|| "listen for AWS calls")?;
         runtime.serve(listener, front::router(Arc::clone(&shared)))?;
         Ok(Standin { shared, runtime })
     }
@@ -132,7 +134,10 @@ impl Standin {
     }
 
     pub(crate) fn add_administrator(&self, account: &str, credentials: Credentials) {
-        let caller = Caller { arn: format!("arn:aws:iam::{account}:user/lab-administrator"), account: account.to_owned() };
+        let caller = Caller {
+            arn: format!("arn:aws:iam::{account}:user/lab-administrator"),
+            account: account.to_owned(),
+        };
         locked(&self.shared.callers).insert(credentials.access_key_id.clone(), caller);
         locked(&self.shared.administrators).insert(account.to_owned(), credentials);
     }
@@ -146,7 +151,12 @@ impl Standin {
 impl Shared {
     fn administrator(&self, account: &str) -> Result<Credentials> {
         let administrators = locked(&self.administrators);
-        administrators.get(account).cloned().context(|| format!("find the account {account}: the lab has {:?}", administrators.keys()))
+        administrators.get(account).cloned().context(|| {
+            format!(
+                "find the account {account}: the lab has {:?}",
+                administrators.keys()
+            )
+        })
     }
 
     fn caller(&self, access_key_id: &str) -> Option<Caller> {
@@ -155,7 +165,11 @@ impl Shared {
 
     /// A call to moto as an account's administrator.
     async fn ask(&self, account: &str, call: &Call) -> Result<String> {
-        let request = call.signed(Moto::address(), &self.administrator(account)?, self.clock.now())?;
+        let request = call.signed(
+            Moto::address(),
+            &self.administrator(account)?,
+            self.clock.now(),
+        )?;
         call.accepted(exchange(Moto::address(), request).await?)
     }
 }

@@ -16,11 +16,17 @@ pub struct Credentials {
 impl Credentials {
     /// The variables by which AWS programs take them.
     pub fn env(&self) -> Vec<(&'static str, String)> {
-        let token = self.session_token.clone().map(|token| ("AWS_SESSION_TOKEN", token));
-        [("AWS_ACCESS_KEY_ID", self.access_key_id.clone()), ("AWS_SECRET_ACCESS_KEY", self.secret_access_key.clone())]
-            .into_iter()
-            .chain(token)
-            .collect()
+        let token = self
+            .session_token
+            .clone()
+            .map(|token| ("AWS_SESSION_TOKEN", token));
+        [
+            ("AWS_ACCESS_KEY_ID", self.access_key_id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", self.secret_access_key.clone()),
+        ]
+        .into_iter()
+        .chain(token)
+        .collect()
     }
 }
 

@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::binaries;
-use crate::error::{Context, Error, Result};
+use crate::cache::{kept, step};
+use crate::error::{Context, Result};
 use crate::process::Process;
 use crate::room::Room;
 
@@ -40,13 +39,24 @@ impl Moto {
         let python = python()?;
         let mut process = room
             .command(python.display().to_string())
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &ADDRESS.1.to_string()])
+            .args([
+                "-m",
+                "moto.server",
+                "-H",
+                "127.0.0.1",
+                "-p",
+                &ADDRESS.1.to_string(),
+            ])
             .env("MOTO_EC2_LOAD_DEFAULT_AMIS", "false") // any image id will do, and the table costs a second
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .network_only()
             .start()?;
         process.until("moto's port", PATIENCE, || {
-            room.in_network(|| TcpStream::connect_timeout(&Self::address(), Duration::from_secs(1)).ok()).ok().flatten()
+            room.in_network(|| {
+                TcpStream::connect_timeout(&Self::address(), Duration::from_secs(1)).ok()
+            })
+            .ok()
+            .flatten()
         })?;
         Ok(Moto { _process: process })
     }
@@ -61,47 +71,41 @@ impl Moto {
 fn python() -> Result<PathBuf> {
     let system = binaries::on_path("python3", "python3-venv")?;
     let (interpreter, moto) = inspected(&system)?;
-    if moto == VERSION { Ok(interpreter) } else { virtual_environment(&interpreter) }
+    if moto == VERSION {
+        Ok(interpreter)
+    } else {
+        virtual_environment(&interpreter)
+    }
 }
 
 /// The interpreter behind a `python3` that may be a wrapper script, and its version of moto if it has one.
 fn inspected(python: &Path) -> Result<(PathBuf, String)> {
-    let script = "import importlib.metadata as m, sys\nprint(sys.executable)\nprint(m.version('moto'))";
-    let output = Command::new(python).args(["-c", script]).stderr(Stdio::null()).output().context(|| "run python3")?;
+    let script =
+        "import importlib.metadata as m, sys\nprint(sys.executable)\nprint(m.version('moto'))";
+    let output = Command::new(python)
+        .args(["-c", script])
+        .stderr(Stdio::null())
+        .output()
+        .context(|| "run python3")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines().map(str::to_owned);
     let interpreter = lines.next().context(|| "run python3: it printed nothing")?;
     Ok((interpreter.into(), lines.next().unwrap_or_default()))
 }
 
-/// `target/eic-lab/venv-VERSION`, made on first use. A lock keeps two test processes from making it at once, and the
-/// mark at the end tells a complete one from one whose making was interrupted.
+/// `target/eic-lab/venv-VERSION`, made on first use.
 fn virtual_environment(system: &Path) -> Result<PathBuf> {
-    let folder = binaries::cache()?.join(format!("venv-{VERSION}"));
-    let lock = fs::File::create(folder.with_extension("lock")).context(|| "make the lock of moto's environment")?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|cause| crate::error::unexpected("wait for moto's environment", cause))?;
-    let python = folder.join("bin/python");
-    let mark = folder.join("complete");
-    if fs::read_to_string(&mark).is_ok_and(|made_from| made_from == REQUIREMENTS) {
-        return Ok(python);
-    }
-    let requirements = folder.with_extension("txt");
-    fs::write(&requirements, REQUIREMENTS).context(|| "write moto's requirements")?;
-    run(Command::new(system).args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-input", "-r"]).arg(&requirements))?;
-    fs::write(&mark, REQUIREMENTS).context(|| "mark moto's environment complete")?;
-    Ok(python)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().context(|| "make moto's environment")?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy()).collect();
-    Err(Error::Command {
-        command: words.join(" "),
-        status: output.status.to_string(),
-        output: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    let folder = kept(&format!("venv-{VERSION}"), REQUIREMENTS, |folder| {
+        let requirements = folder.join("requirements.txt");
+        step(Command::new(system).args(["-m", "venv"]).arg(folder))?;
+        fs::write(&requirements, REQUIREMENTS).context(|| "write moto's requirements")?;
+        let pip = ["-m", "pip", "install", "--quiet", "--no-input", "-r"];
+        step(
+            Command::new(folder.join("bin/python"))
+                .args(pip)
+                .arg(&requirements),
+        )
+        .map(drop)
+    })?;
+    Ok(folder.join("bin/python"))
 }

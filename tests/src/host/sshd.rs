@@ -47,7 +47,10 @@ pub(crate) fn configure(room: &Room, lines: &str) -> Result<()> {
     for kind in ["ed25519", "ecdsa"] {
         let file = format!("/etc/ssh/ssh_host_{kind}_key");
         let comment = format!("root@{}", room.name());
-        room.command("ssh-keygen").args(["-q", "-t", kind, "-N", "", "-C", &comment, "-f", &file]).run()?.success()?;
+        room.command("ssh-keygen")
+            .args(["-q", "-t", kind, "-N", "", "-C", &comment, "-f", &file])
+            .run()?
+            .success()?;
     }
     Ok(())
 }
@@ -60,21 +63,39 @@ pub(crate) fn authorize(room: &Room, account: &Account, key: &str) -> Result<()>
     let old = fs::read_to_string(&file).unwrap_or_default();
     write(&file, &format!("{old}{}\n", key.trim()), 0o600)?;
     for path in [&folder, &file] {
-        chown(path, Some(account.id), Some(account.id)).map_err(|source| Error::Io { what: "give a user its keys".into(), source })?;
+        chown(path, Some(account.id), Some(account.id)).map_err(|source| Error::Io {
+            what: "give a user its keys".into(),
+            source,
+        })?;
     }
     Ok(())
 }
 
 /// The host's public keys, `type base64`, without comments.
 pub(crate) fn host_keys(room: &Room) -> Result<Vec<String>> {
-    let keys = ["ed25519", "ecdsa"].map(|kind| read(room.folder().join(format!("etc/ssh/ssh_host_{kind}_key.pub"))));
-    keys.into_iter().map(|line| Ok(line?.split_whitespace().take(2).collect::<Vec<_>>().join(" "))).collect()
+    let keys = ["ed25519", "ecdsa"].map(|kind| {
+        read(
+            room.folder()
+                .join(format!("etc/ssh/ssh_host_{kind}_key.pub")),
+        )
+    });
+    keys.into_iter()
+        .map(|line| {
+            Ok(line?
+                .split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" "))
+        })
+        .collect()
 }
 
 impl Sshd {
     /// Starts sshd in the foreground; it logs to the room's /dev/log.
     pub(crate) fn start(room: &Room) -> Result<Sshd> {
-        Ok(Sshd { process: room.command("/usr/sbin/sshd").arg("-D").start()? })
+        Ok(Sshd {
+            process: room.command("/usr/sbin/sshd").arg("-D").start()?,
+        })
     }
 
     /// Makes it read its configuration again.
@@ -84,7 +105,9 @@ impl Sshd {
 
     /// Waits until port 22 answers with a banner.
     pub(crate) fn wait(&mut self, address: SocketAddr, control: &Room) -> Result<()> {
-        self.process.until("sshd's banner", PATIENCE, || control.in_network(|| banner(address)).ok().flatten())
+        self.process.until("sshd's banner", PATIENCE, || {
+            control.in_network(|| banner(address)).ok().flatten()
+        })
     }
 }
 

@@ -26,15 +26,22 @@ impl Syslog {
         let socket = room.join("dev/log");
         let file = room.join("log/syslog");
         let listener = UnixDatagram::bind(&socket).context(|| "listen on the host's /dev/log")?;
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).context(|| "open /dev/log to everyone")?;
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))
+            .context(|| "open /dev/log to everyone")?;
         let log = File::create(&file).context(|| "write the host's log")?;
         let collector = std::thread::spawn(move || collect(&listener, log));
-        Ok(Syslog { file, socket, collector: Some(collector) })
+        Ok(Syslog {
+            file,
+            socket,
+            collector: Some(collector),
+        })
     }
 
     /// Everything so far, one message a line.
     pub(crate) fn text(&self) -> String {
-        fs::read(&self.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(&self.file)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -52,7 +59,10 @@ fn collect(listener: &UnixDatagram, mut log: File) {
     let mut buffer = [0u8; LONGEST];
     while let Ok(length @ 1..) = listener.recv(&mut buffer) {
         let message = buffer.get(..length).unwrap_or_default();
-        let line = message.trim_ascii_end().strip_suffix(b"\0").unwrap_or(message.trim_ascii_end());
+        let line = message
+            .trim_ascii_end()
+            .strip_suffix(b"\0")
+            .unwrap_or(message.trim_ascii_end());
         if log.write_all(&[line, b"\n"].concat()).is_err() {
             return;
         }

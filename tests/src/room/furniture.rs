@@ -25,18 +25,29 @@ pub struct Account {
 impl Account {
     /// A person's account.
     pub fn person(name: &str, id: u32) -> Account {
-        Account { name: name.to_owned(), id, login: true }
+        Account {
+            name: name.to_owned(),
+            id,
+            login: true,
+        }
     }
 
     /// An account that commands run as.
     pub fn system(name: &str, id: u32) -> Account {
-        Account { name: name.to_owned(), id, login: false }
+        Account {
+            name: name.to_owned(),
+            id,
+            login: false,
+        }
     }
 
     fn passwd_line(&self) -> String {
         let Account { name, id, login } = self;
-        let (home, shell) =
-            if *login { (format!("/home/{name}"), "/bin/bash") } else { ("/nonexistent".into(), "/usr/sbin/nologin") };
+        let (home, shell) = if *login {
+            (format!("/home/{name}"), "/bin/bash")
+        } else {
+            ("/nonexistent".into(), "/usr/sbin/nologin")
+        };
         format!("{name}:x:{id}:{id}:{name}:{home}:{shell}\n")
     }
 }
@@ -48,6 +59,8 @@ pub struct Furniture {
     pub accounts: Vec<Account>,
     /// Programs and folders of the machine to show in the room: source, and target below the room's folder.
     pub binds: Vec<(PathBuf, String)>,
+    /// A folder whose `usr` is shown in place of the machine's.
+    pub distribution: Option<PathBuf>,
     /// What the hardware says the instance id is; `None` keeps the machine's /sys.
     pub hardware: Option<Hardware>,
 }
@@ -70,7 +83,8 @@ sshd:x:102:65534::/run/sshd:/usr/sbin/nologin
 ";
 
 /// Their groups; `tty` owns terminals.
-const SYSTEM_GROUPS: &str = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nutmp:x:43:\nshadow:x:42:\nnogroup:x:65534:\n";
+const SYSTEM_GROUPS: &str =
+    "root:x:0:\ndaemon:x:1:\ntty:x:5:\nutmp:x:43:\nshadow:x:42:\nnogroup:x:65534:\n";
 
 /// No name service beside files: a room has no network to ask.
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n";
@@ -78,7 +92,9 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files
 impl Furniture {
     /// Writes everything below `room`.
     pub(crate) fn set_up(&self, room: &Path) -> Result<()> {
-        for folder in ["etc", "home", "root", "tmp", "var", "bin", "dev/pts", "dev/shm", "log"] {
+        for folder in [
+            "etc", "home", "root", "tmp", "var", "bin", "dev/pts", "dev/shm", "log",
+        ] {
             make_folder(&room.join(folder), 0o755)?;
         }
         make_folder(&room.join("root"), 0o700)?;
@@ -99,7 +115,11 @@ impl Furniture {
         write(&etc.join("group"), &self.group(), 0o644)?;
         write(&etc.join("shadow"), &self.shadow(), 0o640)?;
         write(&etc.join("nsswitch.conf"), NSSWITCH, 0o644)?;
-        write(&etc.join("hosts"), "127.0.0.1 localhost\n::1 localhost\n", 0o644)
+        write(
+            &etc.join("hosts"),
+            "127.0.0.1 localhost\n::1 localhost\n",
+            0o644,
+        )
     }
 
     fn passwd(&self) -> String {
@@ -108,19 +128,31 @@ impl Furniture {
     }
 
     fn group(&self) -> String {
-        let lab: String = self.accounts.iter().map(|a| format!("{}:x:{}:\n", a.name, a.id)).collect();
+        let lab: String = self
+            .accounts
+            .iter()
+            .map(|a| format!("{}:x:{}:\n", a.name, a.id))
+            .collect();
         format!("{SYSTEM_GROUPS}{lab}")
     }
 
     fn shadow(&self) -> String {
         let names = self.passwd();
-        names.lines().filter_map(|line| line.split(':').next()).map(|name| format!("{name}:*:20000:0:99999:7:::\n")).collect()
+        names
+            .lines()
+            .filter_map(|line| line.split(':').next())
+            .map(|name| format!("{name}:*:20000:0:99999:7:::\n"))
+            .collect()
     }
 
     fn write_hardware(&self, sys: &Path) -> Result<()> {
-        let Some(hardware) = &self.hardware else { return Ok(()) };
+        let Some(hardware) = &self.hardware else {
+            return Ok(());
+        };
         make_folder(sys, 0o755)?;
-        let Hardware::Nitro(tag) = hardware else { return Ok(()) };
+        let Hardware::Nitro(tag) = hardware else {
+            return Ok(());
+        };
         let dmi = sys.join("devices/virtual/dmi/id");
         make_folder(&dmi, 0o755)?;
         write(&dmi.join("board_asset_tag"), &format!("{tag}\n"), 0o444)
@@ -128,9 +160,17 @@ impl Furniture {
 
     fn write_binds(&self, room: &Path) -> Result<()> {
         let mut lines = String::new();
-        for (source, target) in &self.binds {
+        let distribution = self
+            .distribution
+            .as_ref()
+            .map(|folder| (folder.join("usr"), "usr".to_owned()));
+        for (source, target) in self.binds.iter().chain(&distribution) {
             let place = room.join(target);
-            if source.is_dir() { make_folder(&place, 0o755)? } else { write(&place, "", 0o755)? }
+            if source.is_dir() {
+                make_folder(&place, 0o755)?
+            } else {
+                write(&place, "", 0o755)?
+            }
             lines.push_str(&format!("{} {target}\n", source.display()));
         }
         write(&room.join("binds"), &lines, 0o600)
@@ -141,24 +181,50 @@ impl Furniture {
 pub(crate) fn add_account(room: &Path, account: &Account) -> Result<()> {
     let etc = room.join("etc");
     append(&etc.join("passwd"), &account.passwd_line())?;
-    append(&etc.join("group"), &format!("{}:x:{}:\n", account.name, account.id))?;
-    append(&etc.join("shadow"), &format!("{}:*:20000:0:99999:7:::\n", account.name))?;
-    if account.login { make_home(room, account) } else { Ok(()) }
+    append(
+        &etc.join("group"),
+        &format!("{}:x:{}:\n", account.name, account.id),
+    )?;
+    append(
+        &etc.join("shadow"),
+        &format!("{}:*:20000:0:99999:7:::\n", account.name),
+    )?;
+    if account.login {
+        make_home(room, account)
+    } else {
+        Ok(())
+    }
 }
 
 fn make_home(room: &Path, account: &Account) -> Result<()> {
     let home = room.join("home").join(&account.name);
     make_folder(&home, 0o750)?;
-    chown(&home, Some(account.id), Some(account.id)).context(|| format!("give `{}` its home", account.name))
+    chown(&home, Some(account.id), Some(account.id))
+        .context(|| format!("give `{}` its home", account.name))
 }
 
 /// The machine's /etc without what is secret in it or configures a server.
 fn copy_etc(etc: &Path) -> Result<()> {
-    let status = Command::new("cp").args(["-a", "/etc/."]).arg(etc).status().context(|| "copy /etc")?;
+    let status = Command::new("cp")
+        .args(["-a", "/etc/."])
+        .arg(etc)
+        .status()
+        .context(|| "copy /etc")?;
     if !status.success() {
-        return Err(Error::Unexpected(format!("copy /etc into the lab: cp ended with {status}")));
+        return Err(Error::Unexpected(format!(
+            "copy /etc into the lab: cp ended with {status}"
+        )));
     }
-    for secret in ["shadow", "shadow-", "gshadow", "gshadow-", "ssl/private", "ssh", "eic", "sudoers"] {
+    for secret in [
+        "shadow",
+        "shadow-",
+        "gshadow",
+        "gshadow-",
+        "ssl/private",
+        "ssh",
+        "eic",
+        "sudoers",
+    ] {
         remove(&etc.join(secret))?;
     }
     make_folder(&etc.join("ssh"), 0o755)
@@ -177,8 +243,13 @@ fn write_var(var: &Path) -> Result<()> {
 }
 
 fn write_dev(dev: &Path) -> Result<()> {
-    let links =
-        [("/proc/self/fd", "fd"), ("fd/0", "stdin"), ("fd/1", "stdout"), ("fd/2", "stderr"), ("pts/ptmx", "ptmx")];
+    let links = [
+        ("/proc/self/fd", "fd"),
+        ("fd/0", "stdin"),
+        ("fd/1", "stdout"),
+        ("fd/2", "stderr"),
+        ("pts/ptmx", "ptmx"),
+    ];
     for (target, name) in links {
         symlink(target, dev.join(name)).context(|| format!("link /dev/{name}"))?;
     }
@@ -188,13 +259,15 @@ fn write_dev(dev: &Path) -> Result<()> {
 /// Makes a folder and its parents; `mode` is the last one's.
 pub(crate) fn make_folder(folder: &Path, mode: u32) -> Result<()> {
     fs::create_dir_all(folder).context(|| format!("make `{}`", folder.display()))?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).context(|| format!("set the mode of `{}`", folder.display()))
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode))
+        .context(|| format!("set the mode of `{}`", folder.display()))
 }
 
 /// Writes a small file with a mode.
 pub(crate) fn write(file: &Path, text: &str, mode: u32) -> Result<()> {
     fs::write(file, text).context(|| format!("write `{}`", file.display()))?;
-    fs::set_permissions(file, fs::Permissions::from_mode(mode)).context(|| format!("set the mode of `{}`", file.display()))
+    fs::set_permissions(file, fs::Permissions::from_mode(mode))
+        .context(|| format!("set the mode of `{}`", file.display()))
 }
 
 fn append(file: &Path, text: &str) -> Result<()> {
@@ -203,9 +276,15 @@ fn append(file: &Path, text: &str) -> Result<()> {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    let gone = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let gone = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     match gone {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(cause).context(|| format!("remove `{}`", path.display())),
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(cause).context(|| format!("remove `{}`", path.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -29,6 +29,11 @@ while read -r source target; do
     mount -n --bind "$source" "$room/$target"
 done < "$room/binds"
 
+# Another distribution's programs; from here on they are this script's, too.
+if [ -d "$room/usr" ]; then
+    mount -n --bind "$room/usr" /usr
+fi
+
 for folder in etc home root tmp var; do
     mount -n --rbind "$room/$folder" "/$folder"
 done

@@ -14,7 +14,8 @@ use crate::xml::escaped;
 /// An answer whose body is known.
 pub(crate) fn answer(status: u16, content_type: &str, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut answer = Response::new(body.into());
-    *answer.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *answer.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     if let Ok(value) = content_type.parse() {
         answer.headers_mut().insert("content-type", value);
     }
@@ -34,14 +35,22 @@ pub(crate) fn error(service: &str, status: u16, code: &str, message: &str) -> Re
             let body = serde_json::json!({"__type": code, "message": message});
             answer(status, "application/x-amz-json-1.1", body.to_string())
         }
-        "ec2" => answer(status, "text/xml", format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Errors><Error><Code>{code_text}</Code><Message>{message_text}</Message></Error></Errors><RequestID>{}</RequestID></Response>",
-            request_id()
-        )),
-        _ => answer(status, "text/xml", format!(
-            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code_text}</Code><Message>{message_text}</Message></Error><RequestId>{}</RequestId></ErrorResponse>",
-            request_id()
-        )),
+        "ec2" => answer(
+            status,
+            "text/xml",
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Errors><Error><Code>{code_text}</Code><Message>{message_text}</Message></Error></Errors><RequestID>{}</RequestID></Response>",
+                request_id()
+            ),
+        ),
+        _ => answer(
+            status,
+            "text/xml",
+            format!(
+                "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code_text}</Code><Message>{message_text}</Message></Error><RequestId>{}</RequestId></ErrorResponse>",
+                request_id()
+            ),
+        ),
     }
 }
 
@@ -49,15 +58,26 @@ pub(crate) fn error(service: &str, status: u16, code: &str, message: &str) -> Re
 pub(crate) fn request_id() -> String {
     let mut random = [0u8; 16];
     // Only an id in a log: where the system has no randomness, all zeros will do.
-    drop(getrandom::fill(&mut random));
+    let _ = getrandom::fill(&mut random);
     let digits = hex::encode(random);
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default().to_owned();
-    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+    [
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32),
+    ]
+    .join("-")
 }
 
 /// A body of which one byte arrives each interval.
 pub(crate) fn dripping(bytes: Bytes, interval: Duration) -> Body {
-    Body::new(Drip { left: bytes, interval, pause: Box::pin(tokio::time::sleep(interval)) })
+    Body::new(Drip {
+        left: bytes,
+        interval,
+        pause: Box::pin(tokio::time::sleep(interval)),
+    })
 }
 
 struct Drip {
@@ -70,7 +90,10 @@ impl hyper::body::Body for Drip {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }

@@ -15,7 +15,9 @@ use crate::aws::Moto;
 use crate::exchange::exchange;
 use crate::standin::answer::{answer, dripping, error};
 use crate::standin::signed_request::SignedRequest;
-use crate::standin::{Caller, Fault, SeenRequest, Shared, console, instance_connect, key_service, locked};
+use crate::standin::{
+    Caller, Fault, SeenRequest, Shared, console, instance_connect, key_service, locked,
+};
 use crate::xml;
 
 /// AWS refuses a signature whose date is further off.
@@ -38,14 +40,29 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     };
     let request = SignedRequest::parse(head, body.to_bytes());
     let fault = shared.faults.strike(&request.name());
-    let answer = match &fault {
+    let mut answer = match &fault {
         Some(fault) => faulty(&shared, &request, fault).await,
         None => right(&shared, &request).await.map(Body::from),
     };
+    if let Ok(date) = http_date(shared.clock.now()).parse() {
+        answer.headers_mut().insert("date", date);
+    }
     let (action, access_key_id) = (request.name(), request.access_key_id.clone());
-    let seen = SeenRequest { action, access_key_id, host: request.host(), status: answer.status().as_u16() };
+    let seen = SeenRequest {
+        action,
+        access_key_id,
+        host: request.host(),
+        status: answer.status().as_u16(),
+    };
     locked(&shared.seen).push(seen);
     answer
+}
+
+/// AWS dates its answers; a client may measure its clock by that.
+fn http_date(now: u64) -> String {
+    let second = i64::try_from(now).unwrap_or_default();
+    let time = jiff::Timestamp::from_second(second).unwrap_or_default();
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// The answer that AWS would give.
@@ -56,7 +73,9 @@ async fn right(shared: &Shared, request: &SignedRequest) -> Response<Bytes> {
     let verdict = forward(request).await;
     learn(shared, request, &verdict);
     match request.name().as_str() {
-        "ec2-instance-connect:SendSSHPublicKey" => instance_connect::send_ssh_public_key(shared, request, verdict).await,
+        "ec2-instance-connect:SendSSHPublicKey" => {
+            instance_connect::send_ssh_public_key(shared, request, verdict).await
+        }
         "ec2:GetConsoleOutput" => console::get_console_output(shared, request, verdict),
         "kms:CreateKey" => key_service::create_key(shared, request, verdict).await,
         "kms:DescribeKey" => key_service::describe_key(shared, verdict),
@@ -70,7 +89,11 @@ async fn right(shared: &Shared, request: &SignedRequest) -> Response<Bytes> {
 async fn faulty(shared: &Shared, request: &SignedRequest, fault: &Fault) -> Response<Body> {
     match fault {
         Fault::Throttle => throttled(&request.service).map(Body::from),
-        Fault::Answer { status, content_type, body } => answer(*status, content_type, body.clone()).map(Body::from),
+        Fault::Answer {
+            status,
+            content_type,
+            body,
+        } => answer(*status, content_type, body.clone()).map(Body::from),
         Fault::Redirect(location) => redirect(location).map(Body::from),
         Fault::Hang => {
             tokio::time::sleep(HANG).await;
@@ -90,7 +113,9 @@ async fn faulty(shared: &Shared, request: &SignedRequest, fault: &Fault) -> Resp
             whole.headers_mut().remove("content-length");
             whole.map(|body| Body::from([body.as_ref(), &vec![b' '; *extra]].concat()))
         }
-        Fault::WrongSignature => key_service::with_wrong_signature(right(shared, request).await).map(Body::from),
+        Fault::WrongSignature => {
+            key_service::with_wrong_signature(right(shared, request).await).map(Body::from)
+        }
     }
 }
 
@@ -108,7 +133,12 @@ async fn forward(request: &SignedRequest) -> Response<Bytes> {
             }
             verdict
         }
-        Err(cause) => error(&request.service, 500, "ServiceException", &format!("moto: {cause}")),
+        Err(cause) => error(
+            &request.service,
+            500,
+            "ServiceException",
+            &format!("moto: {cause}"),
+        ),
     }
 }
 
@@ -123,7 +153,12 @@ fn redirect(location: &str) -> Response<Bytes> {
 /// Throttling as each service words it.
 fn throttled(service: &str) -> Response<Bytes> {
     match service {
-        "ec2" => error(service, 503, "RequestLimitExceeded", "Request limit exceeded."),
+        "ec2" => error(
+            service,
+            503,
+            "RequestLimitExceeded",
+            "Request limit exceeded.",
+        ),
         "sts" | "iam" => error(service, 400, "Throttling", "Rate exceeded"),
         _ => error(service, 400, "ThrottlingException", "Rate exceeded"),
     }
@@ -138,31 +173,45 @@ fn stale(shared: &Shared, request: &SignedRequest) -> Option<Response<Bytes>> {
     let message = "Signature expired: the date of the request is more than 15 min away from now";
     Some(match request.service.as_str() {
         "ec2" => error("ec2", 400, "RequestExpired", message),
-        "kms" | "ec2-instance-connect" => error(&request.service, 400, "InvalidSignatureException", message),
+        "kms" | "ec2-instance-connect" => {
+            error(&request.service, 400, "InvalidSignatureException", message)
+        }
         other => error(other, 403, "SignatureDoesNotMatch", message),
     })
 }
 
 /// moto's sessions never end.
 fn expired(shared: &Shared, request: &SignedRequest) -> Option<Response<Bytes>> {
-    locked(&shared.expired).contains(&request.access_key_id).then(|| {
-        let message = "The security token included in the request is expired";
-        match request.service.as_str() {
-            "kms" | "ec2-instance-connect" => error(&request.service, 400, "ExpiredTokenException", message),
-            "ec2" => error("ec2", 400, "RequestExpired", message),
-            other => error(other, 403, "ExpiredToken", message),
-        }
-    })
+    locked(&shared.expired)
+        .contains(&request.access_key_id)
+        .then(|| {
+            let message = "The security token included in the request is expired";
+            match request.service.as_str() {
+                "kms" | "ec2-instance-connect" => {
+                    error(&request.service, 400, "ExpiredTokenException", message)
+                }
+                "ec2" => error("ec2", 400, "RequestExpired", message),
+                other => error(other, 403, "ExpiredToken", message),
+            }
+        })
 }
 
 /// Remembers whose an access key is when an answer hands it out.
 fn learn(shared: &Shared, request: &SignedRequest, verdict: &Response<Bytes>) {
-    let handed_out = ["iam:CreateAccessKey", "sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"];
+    let handed_out = [
+        "iam:CreateAccessKey",
+        "sts:AssumeRole",
+        "sts:AssumeRoleWithWebIdentity",
+    ];
     if !handed_out.contains(&request.name().as_str()) {
         return;
     }
-    let Ok(text) = std::str::from_utf8(verdict.body()) else { return };
-    let new = xml::text(text, "UserName").and_then(|name| user(shared, request, &name)).or_else(|| session(text));
+    let Ok(text) = std::str::from_utf8(verdict.body()) else {
+        return;
+    };
+    let new = xml::text(text, "UserName")
+        .and_then(|name| user(shared, request, &name))
+        .or_else(|| session(text));
     if let (Some(access_key_id), Some(caller)) = (xml::text(text, "AccessKeyId"), new) {
         locked(&shared.callers).insert(access_key_id, caller);
     }
@@ -171,7 +220,10 @@ fn learn(shared: &Shared, request: &SignedRequest, verdict: &Response<Bytes>) {
 /// The user that a caller made a key for is of the caller's account.
 fn user(shared: &Shared, request: &SignedRequest, name: &str) -> Option<Caller> {
     let account = shared.caller(&request.access_key_id)?.account;
-    Some(Caller { arn: format!("arn:aws:iam::{account}:user/{name}"), account })
+    Some(Caller {
+        arn: format!("arn:aws:iam::{account}:user/{name}"),
+        account,
+    })
 }
 
 fn session(answer: &str) -> Option<Caller> {

@@ -46,7 +46,11 @@ struct Push {
 struct Refusal(&'static str, String);
 
 /// What AWS would answer, after moto has judged signature and policy.
-pub(crate) async fn send_ssh_public_key(shared: &Shared, request: &SignedRequest, verdict: Response<Bytes>) -> Response<Bytes> {
+pub(crate) async fn send_ssh_public_key(
+    shared: &Shared,
+    request: &SignedRequest,
+    verdict: Response<Bytes>,
+) -> Response<Bytes> {
     if verdict.status() != 200 {
         return verdict;
     }
@@ -59,7 +63,12 @@ pub(crate) async fn send_ssh_public_key(shared: &Shared, request: &SignedRequest
 async fn push(shared: &Shared, request: &SignedRequest) -> Result<String, Refusal> {
     let push = parse(&request.json())?;
     let caller = shared.caller(&request.access_key_id);
-    let caller = caller.ok_or_else(|| Refusal("AuthException", "the lab does not know this access key's owner".into()))?;
+    let caller = caller.ok_or_else(|| {
+        Refusal(
+            "AuthException",
+            "the lab does not know this access key's owner".into(),
+        )
+    })?;
     let instance = describe(shared, &caller.account, &request.region, &push.instance_id).await?;
     check_instance(&push, &instance)?;
     let key = PushedKey {
@@ -76,7 +85,11 @@ async fn push(shared: &Shared, request: &SignedRequest) -> Result<String, Refusa
 }
 
 fn parse(body: &serde_json::Value) -> Result<Push, Refusal> {
-    let text = |name: &str| body.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    let text = |name: &str| {
+        body.get(name)
+            .and_then(|value| value.as_str())
+            .map(str::to_owned)
+    };
     let required = |name: &str| text(name).ok_or_else(|| invalid(&format!("{name} is missing")));
     let push = Push {
         instance_id: required("InstanceId")?,
@@ -88,7 +101,10 @@ fn parse(body: &serde_json::Value) -> Result<Push, Refusal> {
         (instance_id_is_valid(&push.instance_id), "InstanceId"),
         (os_user_is_valid(&push.os_user), "InstanceOSUser"),
         (key_is_valid(&push.key), "SSHPublicKey"),
-        (push.availability_zone.as_deref().is_none_or(zone_is_valid), "AvailabilityZone"),
+        (
+            push.availability_zone.as_deref().is_none_or(zone_is_valid),
+            "AvailabilityZone",
+        ),
     ];
     match checks.into_iter().find(|(valid, _)| !valid) {
         Some((_, name)) => Err(invalid(&format!("{name} is not valid"))),
@@ -102,7 +118,10 @@ fn invalid(message: &str) -> Refusal {
 
 /// `^i-[a-f0-9]+$`, 10 to 32 characters.
 fn instance_id_is_valid(id: &str) -> bool {
-    (10..=32).contains(&id.len()) && id.strip_prefix("i-").is_some_and(|digits| digits.bytes().all(is_lower_hex))
+    (10..=32).contains(&id.len())
+        && id
+            .strip_prefix("i-")
+            .is_some_and(|digits| digits.bytes().all(is_lower_hex))
 }
 
 fn is_lower_hex(byte: u8) -> bool {
@@ -114,12 +133,25 @@ fn is_lower_hex(byte: u8) -> bool {
 fn os_user_is_valid(user: &str) -> bool {
     let middle = |c: char| c.is_ascii_alphanumeric() || "@._-".contains(c);
     let last = |c: char| c.is_ascii_alphanumeric() || "$_-".contains(c);
-    let Some(first) = user.chars().next().filter(|_| user.len() <= 32) else { return false };
-    let (Some(end), inner) = (user.chars().last(), user.chars().skip(1).take(user.len().saturating_sub(2))) else { return false };
+    let Some(first) = user.chars().next().filter(|_| user.len() <= 32) else {
+        return false;
+    };
+    let (Some(end), inner) = (
+        user.chars().last(),
+        user.chars().skip(1).take(user.len().saturating_sub(2)),
+    ) else {
+        return false;
+    };
     let shape = inner.clone().all(middle) && (user.len() == 1 || last(end));
     match first {
         'A'..='Z' | 'a'..='z' | '_' => shape,
-        '0'..='9' => shape && inner.clone().chain([end]).any(|c| c.is_ascii_alphabetic() || "@._-".contains(c)),
+        '0'..='9' => {
+            shape
+                && inner
+                    .clone()
+                    .chain([end])
+                    .any(|c| c.is_ascii_alphabetic() || "@._-".contains(c))
+        }
         _ => false,
     }
 }
@@ -128,13 +160,19 @@ fn os_user_is_valid(user: &str) -> bool {
 fn key_is_valid(key: &str) -> bool {
     let parsed = PublicKey::from_openssh(key.trim_end());
     (80..=4096).contains(&key.len())
-        && parsed.is_ok_and(|key| matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Rsa { .. }))
+        && parsed
+            .is_ok_and(|key| matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Rsa { .. }))
 }
 
 /// `^(\w+-){2,3}\d+\w+$`, 6 to 32 characters.
 fn zone_is_valid(zone: &str) -> bool {
     let parts: Vec<&str> = zone.split('-').collect();
-    let word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let word = |part: &&str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
     let end = parts.last().copied().unwrap_or_default();
     (6..=32).contains(&zone.len())
         && (3..=4).contains(&parts.len())
@@ -144,11 +182,23 @@ fn zone_is_valid(zone: &str) -> bool {
 }
 
 /// The instance's state and zone, by moto.
-async fn describe(shared: &Shared, account: &str, region: &str, id: &str) -> Result<(String, String), Refusal> {
+async fn describe(
+    shared: &Shared,
+    account: &str,
+    region: &str,
+    id: &str,
+) -> Result<(String, String), Refusal> {
     let call = Call::query("ec2", "DescribeInstances", &[("InstanceId.1", id)]).region(region);
-    let absent = || Refusal("EC2InstanceNotFoundException", format!("Instance not found: {id}"));
+    let absent = || {
+        Refusal(
+            "EC2InstanceNotFoundException",
+            format!("Instance not found: {id}"),
+        )
+    };
     let answer = shared.ask(account, &call).await.map_err(|_| absent())?;
-    let state = answer.split_once("<instanceState>").and_then(|(_, rest)| xml::text(rest, "name"));
+    let state = answer
+        .split_once("<instanceState>")
+        .and_then(|(_, rest)| xml::text(rest, "name"));
     let zone = xml::text(&answer, "availabilityZone");
     state.zip(zone).ok_or_else(absent)
 }
@@ -156,10 +206,20 @@ async fn describe(shared: &Shared, account: &str, region: &str, id: &str) -> Res
 /// A wrong zone gets the error of an unknown instance: the model names no own one.
 fn check_instance(push: &Push, (state, zone): &(String, String)) -> Result<(), Refusal> {
     if state != "running" {
-        return Err(Refusal("EC2InstanceStateInvalidException", format!("Instance is {state}")));
+        return Err(Refusal(
+            "EC2InstanceStateInvalidException",
+            format!("Instance is {state}"),
+        ));
     }
-    if push.availability_zone.as_ref().is_some_and(|asked| asked != zone) {
-        return Err(Refusal("EC2InstanceNotFoundException", format!("Instance not found: {}", push.instance_id)));
+    if push
+        .availability_zone
+        .as_ref()
+        .is_some_and(|asked| asked != zone)
+    {
+        return Err(Refusal(
+            "EC2InstanceNotFoundException",
+            format!("Instance not found: {}", push.instance_id),
+        ));
     }
     Ok(())
 }
@@ -170,7 +230,11 @@ impl Shared {
         let now = self.clock.now();
         let mut pushed = locked(&self.pushed);
         pushed.retain(|key| key.expires > now);
-        pushed.iter().filter(|key| key.instance_id == instance_id && key.os_user == user).cloned().collect()
+        pushed
+            .iter()
+            .filter(|key| key.instance_id == instance_id && key.os_user == user)
+            .cloned()
+            .collect()
     }
 }
 
@@ -180,10 +244,30 @@ mod tests {
 
     #[test]
     fn os_users_outside_the_models_two_forms_are_refused() {
-        for user in ["", "$", "-a", "a b", "a/b", "123", "a@", &"a".repeat(33), "ü", "a$b"] {
+        for user in [
+            "",
+            "$",
+            "-a",
+            "a b",
+            "a/b",
+            "123",
+            "a@",
+            &"a".repeat(33),
+            "ü",
+            "a$b",
+        ] {
             assert!(!os_user_is_valid(user), "{user}");
         }
-        for user in ["a", "_", "ubuntu", "Admin.x@corp", "svc$", "1a", "12@x", &"a".repeat(32)] {
+        for user in [
+            "a",
+            "_",
+            "ubuntu",
+            "Admin.x@corp",
+            "svc$",
+            "1a",
+            "12@x",
+            &"a".repeat(32),
+        ] {
             assert!(os_user_is_valid(user), "{user}");
         }
     }
@@ -196,7 +280,13 @@ mod tests {
         for zone in ["us-east-1a", "us-gov-east-1a", "eu-west-12b"] {
             assert!(zone_is_valid(zone), "{zone}");
         }
-        for id in ["i-", "i-0123456", "i-0123456789ABCDEF0", "mi-0123456789abcdef0", "i-0123456789abcdef0/"] {
+        for id in [
+            "i-",
+            "i-0123456",
+            "i-0123456789ABCDEF0",
+            "mi-0123456789abcdef0",
+            "i-0123456789abcdef0/",
+        ] {
             assert!(!instance_id_is_valid(id), "{id}");
         }
         assert!(instance_id_is_valid("i-0123456789abcdef0"));

@@ -14,7 +14,7 @@ use crate::room::Room;
 
 /// The runtime. Dropping it ends every server on it.
 #[derive(Debug)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -23,7 +23,10 @@ pub struct Runtime {
 impl Runtime {
     /// Starts the thread in the room's network.
     pub(crate) fn start(control: &Room) -> Result<Runtime> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(|| "make a runtime")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context(|| "make a runtime")?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let (entered, outcome) = mpsc::channel();
@@ -36,15 +39,25 @@ impl Runtime {
                 drop(runtime.block_on(stopped));
             }
         });
-        outcome.recv().ok().context(|| "start the stand-ins' thread")??;
-        Ok(Runtime { handle, stop: Some(stop), thread: Some(thread) })
+        outcome
+            .recv()
+            .ok()
+            .context(|| "start the stand-ins' thread")??;
+        Ok(Runtime {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Serves a router on a listener, whose room need not be the runtime's.
     pub(crate) fn serve(&self, listener: TcpListener, router: Router) -> Result<AbortHandle> {
-        listener.set_nonblocking(true).context(|| "prepare a listener")?;
+        listener
+            .set_nonblocking(true)
+            .context(|| "prepare a listener")?;
         let _inside = self.handle.enter();
-        let listener = tokio::net::TcpListener::from_std(listener).context(|| "prepare a listener")?;
+        let listener =
+            tokio::net::TcpListener::from_std(listener).context(|| "prepare a listener")?;
         let server = async move {
             // It ends only with its task; an accept error is retried by axum itself.
             drop(axum::serve(listener, router).await);

@@ -1,3 +1,21 @@
 //! End-to-end scenarios: one binary, a file per topic.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a panic in a helper of a test is a failed test, too"
+)]
+
+mod architecture;
+mod aws_calls;
+mod ca;
+mod ca_host;
+mod crash;
+mod instance_connect;
 mod lab;
+mod login;
+mod metadata;
+mod refusal;
+mod signers;
+mod stand_ins;

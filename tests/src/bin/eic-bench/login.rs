@@ -1,0 +1,182 @@
+//! Logins through a real sshd, and the short processes on their path, each beside what it replaces.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use eic_lab::process::{Output, RoomCommand};
+use eic_lab::small_fleet::SmallFleet;
+use eic_lab::{Client, Host};
+
+use crate::process::{median, ms, timed};
+use crate::summary::{Goal, Row};
+
+const AGENT: &str = "/usr/local/bin/eic-agent";
+/// Where the bench itself is inside a host.
+const SELF: &str = "/usr/local/bin/eic-bench";
+const PROCESS_RUNS: &str = "200";
+const LOGINS: usize = 40;
+/// For the throughput of one connection.
+const BULK_MIB: u32 = 256;
+
+/// All rows that need a lab.
+pub(crate) fn rows(program: &Path) -> Result<Vec<Row>, String> {
+    let fleet = SmallFleet::start().map_err(|e| e.to_string())?;
+    let mut rows = agent_processes(program, &fleet)?;
+    rows.extend(whole_logins(&fleet)?);
+    rows.extend(connect(program, &fleet)?);
+    rows.extend(throughput(&fleet)?);
+    Ok(rows)
+}
+
+fn agent_processes(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, String> {
+    for host in [&fleet.web, &fleet.legacy] {
+        std::fs::copy(program, host.file(SELF)).map_err(|e| format!("copy the bench: {e}"))?;
+    }
+    let ca = user_ca_fingerprint(fleet)?;
+    let principals = time_on(&fleet.web, &[AGENT, "authorized-principals", "ubuntu", &ca])?;
+    let none = time_on(&fleet.legacy, &[AGENT, "authorized-keys", "ubuntu"])?;
+    push_key(fleet)?;
+    let one = time_on(&fleet.legacy, &[AGENT, "authorized-keys", "ubuntu"])?;
+    let row = |name, value, limit, words| Row::new(name, value, "ms", None, (Goal::AtMost(limit), words));
+    Ok(vec![
+        row("authorized-keys, one valid key, wall", one.wall, 5.0, "<= 5 ms"),
+        row("authorized-keys, one valid key, CPU", one.cpu, 5.0, "<= 5 ms"),
+        row("authorized-keys, no key active, wall", none.wall, 3.0, "<= 3 ms"),
+        row("authorized-principals, wall", principals.wall, 2.0, "<= 2 ms"),
+    ])
+}
+
+fn time_on(host: &Host, command: &[&str]) -> Result<crate::process::Times, String> {
+    timed(&host.command(SELF).args(["time", PROCESS_RUNS]).args(command.iter().copied()))
+}
+
+/// The fingerprint that sshd would pass as `%F`.
+fn user_ca_fingerprint(fleet: &SmallFleet) -> Result<String, String> {
+    let file = fleet.ca.folder().join("keys/user-ca.pub").display().to_string();
+    let output = done(&fleet.lab.command("ssh-keygen").args(["-l", "-f", &file]))?;
+    output.stdout.split_whitespace().nth(1).map(str::to_owned).ok_or_else(|| "no fingerprint".to_owned())
+}
+
+/// Lets the legacy host have an active key for the next minute.
+fn push_key(fleet: &SmallFleet) -> Result<(), String> {
+    let target = format!("ubuntu@{}", fleet.legacy.id());
+    done(&fleet.alice.command("ssh").args([target.as_str(), "true"])).map(drop)
+}
+
+/// The same account on two hosts, alternating: a certificate through our commands, a key in authorized_keys.
+fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
+    let key = fleet.alice.make_key("plain").map_err(|e| e.to_string())?;
+    let plain = fleet.lab.host("plain-1").authorized_key("ubuntu", &key).start().map_err(|e| e.to_string())?;
+    let target = format!("ubuntu@{}", fleet.web.id());
+    done(&fleet.alice.command("eic-login").args(["issue", "--target", &target, "--ttl", "3600", "--out", "job"]))?;
+    let files = done(&fleet.alice.command("bash").args(["-c", "ls job/*-cert.pub"]))?;
+    let certificate = files.stdout.trim().to_owned();
+    let private = certificate.trim_end_matches("-cert.pub").to_owned();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..LOGINS {
+        theirs.push(login(&fleet.alice, &plain, &[".ssh/plain"])?);
+        ours.push(login(&fleet.alice, &fleet.web, &[&private])?);
+    }
+    Ok(vec![Row::new(
+        "whole ssh login through sshd with our agent",
+        ms(median(ours)),
+        "ms",
+        Some(("authorized_keys", ms(median(theirs)))),
+        (Goal::RatioAtMost(1.05), "ratio <= 1.05"),
+    )])
+}
+
+fn login(client: &Client, host: &Host, keys: &[&str]) -> Result<Duration, String> {
+    let target = format!("ubuntu@{}", host.address());
+    let mut command = client.command("ssh").args(["-F", "none", "-o", "IdentitiesOnly=yes"]).args([
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ]);
+    for key in keys {
+        command = command.args(["-i", key]);
+    }
+    Ok(done(&command.args([target.as_str(), "true"]))?.elapsed)
+}
+
+/// From the start of `eic-login connect` with a cached certificate until its TCP connection arrives.
+fn connect(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, String> {
+    let _ = program;
+    let target = fleet.web.id().to_owned();
+    done(&fleet.alice.command("ssh").args([format!("ubuntu@{target}").as_str(), "true"]))?;
+    let listener = replace_sshd(fleet)?;
+    let command = fleet.alice.command("eic-login").args(["connect", "--user", "ubuntu", "--host", &target, "--port", "2022"]);
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let mut child = command.to_std();
+        let started = Instant::now();
+        let mut child = child.stdin(std::process::Stdio::null()).spawn().map_err(|e| e.to_string())?;
+        let accepted = listener.accept().map(|_| started.elapsed());
+        times.push(accepted.map_err(|e| e.to_string())?);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let entering = entering_the_room(fleet)?;
+    let value = (ms(median(times)) - entering).max(0.0);
+    Ok(vec![Row::new(
+        "connect, cached certificate, before TCP connect",
+        value,
+        "ms",
+        None,
+        (Goal::AtMost(3.0), "<= 3 ms"),
+    )])
+}
+
+/// A listener on another port of web-1's address, in its network.
+fn replace_sshd(fleet: &SmallFleet) -> Result<TcpListener, String> {
+    let address = std::net::SocketAddr::from((fleet.web.address(), 2022));
+    let listener = fleet.web.room().in_network(|| TcpListener::bind(address)).map_err(|e| e.to_string())?;
+    listener.map_err(|e| e.to_string())
+}
+
+/// What `nsenter`, `setpriv` and `env` cost before the program itself starts; subtracted, and measured the same way.
+fn entering_the_room(fleet: &SmallFleet) -> Result<f64, String> {
+    let command = fleet.alice.command("true");
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let started = Instant::now();
+        let status = command.to_std().status().map_err(|e| e.to_string())?;
+        times.push(started.elapsed());
+        if !status.success() {
+            return Err(status.to_string());
+        }
+    }
+    Ok(ms(median(times)))
+}
+
+/// 256 MiB through one connection: our ProxyCommand hands over the descriptor, so nothing stands in between.
+fn throughput(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
+    let ours = format!("ubuntu@{}", fleet.web.id());
+    let address = fleet.web.address();
+    let direct = "-F none -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+    let private = "$(ls job/*-cert.pub | sed s/-cert.pub//)";
+    let send = |ssh: String| format!("head -c {BULK_MIB}M /dev/zero | {ssh} 'cat >/dev/null'");
+    let mut rates = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        rates.0.push(bulk(fleet, &send(format!("ssh {ours}")))?);
+        rates.1.push(bulk(fleet, &send(format!("ssh {direct} -i {private} ubuntu@{address}")))?);
+    }
+    let mib = |times: Vec<Duration>| f64::from(BULK_MIB) / median(times).as_secs_f64();
+    Ok(vec![Row::new(
+        "bulk throughput through connect, direct",
+        mib(rates.0),
+        "MiB/s",
+        Some(("plain ssh", mib(rates.1))),
+        (Goal::RatioAtLeast(0.95), "that of plain ssh (ratio >= 0.95)"),
+    )])
+}
+
+fn bulk(fleet: &SmallFleet, script: &str) -> Result<Duration, String> {
+    Ok(done(&fleet.alice.command("bash").args(["-c", script]))?.elapsed)
+}
+
+fn done(command: &RoomCommand) -> Result<Output, String> {
+    command.run().and_then(Output::success).map_err(|e| e.to_string())
+}

@@ -1,0 +1,55 @@
+//! `make bench`: the numbers of the design beside named peers, in one run, as ratios.
+//! Bounded load on loopback and in namespaces of its own; asserts nothing, prints and writes what it measured.
+
+mod issuance;
+mod login;
+mod openbao;
+mod policy;
+mod process;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The shape of the command line that measures a short process in a room: `eic-bench time COUNT PROGRAM ARGS…`.
+const TIME: &str = "time";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.split_first() {
+        Some((verb, rest)) if verb == TIME => process::time_command(rest),
+        _ => bench(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("eic-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|e| e.to_string())?;
+    let binaries = program.parent().ok_or("no folder")?.to_owned();
+    let target = binaries.parent().ok_or("no target folder")?.to_owned();
+    let folder = tempfile::tempdir_in(&target).map_err(|e| e.to_string())?;
+    let cache = target.join("eic-lab");
+    std::fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+
+    println!("policy …");
+    let mut rows = policy::evaluations()?;
+    println!("issuance beside OpenBao …");
+    rows.extend(runtime.block_on(issuance::certificates(&binaries, &cache, folder.path()))?);
+    println!("sign-in …");
+    rows.extend(runtime.block_on(issuance::sessions(&binaries, folder.path()))?);
+    println!("logins through real sshd …");
+    rows.extend(login::rows(&program)?);
+    println!();
+    summary::print(&rows);
+    let file: PathBuf = target.join("bench/summary.json");
+    summary::write(&rows, &file)?;
+    println!("\nwritten to {}", file.display());
+    Ok(())
+}

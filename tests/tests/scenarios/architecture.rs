@@ -1,0 +1,87 @@
+//! ARCHITECTURE.md's arrows, held against `cargo tree`.
+
+use std::process::Command;
+
+/// The crates that a package of ours is built from, without its tests' own.
+fn tree(package: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--package",
+            package,
+        ])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn has(crates: &[String], name: &str) -> bool {
+    crates.iter().any(|c| c == name)
+}
+
+#[test]
+fn ca_client_and_agent_do_not_depend_on_each_other() {
+    let parts = ["eic-ca", "eic-login", "eic-agent"];
+    for part in parts {
+        let crates = tree(part);
+        assert!(has(&crates, "eic-protocol"), "{part}");
+        for other in parts.into_iter().filter(|other| *other != part) {
+            assert!(!has(&crates, other), "{part} depends on {other}");
+        }
+    }
+}
+
+#[test]
+fn the_protocol_has_no_network_no_runtime_and_no_database() {
+    let crates = tree("eic-protocol");
+    for bad in [
+        "tokio",
+        "hyper",
+        "rustls",
+        "rusqlite",
+        "aws-config",
+        "eic-aws",
+    ] {
+        assert!(!has(&crates, bad), "{bad}");
+    }
+}
+
+#[test]
+fn the_agent_links_no_runtime_no_tls_and_no_aws_sdk() {
+    let crates = tree("eic-agent");
+    let sdk = crates.iter().find(|c| c.starts_with("aws-"));
+    assert_eq!(sdk, None);
+    for bad in ["tokio", "hyper", "rustls", "clap"] {
+        assert!(!has(&crates, bad), "{bad}");
+    }
+}
+
+#[test]
+fn kms_and_the_database_occur_under_the_ca_service_only() {
+    assert!(has(&tree("eic-ca"), "aws-sdk-kms") && has(&tree("eic-ca"), "rusqlite"));
+    for part in ["eic-login", "eic-aws", "eic-agent"] {
+        let crates = tree(part);
+        assert!(
+            !has(&crates, "aws-sdk-kms") && !has(&crates, "rusqlite"),
+            "{part}"
+        );
+    }
+}
