@@ -32,7 +32,9 @@ impl Deadline {
     /// What is left; `None` once it has passed.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        self.0
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
     }
 }
 
@@ -43,7 +45,11 @@ mod tests {
     #[test]
     fn a_passed_deadline_leaves_nothing() {
         assert_eq!(Deadline::after(Duration::ZERO).remaining(), None);
-        assert!(Deadline::after(Duration::from_secs(60)).remaining().is_some());
+        assert!(
+            Deadline::after(Duration::from_secs(60))
+                .remaining()
+                .is_some()
+        );
     }
 
     #[test]

@@ -61,7 +61,11 @@ pub struct Trust {
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { root_fingerprints: BTreeSet::new(), state: PathBuf::from(DEFAULT_STATE), bare_principals: false }
+        Self {
+            root_fingerprints: BTreeSet::new(),
+            state: PathBuf::from(DEFAULT_STATE),
+            bare_principals: false,
+        }
     }
 }
 
@@ -71,7 +75,10 @@ impl Config {
     /// # Errors
     /// The file is not root's alone, cannot be read, or has a mistake.
     pub fn load(path: Option<&Path>, trusted: &Trusted) -> Result<Self, InvalidConfig> {
-        let bytes = match (path, trusted.read(path.unwrap_or(Path::new(DEFAULT_PATH)), MAX_BYTES)) {
+        let bytes = match (
+            path,
+            trusted.read(path.unwrap_or(Path::new(DEFAULT_PATH)), MAX_BYTES),
+        ) {
             (None, Err(UntrustedFile::Missing(_))) => return Ok(Self::default()),
             (_, read) => read?,
         };
@@ -98,8 +105,15 @@ impl InstanceConnect {
             Some(path) => Roots::from_pem(&trusted.read(path, MAX_ROOTS_BYTES)?)?,
             None => Roots::amazon()?,
         };
-        let endpoint = self.imds_endpoint.as_deref().map_or(Ok(Endpoint::default()), str::parse)?;
-        Ok(Settings { roots, endpoint, extra_key_types: self.extra_key_types.clone() })
+        let endpoint = self
+            .imds_endpoint
+            .as_deref()
+            .map_or(Ok(Endpoint::default()), str::parse)?;
+        Ok(Settings {
+            roots,
+            endpoint,
+            extra_key_types: self.extra_key_types.clone(),
+        })
     }
 }
 
@@ -130,7 +144,10 @@ mod tests {
 
     fn tree() -> (tempfile::TempDir, Trusted) {
         let folder = tempfile::tempdir().unwrap();
-        let trusted = Trusted::under(&folder.path().canonicalize().unwrap(), rustix::process::geteuid().as_raw());
+        let trusted = Trusted::under(
+            &folder.path().canonicalize().unwrap(),
+            rustix::process::geteuid().as_raw(),
+        );
         (folder, trusted)
     }
 
@@ -156,7 +173,10 @@ mod tests {
         let path = folder.path().join("agent.toml");
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(Config::load(Some(&path), &trusted), Err(InvalidConfig::File(_))));
+        assert!(matches!(
+            Config::load(Some(&path), &trusted),
+            Err(InvalidConfig::File(_))
+        ));
     }
 
     #[test]
@@ -169,9 +189,24 @@ mod tests {
     fn roots_that_others_may_write_are_refused() {
         let (folder, trusted) = tree();
         let path = folder.path().join("roots.pem");
-        std::fs::write(&path, include_str!("instance_connect/roots/amazon-root-ca-1.pem")).unwrap();
-        let settings = InstanceConnect { roots: Some(path.clone()), ..InstanceConnect::default() };
-        assert_eq!(settings.settings(&trusted).unwrap().roots.certificates().len(), 1);
+        std::fs::write(
+            &path,
+            include_str!("instance_connect/roots/amazon-root-ca-1.pem"),
+        )
+        .unwrap();
+        let settings = InstanceConnect {
+            roots: Some(path.clone()),
+            ..InstanceConnect::default()
+        };
+        assert_eq!(
+            settings
+                .settings(&trusted)
+                .unwrap()
+                .roots
+                .certificates()
+                .len(),
+            1
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
         assert!(settings.settings(&trusted).is_err());
     }
@@ -184,12 +219,18 @@ mod tests {
              [trust]\nroot_fingerprints = [\"{pin}\"]\nstate = \"/srv/eic\"\nbare_principals = true\n"
         );
         let config = Config::parse(&text).unwrap();
-        let settings = config.instance_connect.settings(&Trusted::system()).unwrap();
+        let settings = config
+            .instance_connect
+            .settings(&Trusted::system())
+            .unwrap();
         assert_eq!(settings.endpoint, "http://127.0.0.1:1338".parse().unwrap());
         assert_eq!(settings.extra_key_types.len(), 1);
         assert_eq!(settings.roots.certificates().len(), 5);
         assert!(config.trust.bare_principals);
         assert_eq!(config.trust.state, Path::new("/srv/eic"));
-        assert_eq!(config.trust.root_fingerprints.first().unwrap().as_str(), pin);
+        assert_eq!(
+            config.trust.root_fingerprints.first().unwrap().as_str(),
+            pin
+        );
     }
 }

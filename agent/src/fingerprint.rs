@@ -24,7 +24,9 @@ impl FromStr for Fingerprint {
     type Err = InvalidFingerprint;
 
     fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
-        let decoded = text.strip_prefix("SHA256:").and_then(|hash| STANDARD_NO_PAD.decode(hash).ok());
+        let decoded = text
+            .strip_prefix("SHA256:")
+            .and_then(|hash| STANDARD_NO_PAD.decode(hash).ok());
         match decoded {
             Some(hash) if hash.len() == 32 => Ok(Self(text.to_owned())),
             _ => Err(InvalidFingerprint(eic_protocol::text::printable(text))),
@@ -48,7 +50,9 @@ impl fmt::Display for Fingerprint {
 
 /// The text is no fingerprint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a fingerprint: expected `SHA256:` and 43 characters, as `ssh-keygen -l` shows it")]
+#[error(
+    "`{0}` is not a fingerprint: expected `SHA256:` and 43 characters, as `ssh-keygen -l` shows it"
+)]
 pub struct InvalidFingerprint(String);
 
 #[cfg(test)]
@@ -59,7 +63,15 @@ mod tests {
     fn other_texts_are_refused() {
         let good = format!("SHA256:{}", "A".repeat(43));
         assert!(good.parse::<Fingerprint>().is_ok());
-        for bad in ["", "SHA256:", "MD5:00:11", &good[7..], &format!("{good}="), &format!("{good}A"), &format!(" {good}")] {
+        for bad in [
+            "",
+            "SHA256:",
+            "MD5:00:11",
+            &good[7..],
+            &format!("{good}="),
+            &format!("{good}A"),
+            &format!(" {good}"),
+        ] {
             assert!(bad.parse::<Fingerprint>().is_err(), "{bad:?}");
         }
     }

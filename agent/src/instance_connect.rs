@@ -15,6 +15,10 @@ pub mod roots;
 pub mod signature;
 pub mod signer;
 #[cfg(test)]
+#[path = "../tests/support/imds.rs"]
+mod test_imds;
+#[cfg(test)]
+#[path = "../tests/support/pki.rs"]
 mod test_pki;
 pub mod user;
 
@@ -69,7 +73,9 @@ pub fn authorized_keys(
     now: u64,
     deadline: Deadline,
 ) -> Result<String, NoKeys> {
-    let Some(user) = PushedUser::new(&question.user) else { return Ok(String::new()) };
+    let Some(user) = PushedUser::new(&question.user) else {
+        return Ok(String::new());
+    };
     let hypervisor = machine.hypervisor();
     if hypervisor == Hypervisor::Elsewhere {
         log.info("EC2 Instance Connect was invoked on a non-instance and will do nothing.");
@@ -83,13 +89,24 @@ pub fn authorized_keys(
     if !metadata.exists(&active_keys(&user))? {
         return Ok(String::new());
     }
-    let signer = trusted_signer(&mut metadata, &settings.roots, now)
-        .inspect_err(|e| log.info(&format!("EC2 Instance Connect did not trust the signer: {e}. No keys have been trusted.")))?;
+    let signer = trusted_signer(&mut metadata, &settings.roots, now).inspect_err(|e| {
+        log.info(&format!(
+            "EC2 Instance Connect did not trust the signer: {e}. No keys have been trusted."
+        ))
+    })?;
     let records = metadata.get(&active_keys(&user))?;
     if let Some(fingerprint) = &question.fingerprint {
-        log.info(&format!("Querying EC2 Instance Connect keys for matching fingerprint: {fingerprint}"));
+        log.info(&format!(
+            "Querying EC2 Instance Connect keys for matching fingerprint: {fingerprint}"
+        ));
     }
-    let check = RecordCheck { signer: &signer, instance: &instance, settings, question, now };
+    let check = RecordCheck {
+        signer: &signer,
+        instance: &instance,
+        settings,
+        question,
+        now,
+    };
     Ok(check.lines(&records, log))
 }
 
@@ -101,8 +118,16 @@ fn active_keys(user: &PushedUser) -> String {
 fn own_id(metadata: &mut Metadata, hypervisor: &Hypervisor) -> Result<InstanceId, NoKeys> {
     let answer = metadata.get("meta-data/instance-id/")?;
     let text = std::str::from_utf8(&answer).map_err(|_| NoKeys::OtherInstance)?;
-    let id: InstanceId = text.trim_end_matches(['\r', '\n']).parse().map_err(|_| NoKeys::OtherInstance)?;
-    if hypervisor.may_be(&id) { Ok(id) } else { Err(NoKeys::OtherInstance) }
+    let id: InstanceId = text
+        .trim_end_matches(['\r', '\n'])
+        .parse()
+        .map_err(|_| NoKeys::OtherInstance)?;
+    // Xen does not contradict any id: one of a host outside EC2 is refused here.
+    if hypervisor.may_be(&id) && !id.is_managed() {
+        Ok(id)
+    } else {
+        Err(NoKeys::OtherInstance)
+    }
 }
 
 fn trusted_signer(metadata: &mut Metadata, roots: &Roots, now: u64) -> Result<Signer, NoKeys> {
@@ -113,7 +138,10 @@ fn trusted_signer(metadata: &mut Metadata, roots: &Roots, now: u64) -> Result<Si
     let path = chain.verify(roots, &name, now)?;
     let mut staples = Vec::with_capacity(path.links().len());
     for link in path.links() {
-        let encoded = metadata.get(&format!("meta-data/managed-ssh-keys/signer-ocsp/{}", link.staple_name()))?;
+        let encoded = metadata.get(&format!(
+            "meta-data/managed-ssh-keys/signer-ocsp/{}",
+            link.staple_name()
+        ))?;
         staples.push(decode_staple(&encoded)?);
     }
     Ok(path.unrevoked(&staples, now)?)
@@ -121,7 +149,11 @@ fn trusted_signer(metadata: &mut Metadata, roots: &Roots, now: u64) -> Result<Si
 
 /// Base64 in lines of any width.
 fn decode_staple(encoded: &[u8]) -> Result<Vec<u8>, NoKeys> {
-    let packed: Vec<u8> = encoded.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let packed: Vec<u8> = encoded
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
     STANDARD.decode(packed).map_err(|_| NoKeys::Staple)
 }
 
@@ -137,8 +169,10 @@ struct RecordCheck<'a> {
 impl RecordCheck<'_> {
     fn lines(&self, records: &[u8], log: &dyn Log) -> String {
         let mut lines = String::new();
+        let mut dropped = 0_usize;
         for record in record::parse(records) {
-            match record.as_ref().ok_or(Dropped::Form).and_then(|record| self.key_of(record).map(|key| (record, key))) {
+            let known = record.as_ref().ok_or(Dropped::Form);
+            match known.and_then(|record| Ok((record, self.key_of(record)?))) {
                 Ok((record, key)) => {
                     log.info(&provided(record, &key));
                     lines.push_str(&key.line());
@@ -146,7 +180,10 @@ impl RecordCheck<'_> {
                 }
                 // The usual case: the client offers its keys one by one.
                 Err(Dropped::OtherKey) => {}
-                Err(reason) => log.info(&format!("EC2 Instance Connect dropped a key record: {reason}.")),
+                Err(reason) => {
+                    dropped += 1;
+                    log_drop(log, dropped, &reason);
+                }
             }
         }
         lines
@@ -154,8 +191,14 @@ impl RecordCheck<'_> {
 
     /// The cheap checks first, the signature last.
     fn key_of(&self, record: &Record<'_>) -> Result<PushedKey, Dropped> {
-        let key = PushedKey::parse(record.key_line(), &self.settings.extra_key_types).map_err(Dropped::Key)?;
-        if self.question.fingerprint.as_ref().is_some_and(|wanted| *wanted != key.fingerprint()) {
+        let key = PushedKey::parse(record.key_line(), &self.settings.extra_key_types)
+            .map_err(Dropped::Key)?;
+        if self
+            .question
+            .fingerprint
+            .as_ref()
+            .is_some_and(|wanted| *wanted != key.fingerprint())
+        {
             return Err(Dropped::OtherKey);
         }
         if record.instance() != self.instance.as_str() {
@@ -165,13 +208,35 @@ impl RecordCheck<'_> {
         if record.expires() <= self.now {
             return Err(Dropped::Expired);
         }
-        if self.signer.has_signed(record) { Ok(key) } else { Err(Dropped::Signature) }
+        if self.signer.has_signed(record) {
+            Ok(key)
+        } else {
+            Err(Dropped::Signature)
+        }
     }
 }
 
+/// A flood of bad records must not become a flood of log lines.
+fn log_drop(log: &dyn Log, count: usize, reason: &Dropped) {
+    match count {
+        ..=MAX_DROPS_LOGGED => log.info(&format!(
+            "EC2 Instance Connect dropped a key record: {reason}."
+        )),
+        MAX_DROPS_MARKED => log.info("EC2 Instance Connect dropped more key records."),
+        _ => {}
+    }
+}
+
+/// Dropped records that are named one by one.
+const MAX_DROPS_LOGGED: usize = 8;
+const MAX_DROPS_MARKED: usize = MAX_DROPS_LOGGED + 1;
+
 /// The line that administrators' searches look for, in the official agent's words.
 fn provided(record: &Record<'_>, key: &PushedKey) -> String {
-    let mut line = format!("Providing ssh key from EC2 Instance Connect with fingerprint: {}", key.fingerprint());
+    let mut line = format!(
+        "Providing ssh key from EC2 Instance Connect with fingerprint: {}",
+        key.fingerprint()
+    );
     // Writing to a String cannot fail.
     if let Some(request) = record.request() {
         let _ = write!(line, ", request-id: {request}");

@@ -4,18 +4,18 @@
 //! So: no async runtime, no TLS, no AWS SDK, one process, no file written, output once at the end;
 //! time is an argument, every read is bounded, and every doubt prints nothing.
 
-//pub mod atomic_file;
+pub mod atomic_file;
 pub mod clock;
-//pub mod command_line;
-//pub mod commands;
+pub mod command_line;
+pub mod commands;
 pub mod config;
 pub mod fingerprint;
+pub mod install;
 pub mod instance_connect;
-//pub mod install;
 pub mod machine;
-//pub mod passwd;
-//pub mod principals;
+pub mod passwd;
+pub mod principals;
 pub mod syslog;
-//pub mod trust_state;
+pub mod trust_state;
 pub mod trusted_file;
 pub mod watchdog;

@@ -40,7 +40,11 @@ impl Machine {
     #[must_use]
     pub fn hypervisor(&self) -> Hypervisor {
         if let Ok(uuid) = fs::read(self.sys.join("hypervisor/uuid")) {
-            return if uuid.starts_with(b"ec2") { Hypervisor::Xen } else { Hypervisor::Elsewhere };
+            return if uuid.starts_with(b"ec2") {
+                Hypervisor::Xen
+            } else {
+                Hypervisor::Elsewhere
+            };
         }
         match self.asset_tag() {
             Some(id) if !id.is_managed() => Hypervisor::Nitro(id),
@@ -49,7 +53,8 @@ impl Machine {
     }
 
     fn asset_tag(&self) -> Option<InstanceId> {
-        let tag = fs::read_to_string(self.sys.join("devices/virtual/dmi/id/board_asset_tag")).ok()?;
+        let tag =
+            fs::read_to_string(self.sys.join("devices/virtual/dmi/id/board_asset_tag")).ok()?;
         tag.trim_end_matches('\n').parse().ok()
     }
 }
@@ -78,7 +83,8 @@ pub(crate) mod tests {
         Machine::at(folder.to_path_buf())
     }
 
-    fn xen(folder: &std::path::Path, uuid: &str) -> Machine {
+    /// A sysfs with the given hypervisor uuid.
+    pub(crate) fn xen(folder: &std::path::Path, uuid: &str) -> Machine {
         fs::create_dir_all(folder.join("hypervisor")).unwrap();
         fs::write(folder.join("hypervisor/uuid"), uuid).unwrap();
         Machine::at(folder.to_path_buf())
@@ -88,11 +94,27 @@ pub(crate) mod tests {
     fn machines_outside_ec2_are_no_instance() {
         // I-22
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Machine::at(folder.path().to_path_buf()).hypervisor(), Hypervisor::Elsewhere);
-        for tag in ["Not Specified\n", "", "i-XYZ\n", "mi-0123456789abcdef0\n", "i-0123456789abcdef0 x\n"] {
-            assert_eq!(nitro(folder.path(), tag).hypervisor(), Hypervisor::Elsewhere, "{tag:?}");
+        assert_eq!(
+            Machine::at(folder.path().to_path_buf()).hypervisor(),
+            Hypervisor::Elsewhere
+        );
+        for tag in [
+            "Not Specified\n",
+            "",
+            "i-XYZ\n",
+            "mi-0123456789abcdef0\n",
+            "i-0123456789abcdef0 x\n",
+        ] {
+            assert_eq!(
+                nitro(folder.path(), tag).hypervisor(),
+                Hypervisor::Elsewhere,
+                "{tag:?}"
+            );
         }
-        assert_eq!(xen(folder.path(), "4c4c4544-0\n").hypervisor(), Hypervisor::Elsewhere);
+        assert_eq!(
+            xen(folder.path(), "4c4c4544-0\n").hypervisor(),
+            Hypervisor::Elsewhere
+        );
     }
 
     #[test]

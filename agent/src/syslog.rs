@@ -23,7 +23,10 @@ impl Syslog {
     /// The daemon behind `/dev/log`; `tag` names the program in each line.
     #[must_use]
     pub fn system(tag: &'static str) -> Self {
-        Self { socket: PathBuf::from("/dev/log"), tag }
+        Self {
+            socket: PathBuf::from("/dev/log"),
+            tag,
+        }
     }
 
     fn send(&self, line: &str) -> std::io::Result<()> {
@@ -36,7 +39,12 @@ impl Syslog {
 
 impl Log for Syslog {
     fn info(&self, message: &str) {
-        let line = format!("<{AUTHPRIV_INFO}>{}[{}]: {}", self.tag, std::process::id(), sanitised(message));
+        let line = format!(
+            "<{AUTHPRIV_INFO}>{}[{}]: {}",
+            self.tag,
+            std::process::id(),
+            sanitised(message)
+        );
         // Best effort by contract: sshd's own log still says which key was accepted.
         let _ = self.send(&line);
     }
@@ -73,17 +81,27 @@ mod tests {
 
     #[test]
     fn newlines_and_escapes_cannot_forge_a_line() {
-        assert_eq!(sanitised("a\nsshd: ok\u{1b}[2J\u{e9}"), "a\\x0asshd: ok\\x1b[2J\\xc3\\xa9");
+        assert_eq!(
+            sanitised("a\nsshd: ok\u{1b}[2J\u{e9}"),
+            "a\\x0asshd: ok\\x1b[2J\\xc3\\xa9"
+        );
     }
 
     #[test]
     fn long_messages_are_cut() {
-        assert_eq!(sanitised(&"x".repeat(5000)).len(), MAX_BYTES + "[cut]".len());
+        assert_eq!(
+            sanitised(&"x".repeat(5000)).len(),
+            MAX_BYTES + "[cut]".len()
+        );
     }
 
     #[test]
     fn a_missing_log_daemon_is_no_error() {
-        Syslog { socket: PathBuf::from("/nonexistent/log"), tag: "t" }.info("message");
+        Syslog {
+            socket: PathBuf::from("/nonexistent/log"),
+            tag: "t",
+        }
+        .info("message");
     }
 
     #[test]
@@ -91,11 +109,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let daemon = UnixDatagram::bind(&path).unwrap();
-        daemon.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        Syslog { socket: path, tag: "ec2-instance-connect" }.info("Providing ssh key");
+        daemon
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        Syslog {
+            socket: path,
+            tag: "ec2-instance-connect",
+        }
+        .info("Providing ssh key");
         let mut buffer = [0; 512];
         let length = daemon.recv(&mut buffer).unwrap();
         let line = std::str::from_utf8(&buffer[..length]).unwrap();
-        assert_eq!(line, format!("<86>ec2-instance-connect[{}]: Providing ssh key", std::process::id()));
+        assert_eq!(
+            line,
+            format!(
+                "<86>ec2-instance-connect[{}]: Providing ssh key",
+                std::process::id()
+            )
+        );
     }
 }

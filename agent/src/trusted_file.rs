@@ -18,13 +18,19 @@ impl Trusted {
     /// Root's files, every folder from `/` on checked.
     #[must_use]
     pub fn system() -> Self {
-        Self { owner: 0, top: PathBuf::from("/") }
+        Self {
+            owner: 0,
+            top: PathBuf::from("/"),
+        }
     }
 
     /// Files of `owner` (or root) under `top`, for trees that are not the system's own: an image being built, a test.
     #[must_use]
     pub fn under(top: &Path, owner: u32) -> Self {
-        Self { owner, top: top.to_path_buf() }
+        Self {
+            owner,
+            top: top.to_path_buf(),
+        }
     }
 
     /// The bytes of `path`, at most `cap` of them.
@@ -36,7 +42,8 @@ impl Trusted {
         let resolved = self.resolve(path)?;
         // NONBLOCK: opening a FIFO that was put there must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(&resolved, flags, Mode::empty()).map_err(|e| unreadable(path, e.into()))?;
+        let opened = rustix::fs::open(&resolved, flags, Mode::empty())
+            .map_err(|e| unreadable(path, e.into()))?;
         let file = fs::File::from(opened);
         let about = file.metadata().map_err(|e| unreadable(path, e))?;
         self.check_file(path, &about)?;
@@ -57,11 +64,19 @@ impl Trusted {
 
     fn resolve(&self, path: &Path) -> Result<PathBuf, UntrustedFile> {
         let resolved = fs::canonicalize(path).map_err(|e| unreadable(path, e))?;
-        for folder in resolved.ancestors().skip(1).filter(|f| f.starts_with(&self.top)) {
+        for folder in resolved
+            .ancestors()
+            .skip(1)
+            .filter(|f| f.starts_with(&self.top))
+        {
             let about = fs::symlink_metadata(folder).map_err(|e| unreadable(path, e))?;
             self.check_writers(path, folder, &about)?;
         }
-        if resolved.starts_with(&self.top) { Ok(resolved) } else { Err(UntrustedFile::Outside(path.to_path_buf())) }
+        if resolved.starts_with(&self.top) {
+            Ok(resolved)
+        } else {
+            Err(UntrustedFile::Outside(path.to_path_buf()))
+        }
     }
 
     fn check_file(&self, path: &Path, about: &fs::Metadata) -> Result<(), UntrustedFile> {
@@ -71,13 +86,21 @@ impl Trusted {
         self.check_writers(path, path, about)
     }
 
-    fn check_writers(&self, path: &Path, part: &Path, about: &fs::Metadata) -> Result<(), UntrustedFile> {
+    fn check_writers(
+        &self,
+        path: &Path,
+        part: &Path,
+        about: &fs::Metadata,
+    ) -> Result<(), UntrustedFile> {
         use std::os::unix::fs::MetadataExt as _;
         let owned = about.uid() == 0 || about.uid() == self.owner;
         if owned && about.mode() & GROUP_OR_WORLD_WRITE == 0 {
             Ok(())
         } else {
-            Err(UntrustedFile::Writable { path: path.to_path_buf(), part: part.to_path_buf() })
+            Err(UntrustedFile::Writable {
+                path: path.to_path_buf(),
+                part: part.to_path_buf(),
+            })
         }
     }
 }
@@ -87,9 +110,14 @@ const GROUP_OR_WORLD_WRITE: u32 = 0o022;
 fn read_capped(file: fs::File, path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
     let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes).map_err(|e| unreadable(path, e))?;
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| unreadable(path, e))?;
     if bytes.len() > cap {
-        return Err(UntrustedFile::TooLarge { path: path.to_path_buf(), cap });
+        return Err(UntrustedFile::TooLarge {
+            path: path.to_path_buf(),
+            cap,
+        });
     }
     Ok(bytes)
 }
@@ -98,7 +126,10 @@ fn unreadable(path: &Path, source: std::io::Error) -> UntrustedFile {
     if source.kind() == std::io::ErrorKind::NotFound {
         UntrustedFile::Missing(path.to_path_buf())
     } else {
-        UntrustedFile::Unreadable { path: path.to_path_buf(), source }
+        UntrustedFile::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        }
     }
 }
 
@@ -166,9 +197,31 @@ mod tests {
         let (folder, trusted) = tree();
         for mode in [0o664, 0o646, 0o666, 0o777] {
             let path = file(&folder, &format!("m{mode:o}"), mode);
-            assert!(matches!(trusted.read(&path, 100), Err(UntrustedFile::Writable { .. })), "{mode:o}");
+            assert!(
+                matches!(
+                    trusted.read(&path, 100),
+                    Err(UntrustedFile::Writable { .. })
+                ),
+                "{mode:o}"
+            );
             assert!(trusted.check(&path).is_err());
         }
+    }
+
+    #[test]
+    fn files_of_somebody_else_are_refused() {
+        // J-10, J-12
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        let (folder, trusted) = tree();
+        let path = file(&folder, "given", 0o644);
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(matches!(
+            trusted.read(&path, 100),
+            Err(UntrustedFile::Writable { .. })
+        ));
     }
 
     #[test]
@@ -178,7 +231,10 @@ mod tests {
         fs::create_dir(&open).unwrap();
         fs::write(open.join("f"), "x").unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(trusted.read(&open.join("f"), 100), Err(UntrustedFile::Writable { .. })));
+        assert!(matches!(
+            trusted.read(&open.join("f"), 100),
+            Err(UntrustedFile::Writable { .. })
+        ));
     }
 
     #[test]
@@ -196,22 +252,42 @@ mod tests {
         // J-07
         let (folder, trusted) = tree();
         let path = folder.path().join("fifo");
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-        assert!(matches!(trusted.read(&path, 100), Err(UntrustedFile::NotAFile(_))));
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(matches!(
+            trusted.read(&path, 100),
+            Err(UntrustedFile::NotAFile(_))
+        ));
     }
 
     #[test]
     fn folders_missing_and_large_files_are_refused() {
         let (folder, trusted) = tree();
-        assert!(matches!(trusted.read(&folder.path().join("none"), 100), Err(UntrustedFile::Missing(_))));
+        assert!(matches!(
+            trusted.read(&folder.path().join("none"), 100),
+            Err(UntrustedFile::Missing(_))
+        ));
         assert!(trusted.read(folder.path(), 100).is_err());
         let path = file(&folder, "seven", 0o644);
-        assert!(matches!(trusted.read(&path, 6), Err(UntrustedFile::TooLarge { .. })));
+        assert!(matches!(
+            trusted.read(&path, 6),
+            Err(UntrustedFile::TooLarge { .. })
+        ));
         assert_eq!(trusted.read(&path, 7).unwrap(), b"content");
     }
 
     #[test]
     fn the_systems_own_files_are_readable() {
-        assert!(Trusted::system().read(Path::new("/etc/passwd"), 1 << 20).is_ok());
+        assert!(
+            Trusted::system()
+                .read(Path::new("/etc/passwd"), 1 << 20)
+                .is_ok()
+        );
     }
 }

@@ -11,7 +11,10 @@ use std::time::Duration;
 ///
 /// # Errors
 /// [`Overrun`] when the time is up, or when the thread could not be started or died.
-pub fn within<T: Send + 'static>(budget: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Overrun> {
+pub fn within<T: Send + 'static>(
+    budget: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Overrun> {
     let (done, result) = mpsc::sync_channel(1);
     thread::Builder::new()
         .stack_size(STACK_BYTES)
@@ -47,7 +50,10 @@ mod tests {
     #[test]
     fn work_that_dies_is_an_error() {
         let outcome = within(Duration::from_secs(5), || panic!("deliberate"));
-        assert_eq!(outcome.map(|(): ()| ()), Err(Overrun(Duration::from_secs(5))));
+        assert_eq!(
+            outcome.map(|(): ()| ()),
+            Err(Overrun(Duration::from_secs(5)))
+        );
     }
 
     #[test]

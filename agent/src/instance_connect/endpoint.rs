@@ -33,7 +33,10 @@ impl FromStr for Endpoint {
         let invalid = || InvalidEndpoint(text.to_owned());
         let authority = text.strip_prefix("http://").ok_or_else(invalid)?;
         let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let address = authority.parse().or_else(|_| with_default_port(authority)).map_err(|_| invalid())?;
+        let address = authority
+            .parse()
+            .or_else(|_| with_default_port(authority))
+            .map_err(|_| invalid())?;
         Ok(Self(vec![address]))
     }
 }
@@ -44,7 +47,9 @@ fn with_default_port(authority: &str) -> Result<SocketAddr, std::net::AddrParseE
 
 /// The text names no endpoint.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an endpoint: write `http://` and an IP address, as in `http://169.254.169.254`")]
+#[error(
+    "`{0}` is not an endpoint: write `http://` and an IP address, as in `http://169.254.169.254`"
+)]
 pub struct InvalidEndpoint(String);
 
 #[cfg(test)]
@@ -54,8 +59,15 @@ mod tests {
     #[test]
     fn names_other_schemes_and_paths_are_refused() {
         for bad in [
-            "", "169.254.169.254", "https://169.254.169.254", "http://metadata.internal", "http://169.254.169.254/latest",
-            "http://user@169.254.169.254", "http://", "http://[fd00:ec2::254", "http://169.254.169.254:99999",
+            "",
+            "169.254.169.254",
+            "https://169.254.169.254",
+            "http://metadata.internal",
+            "http://169.254.169.254/latest",
+            "http://user@169.254.169.254",
+            "http://",
+            "http://[fd00:ec2::254",
+            "http://169.254.169.254:99999",
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
@@ -77,7 +89,11 @@ mod tests {
     #[test]
     fn the_default_is_the_two_link_local_addresses() {
         // I-03
-        let shown: Vec<_> = Endpoint::default().addresses().iter().map(ToString::to_string).collect();
+        let shown: Vec<_> = Endpoint::default()
+            .addresses()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(shown, ["169.254.169.254:80", "[fd00:ec2::254]:80"]);
     }
 }

@@ -27,7 +27,10 @@ pub struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// A reader at the start of a response.
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     /// The connection, to write the next request to.
@@ -68,7 +71,7 @@ impl<R: Read> Reader<R> {
     pub fn body(&mut self, head: &Head, budget: &mut Budget) -> Result<Vec<u8>, HttpError> {
         match head.length {
             Some(length) => self.exactly(length, budget),
-            None if head.closes => self.to_end(budget),
+            None if head.closes => self.until_end(budget),
             None => Err(HttpError::Malformed("it states no length")),
         }
     }
@@ -85,7 +88,7 @@ impl<R: Read> Reader<R> {
         Ok(std::mem::replace(&mut self.buffer, rest))
     }
 
-    fn to_end(&mut self, budget: &mut Budget) -> Result<Vec<u8>, HttpError> {
+    fn until_end(&mut self, budget: &mut Budget) -> Result<Vec<u8>, HttpError> {
         while self.fill(budget)? > 0 {}
         Ok(std::mem::take(&mut self.buffer))
     }
@@ -111,7 +114,11 @@ impl Budget {
     }
 
     fn check(&self, count: usize) -> Result<(), HttpError> {
-        if count <= self.0 { Ok(()) } else { Err(HttpError::TooMuch) }
+        if count <= self.0 {
+            Ok(())
+        } else {
+            Err(HttpError::TooMuch)
+        }
     }
 
     fn take(&mut self, count: usize) -> Result<(), HttpError> {
@@ -121,16 +128,25 @@ impl Budget {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Head, HttpError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| HttpError::Malformed("its head is no text"))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| HttpError::Malformed("its head is no text"))?;
     let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let (http_1_0, status) = parse_status(lines.next().unwrap_or_default())?;
-    let mut head = Head { status, length: None, closes: http_1_0 };
+    let mut head = Head {
+        status,
+        length: None,
+        closes: http_1_0,
+    };
     for line in lines {
-        let (name, value) = line.split_once(':').ok_or(HttpError::Malformed("a header has no colon"))?;
+        let (name, value) = line
+            .split_once(':')
+            .ok_or(HttpError::Malformed("a header has no colon"))?;
         apply_header(&mut head, name, value.trim_matches([' ', '\t']))?;
     }
     Ok(head)
@@ -138,7 +154,9 @@ fn parse_head(bytes: &[u8]) -> Result<Head, HttpError> {
 
 fn parse_status(line: &str) -> Result<(bool, u16), HttpError> {
     let malformed = HttpError::Malformed("its status line is not HTTP/1");
-    let Some((version, rest)) = line.split_once(' ') else { return Err(malformed) };
+    let Some((version, rest)) = line.split_once(' ') else {
+        return Err(malformed);
+    };
     let digits = rest.split(' ').next().unwrap_or_default();
     let three_digits = digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit());
     let status = digits.parse().ok().filter(|_| three_digits);
@@ -152,8 +170,13 @@ fn parse_status(line: &str) -> Result<(bool, u16), HttpError> {
 fn apply_header(head: &mut Head, name: &str, value: &str) -> Result<(), HttpError> {
     if name.eq_ignore_ascii_case("content-length") {
         let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-        let length = value.parse().ok().filter(|_| digits && head.length.is_none());
-        head.length = Some(length.ok_or(HttpError::Malformed("its length is stated wrongly or twice"))?);
+        let length = value
+            .parse()
+            .ok()
+            .filter(|_| digits && head.length.is_none());
+        head.length = Some(length.ok_or(HttpError::Malformed(
+            "its length is stated wrongly or twice",
+        ))?);
     } else if name.eq_ignore_ascii_case("transfer-encoding") {
         return Err(HttpError::Malformed("it uses a transfer encoding"));
     } else if name.eq_ignore_ascii_case("connection") {
@@ -199,17 +222,44 @@ mod tests {
             ("HTTP/2", "HTTP/2 200 OK\r\n\r\n"),
             ("HTTP/0.9", "<html>\r\n\r\n"),
             ("two digits", "HTTP/1.1 20 OK\r\ncontent-length: 0\r\n\r\n"),
-            ("signed status", "HTTP/1.1 +20 OK\r\ncontent-length: 0\r\n\r\n"),
+            (
+                "signed status",
+                "HTTP/1.1 +20 OK\r\ncontent-length: 0\r\n\r\n",
+            ),
             ("no colon", "HTTP/1.1 200 OK\r\ngarbage\r\n\r\n"),
-            ("two lengths", "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na"),
-            ("signed length", "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\na"),
-            ("negative length", "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\na"),
-            ("list of lengths", "HTTP/1.1 200 OK\r\ncontent-length: 1, 1\r\n\r\na"),
-            ("2^64 length", "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\na"),
-            ("chunks", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            (
+                "two lengths",
+                "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na",
+            ),
+            (
+                "signed length",
+                "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\na",
+            ),
+            (
+                "negative length",
+                "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\na",
+            ),
+            (
+                "list of lengths",
+                "HTTP/1.1 200 OK\r\ncontent-length: 1, 1\r\n\r\na",
+            ),
+            (
+                "2^64 length",
+                "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\na",
+            ),
+            (
+                "chunks",
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            ),
             ("no length", "HTTP/1.1 200 OK\r\n\r\nabc"),
-            ("short body", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc"),
-            ("head without end", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n"),
+            (
+                "short body",
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc",
+            ),
+            (
+                "head without end",
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n",
+            ),
         ] {
             assert!(whole(response, 10_000).is_err(), "{flaw}");
         }
@@ -219,7 +269,10 @@ mod tests {
     fn heads_without_end_are_bounded() {
         // I-04
         let endless = format!("HTTP/1.1 200 OK\r\n{}", "a: b\r\n".repeat(10_000));
-        assert!(matches!(whole(&endless, 1 << 20), Err(HttpError::Malformed("its head is too long"))));
+        assert!(matches!(
+            whole(&endless, 1 << 20),
+            Err(HttpError::Malformed("its head is too long"))
+        ));
     }
 
     #[test]
@@ -233,8 +286,15 @@ mod tests {
 
     #[test]
     fn stated_lengths_and_closed_connections_end_a_body() {
-        let (head, body) = whole("HTTP/1.1 200 OK\r\nContent-Length:3\r\nConnection: close\r\n\r\nabcREST", 10_000).unwrap();
-        assert_eq!((head.status, head.closes, body.as_slice()), (200, true, b"abc".as_slice()));
+        let (head, body) = whole(
+            "HTTP/1.1 200 OK\r\nContent-Length:3\r\nConnection: close\r\n\r\nabcREST",
+            10_000,
+        )
+        .unwrap();
+        assert_eq!(
+            (head.status, head.closes, body.as_slice()),
+            (200, true, b"abc".as_slice())
+        );
         let (_, body) = whole("HTTP/1.0 404 Not Found\r\n\r\nabc", 10_000).unwrap();
         assert_eq!(body, b"abc");
     }

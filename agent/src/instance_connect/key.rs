@@ -43,9 +43,14 @@ impl PushedKey {
     /// [`UnusableKey`]: a certificate, a type that is not accepted, a weak RSA key, not the canonical encoding.
     pub fn parse(line: &str, extra: &BTreeSet<ExtraKeyType>) -> Result<Self, UnusableKey> {
         let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
-        let (name, encoded) = (words.next().unwrap_or_default(), words.next().ok_or(UnusableKey::Malformed)?);
+        let (name, encoded) = (
+            words.next().unwrap_or_default(),
+            words.next().ok_or(UnusableKey::Malformed)?,
+        );
         let kind = accepted_type(name, extra).ok_or(UnusableKey::Type)?;
-        let blob = STANDARD.decode(encoded).map_err(|_| UnusableKey::Malformed)?;
+        let blob = STANDARD
+            .decode(encoded)
+            .map_err(|_| UnusableKey::Malformed)?;
         check_blob(kind, &blob)?;
         Ok(Self { kind, blob })
     }
@@ -53,7 +58,10 @@ impl PushedKey {
     /// `SHA256:…` as sshd's `%f` has it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        format!("SHA256:{}", STANDARD_NO_PAD.encode(digest(&SHA256, &self.blob)))
+        format!(
+            "SHA256:{}",
+            STANDARD_NO_PAD.encode(digest(&SHA256, &self.blob))
+        )
     }
 
     /// `type base64`: no options, no comment, nothing as it was received.
@@ -70,7 +78,10 @@ fn accepted_type(name: &str, extra: &BTreeSet<ExtraKeyType>) -> Option<&'static 
     match name {
         RSA => Some(RSA),
         ED25519 => Some(ED25519),
-        _ => extra.iter().map(|kind| kind.name()).find(|kind| *kind == name),
+        _ => extra
+            .iter()
+            .map(|kind| kind.name())
+            .find(|kind| *kind == name),
     }
 }
 
@@ -107,7 +118,11 @@ fn check_blob(kind: &str, blob: &[u8]) -> Result<(), UnusableKey> {
             check_application(r.string()?)?;
         }
     }
-    if r.is_at_end() { Ok(()) } else { Err(UnusableKey::Malformed) }
+    if r.is_at_end() {
+        Ok(())
+    } else {
+        Err(UnusableKey::Malformed)
+    }
 }
 
 /// Smallest RSA modulus: sshd's RequiredRSASize is 1024 by default, NIST SP 800-131A asks for 2048.
@@ -144,16 +159,28 @@ fn check_point(r: &mut Reader<'_>, curve: &[u8], length: usize) -> Result<(), Un
     }
     let point = r.string()?;
     // Uncompressed form only, as OpenSSH writes it (RFC 5656 §3.1).
-    if point.first() == Some(&4) { check_length(point, length) } else { Err(UnusableKey::Malformed) }
+    if point.first() == Some(&4) {
+        check_length(point, length)
+    } else {
+        Err(UnusableKey::Malformed)
+    }
 }
 
 fn check_length(bytes: &[u8], length: usize) -> Result<(), UnusableKey> {
-    if bytes.len() == length { Ok(()) } else { Err(UnusableKey::Malformed) }
+    if bytes.len() == length {
+        Ok(())
+    } else {
+        Err(UnusableKey::Malformed)
+    }
 }
 
 fn check_application(name: &[u8]) -> Result<(), UnusableKey> {
     let sound = (1..=255).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic);
-    if sound { Ok(()) } else { Err(UnusableKey::Malformed) }
+    if sound {
+        Ok(())
+    } else {
+        Err(UnusableKey::Malformed)
+    }
 }
 
 /// Why a key is not printed.

@@ -38,7 +38,14 @@ impl Metadata {
         let connection = Some(Reader::new(Timed { stream, deadline }));
         let budget = Budget::new(MAX_BYTES);
         let host = host_header(address);
-        let mut session = Self { address, host, deadline, budget, connection, token: Token::none() };
+        let mut session = Self {
+            address,
+            host,
+            deadline,
+            budget,
+            connection,
+            token: Token::none(),
+        };
         session.token = session.fetch_token()?;
         Ok(session)
     }
@@ -50,7 +57,10 @@ impl Metadata {
     pub fn get(&mut self, path: &str) -> Result<Vec<u8>, MetadataError> {
         let head = self.ask("GET", path)?;
         if head.status != 200 {
-            return Err(MetadataError::Status { path: path.to_owned(), status: head.status });
+            return Err(MetadataError::Status {
+                path: path.to_owned(),
+                status: head.status,
+            });
         }
         self.body(&head, path)
     }
@@ -72,7 +82,10 @@ impl Metadata {
         );
         let head = self.send(&request, "api/token")?;
         if head.status != 200 {
-            return Err(MetadataError::Status { path: "api/token".to_owned(), status: head.status });
+            return Err(MetadataError::Status {
+                path: "api/token".to_owned(),
+                status: head.status,
+            });
         }
         let body = self.body(&head, "api/token")?;
         Token::parse(&body).ok_or(MetadataError::Token)
@@ -87,19 +100,36 @@ impl Metadata {
     }
 
     fn send(&mut self, request: &str, path: &str) -> Result<Head, MetadataError> {
-        let failed = |source| MetadataError::Http { path: path.to_owned(), source };
+        let failed = |source| MetadataError::Http {
+            path: path.to_owned(),
+            source,
+        };
         if self.connection.is_none() {
-            let stream = connect(self.address, self.deadline).map_err(MetadataError::Unreachable)?;
-            self.connection = Some(Reader::new(Timed { stream, deadline: self.deadline }));
+            let stream =
+                connect(self.address, self.deadline).map_err(MetadataError::Unreachable)?;
+            self.connection = Some(Reader::new(Timed {
+                stream,
+                deadline: self.deadline,
+            }));
         }
-        let Some(connection) = self.connection.as_mut() else { return Err(failed(HttpError::Closed)) };
-        connection.stream().write_all(request.as_bytes()).map_err(|e| failed(HttpError::Stream(e)))?;
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(failed(HttpError::Closed));
+        };
+        connection
+            .stream()
+            .write_all(request.as_bytes())
+            .map_err(|e| failed(HttpError::Stream(e)))?;
         connection.head(&mut self.budget).map_err(failed)
     }
 
     fn body(&mut self, head: &Head, path: &str) -> Result<Vec<u8>, MetadataError> {
-        let failed = |source| MetadataError::Http { path: path.to_owned(), source };
-        let Some(connection) = self.connection.as_mut() else { return Err(failed(HttpError::Closed)) };
+        let failed = |source| MetadataError::Http {
+            path: path.to_owned(),
+            source,
+        };
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(failed(HttpError::Closed));
+        };
         let body = connection.body(head, &mut self.budget).map_err(failed)?;
         self.end_response(head);
         Ok(body)
@@ -135,7 +165,9 @@ impl Token {
 
     /// Only what can stand in a header: a line end would let the server write our requests.
     fn parse(body: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(body).ok()?.trim_end_matches(['\r', '\n']);
+        let text = std::str::from_utf8(body)
+            .ok()?
+            .trim_end_matches(['\r', '\n']);
         let sized = (1..=1024).contains(&text.len());
         (sized && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(text.to_owned()))
     }
@@ -156,7 +188,9 @@ struct Timed {
 
 impl Timed {
     fn remaining(&self) -> std::io::Result<Duration> {
-        self.deadline.remaining().ok_or_else(|| ErrorKind::TimedOut.into())
+        self.deadline
+            .remaining()
+            .ok_or_else(|| ErrorKind::TimedOut.into())
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -178,14 +212,19 @@ impl Read for Timed {
 }
 
 fn connect(address: SocketAddr, deadline: Deadline) -> std::io::Result<TcpStream> {
-    let left = deadline.remaining().ok_or_else(|| std::io::Error::from(ErrorKind::TimedOut))?;
+    let left = deadline
+        .remaining()
+        .ok_or_else(|| std::io::Error::from(ErrorKind::TimedOut))?;
     let stream = TcpStream::connect_timeout(&address, left.min(CONNECT))?;
     // Requests are one small packet each: waiting for more to send would add 40 ms to each answer.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-fn connect_first(endpoint: &Endpoint, deadline: Deadline) -> Result<(SocketAddr, TcpStream), MetadataError> {
+fn connect_first(
+    endpoint: &Endpoint,
+    deadline: Deadline,
+) -> Result<(SocketAddr, TcpStream), MetadataError> {
     let mut failure = std::io::Error::from(ErrorKind::AddrNotAvailable);
     for address in endpoint.addresses() {
         match connect(*address, deadline) {

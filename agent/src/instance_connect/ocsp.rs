@@ -27,7 +27,11 @@ pub fn check(staple: &[u8], link: &Link, now: u64) -> Result<(), NotGood> {
     let basic = BasicResponse::from_der(basic_der)?;
     let data_der = basic.data.to_der()?;
     let data = ResponseData::from_der(&data_der)?;
-    let signed = Signed { data: &data_der, algorithm: basic.algorithm.value(), signature: whole_bytes(&basic.signature)? };
+    let signed = Signed {
+        data: &data_der,
+        algorithm: basic.algorithm.value(),
+        signature: whole_bytes(&basic.signature)?,
+    };
     if !is_authentic(&signed, &basic, data.responder, &link.issuer, now) {
         return Err(NotGood::Signature);
     }
@@ -106,12 +110,15 @@ const OCSP_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 9];
 fn successful(staple: &[u8]) -> Result<&[u8], NotGood> {
     let outer = OcspResponse::from_der(staple)?;
     let successful = outer.status.tag() == Tag::Enumerated && outer.status.value() == [0];
-    let bytes = outer.bytes.filter(|bytes| successful && bytes.kind == OCSP_BASIC);
+    let bytes = outer
+        .bytes
+        .filter(|bytes| successful && bytes.kind == OCSP_BASIC);
     Ok(bytes.ok_or(NotGood::Unsuccessful)?.response.as_bytes())
 }
 
 fn whole_bytes<'a>(bits: &BitStringRef<'a>) -> Result<&'a [u8], NotGood> {
-    bits.as_bytes().ok_or_else(|| NotGood::Der(Tag::BitString.value_error().into()))
+    bits.as_bytes()
+        .ok_or_else(|| NotGood::Der(Tag::BitString.value_error().into()))
 }
 
 struct Signed<'a> {
@@ -127,7 +134,13 @@ impl Signed<'_> {
 }
 
 /// §4.2.2.2: signed by the CA that issued the certificate, or by a responder that this CA itself certified for it.
-fn is_authentic(signed: &Signed<'_>, basic: &BasicResponse<'_>, responder: AnyRef<'_>, issuer: &Issuer, now: u64) -> bool {
+fn is_authentic(
+    signed: &Signed<'_>,
+    basic: &BasicResponse<'_>,
+    responder: AnyRef<'_>,
+    issuer: &Issuer,
+    now: u64,
+) -> bool {
     if names(responder, &issuer.name, &issuer.key) && signed.is_by(&issuer.key) {
         return true;
     }
@@ -139,7 +152,12 @@ fn is_authentic(signed: &Signed<'_>, basic: &BasicResponse<'_>, responder: AnyRe
 }
 
 /// The key of a responder certificate that `responder` names and `issuer` signed for OCSP.
-fn delegated_key(der: &[u8], responder: AnyRef<'_>, issuer: &Issuer, now: u64) -> Option<PublicKey> {
+fn delegated_key(
+    der: &[u8],
+    responder: AnyRef<'_>,
+    issuer: &Issuer,
+    now: u64,
+) -> Option<PublicKey> {
     let der = CertificateDer::from(der);
     let certificate = EndEntityCert::try_from(&der).ok()?;
     let key = PublicKey::from_der(&certificate.subject_public_key_info()).ok()?;
@@ -150,7 +168,9 @@ fn delegated_key(der: &[u8], responder: AnyRef<'_>, issuer: &Issuer, now: u64) -
     let anchors = [issuer_anchor(issuer)?];
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now));
     let purpose = KeyUsage::required(OCSP_SIGNING);
-    certificate.verify_for_usage(ALGORITHMS, &anchors, &[], time, purpose, None, None).ok()?;
+    certificate
+        .verify_for_usage(ALGORITHMS, &anchors, &[], time, purpose, None, None)
+        .ok()?;
     Some(key)
 }
 
@@ -166,18 +186,30 @@ fn issuer_anchor(issuer: &Issuer) -> Option<TrustAnchor<'_>> {
 /// ResponderID: `[1] Name` or `[2] OCTET STRING` with the SHA-1 of the key (§4.2.1).
 fn names(responder: AnyRef<'_>, name: &[u8], key: &PublicKey) -> bool {
     match responder.tag() {
-        Tag::ContextSpecific { constructed: true, number: TagNumber(1) } => responder.value() == name,
-        Tag::ContextSpecific { constructed: true, number: TagNumber(2) } => {
+        Tag::ContextSpecific {
+            constructed: true,
+            number: TagNumber(1),
+        } => responder.value() == name,
+        Tag::ContextSpecific {
+            constructed: true,
+            number: TagNumber(2),
+        } => {
             let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, key.bits());
-            <&OctetStringRef>::from_der(responder.value()).is_ok_and(|stated| stated.as_bytes() == hash.as_ref())
+            <&OctetStringRef>::from_der(responder.value())
+                .is_ok_and(|stated| stated.as_bytes() == hash.as_ref())
         }
         _ => false,
     }
 }
 
 /// The one answer about the link's certificate; two that differ would let the first one lie.
-fn only_answer<'r, 'a>(responses: &'r [SingleResponse<'a>], link: &Link) -> Result<&'r SingleResponse<'a>, NotGood> {
-    let mut about = responses.iter().filter(|response| response.certificate.is(link));
+fn only_answer<'r, 'a>(
+    responses: &'r [SingleResponse<'a>],
+    link: &Link,
+) -> Result<&'r SingleResponse<'a>, NotGood> {
+    let mut about = responses
+        .iter()
+        .filter(|response| response.certificate.is(link));
     match (about.next(), about.next()) {
         (Some(only), None) => Ok(only),
         _ => Err(NotGood::OtherCertificate),
@@ -191,7 +223,9 @@ impl CertId<'_> {
             SHA_256 => &SHA256,
             _ => return false,
         };
-        let hashes_to = |stated: &OctetStringRef, of: &[u8]| stated.as_bytes() == digest(algorithm, of).as_ref();
+        let hashes_to = |stated: &OctetStringRef, of: &[u8]| {
+            stated.as_bytes() == digest(algorithm, of).as_ref()
+        };
         self.serial.tag() == Tag::Integer
             && self.serial.value() == link.serial
             && hashes_to(self.issuer_name_hash, &link.issuer.name)
@@ -205,14 +239,21 @@ impl SingleResponse<'_> {
             return Err(NotGood::Unknown);
         }
         // CertStatus: good is [0] IMPLICIT NULL; revoked [1] and unknown [2] are not.
-        let good = Tag::ContextSpecific { constructed: false, number: TagNumber(0) };
+        let good = Tag::ContextSpecific {
+            constructed: false,
+            number: TagNumber(0),
+        };
         if self.status.tag() != good || !self.status.value().is_empty() {
             return Err(NotGood::Revoked);
         }
         let next = self.next_update.as_ref().ok_or(NotGood::NoEnd)?;
         let began = seconds(&self.this_update) <= now.saturating_add(TOLERANCE);
         let ended = seconds(next).saturating_add(TOLERANCE) < now;
-        if began && !ended { Ok(()) } else { Err(NotGood::Stale) }
+        if began && !ended {
+            Ok(())
+        } else {
+            Err(NotGood::Stale)
+        }
     }
 }
 

@@ -12,8 +12,12 @@ impl SignerName {
     /// # Errors
     /// Either is not of AWS's form: nothing is built from text that is not understood.
     pub fn new(zone: &[u8], domain: &[u8]) -> Result<Self, UnknownPlace> {
-        let region = first_line(zone).and_then(region_of).ok_or(UnknownPlace::Zone)?;
-        let domain = first_line(domain).filter(|d| DOMAINS.contains(d)).ok_or(UnknownPlace::Domain)?;
+        let region = first_line(zone)
+            .and_then(region_of)
+            .ok_or(UnknownPlace::Zone)?;
+        let domain = first_line(domain)
+            .filter(|d| DOMAINS.contains(d))
+            .ok_or(UnknownPlace::Domain)?;
         Ok(Self(format!("managed-ssh-signer.{region}.{domain}")))
     }
 
@@ -58,15 +62,23 @@ fn first_line(text: &[u8]) -> Option<&str> {
 /// The region of a zone: `us-east-1a`, a Local Zone `us-west-2-lax-1a`, a Wavelength zone `us-east-1-wl1-bos-wlz-1`.
 fn region_of(zone: &str) -> Option<String> {
     let labels: Vec<&str> = zone.split('-').collect();
-    let number = labels.iter().position(|label| label.bytes().next().is_some_and(|b| b.is_ascii_digit()))?;
+    let number = labels
+        .iter()
+        .position(|label| label.bytes().next().is_some_and(|b| b.is_ascii_digit()))?;
     let (words, tail) = labels.split_at_checked(number)?;
     let (numbered, rest) = tail.split_first()?;
     let digits = numbered.trim_end_matches(|c: char| c.is_ascii_lowercase());
     let letters = numbered.len() - digits.len();
-    let zone_suffix_is_sound = if rest.is_empty() { letters == 1 } else { letters == 0 && rest.iter().all(|l| is_label(l)) };
+    let zone_suffix_is_sound = if rest.is_empty() {
+        letters == 1
+    } else {
+        letters == 0 && rest.iter().all(|l| is_label(l))
+    };
     let sound = zone.len() <= MAX_ZONE
         && words.len() >= 2
-        && words.iter().all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
+        && words
+            .iter()
+            .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
         && (1..=2).contains(&digits.len())
         && digits.bytes().all(|b| b.is_ascii_digit())
         && zone_suffix_is_sound;
@@ -74,7 +86,10 @@ fn region_of(zone: &str) -> Option<String> {
 }
 
 fn is_label(label: &str) -> bool {
-    !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    !label.is_empty()
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 /// The metadata service names a place that does not exist.
@@ -95,19 +110,54 @@ mod tests {
     #[test]
     fn texts_that_are_no_zone_are_refused() {
         for bad in [
-            "", "us-east-1", "us-east", "east-1a", "1a", "us-east-1A", "us-east-1ab", "us--east-1a", "us-east-a1",
-            "us-east-1a-", "us-west-2-", "us-west-2-lax_1a", "us-west-2-lax-1a/..", "us-east-1.evil.com", " us-east-1a",
-            "us-east-123a", "us-east-1a-lax-1a", "*-east-1a", "us-west-2-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "",
+            "us-east-1",
+            "us-east",
+            "east-1a",
+            "1a",
+            "us-east-1A",
+            "us-east-1ab",
+            "us--east-1a",
+            "us-east-a1",
+            "us-east-1a-",
+            "us-west-2-",
+            "us-west-2-lax_1a",
+            "us-west-2-lax-1a/..",
+            "us-east-1.evil.com",
+            " us-east-1a",
+            "us-east-123a",
+            "us-east-1a-lax-1a",
+            "*-east-1a",
+            "us-west-2-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         ] {
-            assert_eq!(SignerName::new(bad.as_bytes(), b"amazonaws.com"), Err(UnknownPlace::Zone), "{bad:?}");
+            assert_eq!(
+                SignerName::new(bad.as_bytes(), b"amazonaws.com"),
+                Err(UnknownPlace::Zone),
+                "{bad:?}"
+            );
         }
-        assert_eq!(SignerName::new(b"us-east-1\xff", b"amazonaws.com"), Err(UnknownPlace::Zone));
+        assert_eq!(
+            SignerName::new(b"us-east-1\xff", b"amazonaws.com"),
+            Err(UnknownPlace::Zone)
+        );
     }
 
     #[test]
     fn domains_that_are_not_awss_are_refused() {
-        for bad in ["", "amazonaws.com.evil.example", "evil-amazonaws.com", "AMAZONAWS.COM", "amazonaws.com ", "com", "api.aws.evil"] {
-            assert_eq!(SignerName::new(b"us-east-1a", bad.as_bytes()), Err(UnknownPlace::Domain), "{bad:?}");
+        for bad in [
+            "",
+            "amazonaws.com.evil.example",
+            "evil-amazonaws.com",
+            "AMAZONAWS.COM",
+            "amazonaws.com ",
+            "com",
+            "api.aws.evil",
+        ] {
+            assert_eq!(
+                SignerName::new(b"us-east-1a", bad.as_bytes()),
+                Err(UnknownPlace::Domain),
+                "{bad:?}"
+            );
         }
     }
 
@@ -125,7 +175,10 @@ mod tests {
             ("us-gov-east-1-abc-1a", "us-gov-east-1"),
         ] {
             let name = SignerName::new(zone.as_bytes(), b"amazonaws.com").unwrap();
-            assert_eq!(name.to_string(), format!("managed-ssh-signer.{region}.amazonaws.com"));
+            assert_eq!(
+                name.to_string(),
+                format!("managed-ssh-signer.{region}.amazonaws.com")
+            );
         }
     }
 
@@ -133,7 +186,10 @@ mod tests {
     fn every_partition_has_its_domain() {
         for domain in DOMAINS {
             let name = SignerName::new(b"cn-north-1a", format!("{domain}\n").as_bytes()).unwrap();
-            assert_eq!(name.to_string(), format!("managed-ssh-signer.cn-north-1.{domain}"));
+            assert_eq!(
+                name.to_string(),
+                format!("managed-ssh-signer.cn-north-1.{domain}")
+            );
         }
     }
 }

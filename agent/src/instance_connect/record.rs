@@ -148,20 +148,28 @@ impl<'a> Headers<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&'a str> {
-        self.0.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, value)| *value)
     }
 
     /// Decimal digits only: `+1` and ` 1` are other people's grammar.
     fn number(&self, name: &str) -> Option<u64> {
         let value = self.get(name)?;
-        value.bytes().all(|b| b.is_ascii_digit()).then(|| value.parse().ok())?
+        value
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| value.parse().ok())?
     }
 }
 
 /// A line without control characters (a tab apart), so that CR and NUL end a record's chances.
 fn text(line: &[u8]) -> Option<&str> {
     let line = std::str::from_utf8(line).ok()?;
-    line.chars().all(|c| c == '\t' || !c.is_control()).then_some(line)
+    line.chars()
+        .all(|c| c == '\t' || !c.is_control())
+        .then_some(line)
 }
 
 fn joined(header_lines: &[&[u8]], key_line: &[u8]) -> Vec<u8> {
@@ -176,7 +184,10 @@ fn joined(header_lines: &[&[u8]], key_line: &[u8]) -> Vec<u8> {
 /// An absent signature is no record.
 fn decode_signature(lines: &[&[u8]]) -> Option<Vec<u8>> {
     let encoded: Vec<u8> = lines.concat();
-    STANDARD.decode(encoded).ok().filter(|signature| !signature.is_empty())
+    STANDARD
+        .decode(encoded)
+        .ok()
+        .filter(|signature| !signature.is_empty())
 }
 
 #[cfg(test)]

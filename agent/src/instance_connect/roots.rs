@@ -38,8 +38,14 @@ impl Roots {
             .take(MAX_ROOTS)
             .collect::<Result<_, _>>()
             .map_err(|_| InvalidRoots)?;
-        let readable = roots.iter().all(|root| webpki::anchor_from_trusted_cert(root).is_ok());
-        if readable && !roots.is_empty() { Ok(Self(roots)) } else { Err(InvalidRoots) }
+        let readable = roots
+            .iter()
+            .all(|root| webpki::anchor_from_trusted_cert(root).is_ok());
+        if readable && !roots.is_empty() {
+            Ok(Self(roots))
+        } else {
+            Err(InvalidRoots)
+        }
     }
 
     /// The certificates.
@@ -51,7 +57,10 @@ impl Roots {
     /// SHA-256 of each certificate, for display.
     #[must_use]
     pub fn fingerprints(&self) -> Vec<Vec<u8>> {
-        self.0.iter().map(|root| digest(&SHA256, root).as_ref().to_vec()).collect()
+        self.0
+            .iter()
+            .map(|root| digest(&SHA256, root).as_ref().to_vec())
+            .collect()
     }
 }
 
@@ -66,7 +75,12 @@ mod tests {
 
     #[test]
     fn files_without_certificates_are_refused() {
-        for bad in ["", "hello", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n"] {
+        for bad in [
+            "",
+            "hello",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----\n",
+        ] {
             assert!(Roots::from_pem(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -31,7 +31,9 @@ struct Spki<'a> {
 }
 
 /// AlgorithmIdentifier of rsaEncryption with its NULL, without the outer header (RFC 8017 appendix A.1).
-const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+const RSA_ENCRYPTION: &[u8] = &[
+    0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00,
+];
 
 impl PublicKey {
     /// Reads a SubjectPublicKeyInfo.
@@ -41,7 +43,10 @@ impl PublicKey {
     pub fn from_der(spki: &[u8]) -> der::Result<Self> {
         let parsed = Spki::from_der(spki)?;
         let bits = parsed.key.as_bytes().ok_or(Tag::BitString.value_error())?;
-        Ok(Self { algorithm: parsed.algorithm.value().to_vec(), bits: bits.to_vec() })
+        Ok(Self {
+            algorithm: parsed.algorithm.value().to_vec(),
+            bits: bits.to_vec(),
+        })
     }
 
     /// The key itself: what OCSP hashes, and for RSA a PKCS#1 RSAPublicKey.
@@ -60,10 +65,15 @@ impl PublicKey {
     #[must_use]
     pub fn has_signed(&self, message: &[u8], algorithm: &[u8], signature: &[u8]) -> bool {
         let fits = |candidate: &&&dyn SignatureVerificationAlgorithm| {
-            candidate.signature_alg_id().as_ref() == algorithm && candidate.public_key_alg_id().as_ref() == self.algorithm
+            candidate.signature_alg_id().as_ref() == algorithm
+                && candidate.public_key_alg_id().as_ref() == self.algorithm
         };
         let found = ALGORITHMS.iter().find(fits);
-        found.is_some_and(|known| known.verify_signature(&self.bits, message, signature).is_ok())
+        found.is_some_and(|known| {
+            known
+                .verify_signature(&self.bits, message, signature)
+                .is_ok()
+        })
     }
 }
 

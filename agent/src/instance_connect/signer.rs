@@ -7,8 +7,8 @@ use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_cert::der::{Decode as _, Tagged as _};
 use x509_cert::der::oid::db::rfc4519::COMMON_NAME;
+use x509_cert::der::{Decode as _, Tagged as _};
 use x509_cert::ext::pkix;
 
 use super::ocsp;
@@ -34,14 +34,23 @@ impl Chain {
             .take(MAX_CERTIFICATES + 1)
             .collect::<Result<_, _>>()
             .map_err(|_| UntrustedSigner::Pem)?;
-        if (2..=MAX_CERTIFICATES).contains(&certificates.len()) { Ok(Self(certificates)) } else { Err(UntrustedSigner::Pem) }
+        if (2..=MAX_CERTIFICATES).contains(&certificates.len()) {
+            Ok(Self(certificates))
+        } else {
+            Err(UntrustedSigner::Pem)
+        }
     }
 
     /// The path from the signer to one of `roots` at `now` (unix seconds).
     ///
     /// # Errors
     /// The signer is not `name`, its key is not RSA, or no sound path leads to a root.
-    pub fn verify(&self, roots: &Roots, name: &SignerName, now: u64) -> Result<Path, UntrustedSigner> {
+    pub fn verify(
+        &self,
+        roots: &Roots,
+        name: &SignerName,
+        now: u64,
+    ) -> Result<Path, UntrustedSigner> {
         let (first, others) = self.0.split_first().ok_or(UntrustedSigner::Pem)?;
         let signer = EndEntityCert::try_from(first).map_err(UntrustedSigner::Chain)?;
         if !is_named(&signer, name) {
@@ -60,16 +69,31 @@ impl Chain {
 }
 
 fn anchors(roots: &Roots) -> Result<Vec<TrustAnchor<'_>>, UntrustedSigner> {
-    roots.certificates().iter().map(|root| anchor_from_trusted_cert(root).map_err(UntrustedSigner::Chain)).collect()
+    roots
+        .certificates()
+        .iter()
+        .map(|root| anchor_from_trusted_cert(root).map_err(UntrustedSigner::Chain))
+        .collect()
 }
 
 /// Exactly one common name, equal to `name` byte for byte (RFC 4519 §2.3); never a text search.
 fn is_named(signer: &webpki::Cert<'_>, name: &SignerName) -> bool {
-    let Ok(subject) = sequence(signer.subject()) else { return false };
-    let Ok(subject) = x509_cert::name::Name::from_der(&subject) else { return false };
-    let mut names = subject.iter().filter(|attribute| attribute.oid == COMMON_NAME);
-    let (Some(only), None) = (names.next(), names.next()) else { return false };
-    let is_text = matches!(only.value.tag(), der::Tag::Utf8String | der::Tag::PrintableString);
+    let Ok(subject) = sequence(signer.subject()) else {
+        return false;
+    };
+    let Ok(subject) = x509_cert::name::Name::from_der(&subject) else {
+        return false;
+    };
+    let mut names = subject
+        .iter()
+        .filter(|attribute| attribute.oid == COMMON_NAME);
+    let (Some(only), None) = (names.next(), names.next()) else {
+        return false;
+    };
+    let is_text = matches!(
+        only.value.tag(),
+        der::Tag::Utf8String | der::Tag::PrintableString
+    );
     is_text && only.value.value() == name.as_bytes()
 }
 
@@ -108,7 +132,8 @@ impl Path {
         intermediates: &[&webpki::Cert<'_>],
         anchor: &TrustAnchor<'_>,
     ) -> Result<Self, UntrustedSigner> {
-        let key = PublicKey::from_der(&signer.subject_public_key_info()).map_err(UntrustedSigner::Der)?;
+        let key =
+            PublicKey::from_der(&signer.subject_public_key_info()).map_err(UntrustedSigner::Der)?;
         if !key.is_rsa() || !may_sign(signer)? {
             return Err(UntrustedSigner::Key);
         }
@@ -150,7 +175,11 @@ impl Path {
 
 impl Link {
     fn new(certificate: &webpki::Cert<'_>, issuer: Issuer) -> Self {
-        Self { certificate: certificate.der().into_owned(), serial: certificate.serial().to_vec(), issuer }
+        Self {
+            certificate: certificate.der().into_owned(),
+            serial: certificate.serial().to_vec(),
+            issuer,
+        }
     }
 
     /// The name under which the metadata service keeps this certificate's staple: upper-case hex SHA-1.
@@ -158,7 +187,10 @@ impl Link {
     #[must_use]
     pub fn staple_name(&self) -> String {
         let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &self.certificate);
-        hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+        hash.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect()
     }
 }
 
@@ -181,8 +213,12 @@ fn may_sign(signer: &webpki::Cert<'_>) -> Result<bool, UntrustedSigner> {
 }
 
 fn key_usage(certificate: &webpki::Cert<'_>) -> Result<Option<pkix::KeyUsage>, UntrustedSigner> {
-    let parsed = x509_cert::Certificate::from_der(&certificate.der()).map_err(UntrustedSigner::Der)?;
-    let found = parsed.tbs_certificate().get_extension::<pkix::KeyUsage>().map_err(UntrustedSigner::Der)?;
+    let parsed =
+        x509_cert::Certificate::from_der(&certificate.der()).map_err(UntrustedSigner::Der)?;
+    let found = parsed
+        .tbs_certificate()
+        .get_extension::<pkix::KeyUsage>()
+        .map_err(UntrustedSigner::Der)?;
     Ok(found.map(|(_critical, usage)| usage))
 }
 

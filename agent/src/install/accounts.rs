@@ -1,0 +1,222 @@
+//! The unprivileged account that sshd runs the commands as, and the accounts that can log in.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::trusted_file::{Trusted, UntrustedFile};
+
+/// Accounts that are taken when they exist, in this order; the first is made when none does.
+const USUAL: [&str; 2] = ["eic", "ec2-instance-connect"];
+
+/// Largest password file in bytes.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Where the system's account programs are, whatever PATH says.
+const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A line of `/etc/passwd`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// Which account the commands will run as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CommandUser {
+    Existing(Account),
+    ToCreate(&'static str),
+}
+
+impl CommandUser {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Existing(account) => &account.name,
+            Self::ToCreate(name) => name,
+        }
+    }
+}
+
+pub(super) fn read(passwd: &Path, trusted: &Trusted) -> Result<Vec<Account>, UntrustedFile> {
+    let bytes = trusted.read(passwd, MAX_BYTES)?;
+    Ok(String::from_utf8_lossy(&bytes)
+        .lines()
+        .filter_map(parse_line)
+        .collect())
+}
+
+fn parse_line(line: &str) -> Option<Account> {
+    let mut fields = line.split(':');
+    let (name, _password, uid, gid) = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+    );
+    Some(Account {
+        name: name.to_owned(),
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+    })
+}
+
+/// The account that was asked for, or the first usual one.
+pub(super) fn choose(
+    asked: Option<&str>,
+    accounts: &[Account],
+) -> Result<CommandUser, AccountError> {
+    let find = |name: &str| {
+        accounts
+            .iter()
+            .find(|account| account.name == name)
+            .cloned()
+    };
+    let chosen = match asked {
+        Some(name) => {
+            find(name).ok_or_else(|| AccountError::Missing(eic_protocol::text::printable(name)))?
+        }
+        None => match USUAL.into_iter().find_map(find) {
+            Some(account) => account,
+            None => return Ok(CommandUser::ToCreate(USUAL[0])),
+        },
+    };
+    // As root a mistake in the commands would be a mistake of root.
+    if chosen.uid == 0 {
+        Err(AccountError::Root(chosen.name))
+    } else {
+        Ok(CommandUser::Existing(chosen))
+    }
+}
+
+/// root and a few people: the accounts for which sshd's effective settings are looked at.
+pub(super) fn samples(accounts: &[Account]) -> Vec<String> {
+    let people = accounts
+        .iter()
+        .filter(|account| (1000..60_000).contains(&account.uid))
+        .take(8);
+    std::iter::once("root".to_owned())
+        .chain(people.map(|account| account.name.clone()))
+        .collect()
+}
+
+pub(super) fn create(name: &str) -> Result<(), AccountError> {
+    let options = [
+        "--system",
+        "--user-group",
+        "--no-create-home",
+        "--home-dir",
+        "/nonexistent",
+        "--shell",
+        "/usr/sbin/nologin",
+    ];
+    run("useradd", &[options.as_slice(), &[name]].concat())
+}
+
+pub(super) fn delete(name: &str) -> Result<(), AccountError> {
+    run("userdel", &[name])
+}
+
+fn run(program: &'static str, arguments: &[&str]) -> Result<(), AccountError> {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("PATH", PROGRAM_PATH)
+        .output()
+        .map_err(|source| AccountError::Program { program, source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(AccountError::Refused { program, complaint })
+}
+
+/// Why there is no account for the commands.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// `--command-user` names nobody.
+    #[error("run commands as `{0}`: there is no such account in /etc/passwd")]
+    Missing(String),
+    /// `--command-user` names root, or a second name of root.
+    #[error("run commands as `{0}`: it is uid 0, name an unprivileged account")]
+    Root(String),
+    /// useradd or userdel could not be started.
+    #[error("run {program}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// useradd or userdel failed.
+    #[error("change the accounts: {program} said `{complaint}`")]
+    Refused {
+        /// Which.
+        program: &'static str,
+        /// Its words.
+        complaint: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, uid: u32) -> Account {
+        Account {
+            name: name.to_owned(),
+            uid,
+            gid: uid,
+        }
+    }
+
+    #[test]
+    fn root_under_any_name_and_strangers_are_refused() {
+        let accounts = [account("root", 0), account("toor", 0)];
+        assert!(matches!(
+            choose(Some("root"), &accounts),
+            Err(AccountError::Root(_))
+        ));
+        assert!(matches!(
+            choose(Some("toor"), &accounts),
+            Err(AccountError::Root(_))
+        ));
+        assert!(matches!(
+            choose(Some("none"), &accounts),
+            Err(AccountError::Missing(_))
+        ));
+        assert!(matches!(
+            choose(None, &[account("eic", 0)]),
+            Err(AccountError::Root(_))
+        ));
+    }
+
+    #[test]
+    fn the_usual_accounts_are_taken_in_order() {
+        let (eic, ec2) = (account("eic", 990), account("ec2-instance-connect", 991));
+        let both = [ec2.clone(), eic.clone()];
+        assert_eq!(choose(None, &both).unwrap(), CommandUser::Existing(eic));
+        assert_eq!(
+            choose(None, &both[..1]).unwrap(),
+            CommandUser::Existing(ec2)
+        );
+        assert_eq!(
+            choose(None, &[account("root", 0)]).unwrap(),
+            CommandUser::ToCreate("eic")
+        );
+        assert_eq!(
+            choose(Some("svc"), &[account("svc", 7)]).unwrap().name(),
+            "svc"
+        );
+    }
+
+    #[test]
+    fn effective_settings_are_looked_at_for_root_and_people() {
+        let accounts = [
+            account("root", 0),
+            account("daemon", 1),
+            account("alice", 1000),
+            account("nobody", 65534),
+        ];
+        assert_eq!(samples(&accounts), ["root", "alice"]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The signed documents that an installation takes: from a folder that may be anybody's, so that
+//! only signatures, versions and names decide.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::host_certificate::{self, Unfit};
+use super::sshd::Sshd;
+use super::{InstallError, InstallOptions, System};
+use crate::config::Trust;
+use crate::trust_state::{MAX_ENVELOPE, ROOT_FILE, TrustState, VIEW_FILE, verified_root};
+use crate::trusted_file::UntrustedFile;
+
+/// The host certificate, in the folder of documents and in the state folder.
+pub(super) const HOST_CERTIFICATE: &str = "host-cert.pub";
+/// Largest host certificate in bytes.
+const MAX_CERTIFICATE: usize = 16 * 1024;
+
+/// What the folder held, verified.
+pub(super) struct Documents {
+    pub(super) root: Vec<u8>,
+    pub(super) view: Vec<u8>,
+    pub(super) host_certificate: Option<Vec<u8>>,
+    pub(super) state: TrustState,
+}
+
+impl Documents {
+    pub(super) fn read(
+        options: &InstallOptions,
+        system: &System,
+        now: u64,
+    ) -> Result<Self, InstallError> {
+        let root = read_capped(&options.state_from.join(ROOT_FILE), MAX_ENVELOPE)?;
+        let view = read_capped(&options.state_from.join(VIEW_FILE), MAX_ENVELOPE)?;
+        let host_certificate =
+            match read_capped(&options.state_from.join(HOST_CERTIFICATE), MAX_CERTIFICATE) {
+                Err(UntrustedFile::Missing(_)) => None,
+                other => Some(other?),
+            };
+        let own = system.identity.id(&system.trusted)?;
+        let state = TrustState::verify(&root, &view, &options.fingerprints, &own, now)?;
+        Ok(Self {
+            root,
+            view,
+            host_certificate,
+            state,
+        })
+    }
+
+    /// An older document could bring a retired key back.
+    pub(super) fn check_not_older(
+        &self,
+        state: &Path,
+        options: &InstallOptions,
+        system: &System,
+    ) -> Result<(), InstallError> {
+        // What these pins do not verify is no floor: it is being replaced.
+        let installed = system.trusted.read(&state.join(ROOT_FILE), MAX_ENVELOPE);
+        if let Ok(root) = installed.map(|bytes| verified_root(&bytes, &options.fingerprints))
+            && let Ok(root) = root
+        {
+            not_older(ROOT_FILE, self.state.root.version, root.version)?;
+        }
+        let trust = Trust {
+            root_fingerprints: options.fingerprints.clone(),
+            state: state.to_path_buf(),
+            bare_principals: false,
+        };
+        // At time 0 no hard stop has passed: a stopped view is still a floor.
+        match TrustState::load(&trust, &system.trusted, &system.identity, 0) {
+            Ok(installed) => not_older(VIEW_FILE, self.state.view.version, installed.view.version),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The fingerprint of a CA key, to try the principals command with.
+    pub(super) fn first_ca(&self) -> String {
+        let keys = self.state.root.trusted_user_cas();
+        keys.map(|ca| ca.key.fingerprint())
+            .next()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn check_host_certificate(&self, sshd: &Sshd, now: u64) -> Result<(), InstallError> {
+        let Some(bytes) = &self.host_certificate else {
+            return Ok(());
+        };
+        let line = std::str::from_utf8(bytes).map_err(|_| Unfit::Form)?;
+        let settings = sshd.effective("root")?;
+        let host_keys = host_certificate::public_keys(&settings.values("HostKey"));
+        Ok(host_certificate::check(
+            line.trim_end(),
+            &self.state,
+            &host_keys,
+            now,
+        )?)
+    }
+}
+
+fn not_older(document: &'static str, offered: u64, installed: u64) -> Result<(), InstallError> {
+    if offered >= installed {
+        Ok(())
+    } else {
+        Err(InstallError::Rollback {
+            document,
+            offered,
+            installed,
+        })
+    }
+}
+
+/// Size and kind are checked whoever owns the folder.
+fn read_capped(path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::NotFound => UntrustedFile::Missing(path.to_path_buf()),
+        _ => UntrustedFile::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        },
+    };
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(UntrustedFile::NotAFile(path.to_path_buf()));
+    }
+    let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .map_err(failed)?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() > cap {
+        Err(UntrustedFile::TooLarge {
+            path: path.to_path_buf(),
+            cap,
+        })
+    } else {
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,197 @@
+//! The client against metadata services that misbehave.
+
+use super::*;
+use crate::instance_connect::test_imds::{Answer, Imds, TOKEN};
+use std::time::Instant;
+
+fn open(imds: &Imds) -> Result<Metadata, MetadataError> {
+    Metadata::open(
+        &imds.url().parse().unwrap(),
+        Deadline::after(Duration::from_millis(400)),
+    )
+}
+
+#[test]
+fn no_token_means_no_request() {
+    // I-02: version 1 is never tried
+    for answer in [
+        Answer::status(403, "no"),
+        Answer::status(404, ""),
+        Answer::status(500, ""),
+        Answer::Silence,
+        Answer::Hangup,
+        Answer::ok(""),
+        Answer::ok("a b"),
+        Answer::ok("a\r\nX-Evil: 1"),
+        Answer::ok(&"x".repeat(1025)),
+    ] {
+        let imds = Imds::start().with("PUT", "/latest/api/token", answer);
+        assert!(open(&imds).is_err());
+        assert_eq!(imds.requests(), ["PUT /latest/api/token"]);
+    }
+}
+
+#[test]
+fn nothing_listening_is_told_apart() {
+    // I-22
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let endpoint: Endpoint = format!("http://127.0.0.1:{port}").parse().unwrap();
+    let started = Instant::now();
+    let outcome = Metadata::open(&endpoint, Deadline::after(Duration::from_secs(2)));
+    assert!(matches!(outcome, Err(MetadataError::Unreachable(_))));
+    assert!(started.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn redirects_are_not_followed() {
+    // I-03
+    let attacker = Imds::start();
+    let location = format!(
+        "HTTP/1.1 302 Found\r\nLocation: http://{}/x\r\nContent-Length: 0\r\n\r\n",
+        attacker.address()
+    );
+    for status_line in ["302 Found", "301 Moved", "307 Temporary", "308 Permanent"] {
+        let answer = Answer::Raw(location.replace("302 Found", status_line).into_bytes());
+        let imds = Imds::start().with("GET", "/latest/x", answer);
+        let outcome = open(&imds).unwrap().get("x");
+        assert!(
+            matches!(outcome, Err(MetadataError::Status { .. })),
+            "{status_line}"
+        );
+    }
+    assert!(attacker.requests().is_empty());
+}
+
+#[test]
+fn errors_with_bodies_that_look_like_keys_give_nothing() {
+    // I-05
+    for status in [204, 400, 401, 404, 418, 500, 503] {
+        let imds = Imds::start().with(
+            "GET",
+            "/latest/x",
+            Answer::status(status, "ssh-ed25519 AAAA"),
+        );
+        assert!(
+            matches!(
+                open(&imds).unwrap().get("x"),
+                Err(MetadataError::Status { .. })
+            ),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn slow_answers_end_at_the_deadline() {
+    // I-04: a byte now and then, and no byte at all
+    for answer in [
+        Answer::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na".to_vec()),
+        Answer::Silence,
+    ] {
+        let imds = Imds::start().with("GET", "/latest/x", answer);
+        let started = Instant::now();
+        assert!(open(&imds).unwrap().get("x").is_err());
+        let took = started.elapsed();
+        assert!(
+            (Duration::from_millis(300)..Duration::from_millis(1500)).contains(&took),
+            "{took:?}"
+        );
+    }
+}
+
+#[test]
+fn large_and_endless_answers_are_refused() {
+    // I-04: 64 KiB in all
+    let announced = Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n".to_vec());
+    let endless = Answer::Raw([b"HTTP/1.0 200 OK\r\n\r\n".as_slice(), &[b'x'; 200_000]].concat());
+    for answer in [announced, endless, Answer::ok(&"x".repeat(65_536))] {
+        let imds = Imds::start().with("GET", "/latest/x", answer);
+        let outcome = open(&imds).unwrap().get("x");
+        assert!(
+            matches!(
+                outcome,
+                Err(MetadataError::Http {
+                    source: HttpError::TooMuch,
+                    ..
+                })
+            ),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn the_limit_counts_all_answers_of_a_run() {
+    // I-04
+    let imds = Imds::start().with("GET", "/latest/x", Answer::ok(&"x".repeat(20_000)));
+    let mut session = open(&imds).unwrap();
+    let outcomes: Vec<bool> = (0..4).map(|_| session.get("x").is_ok()).collect();
+    assert_eq!(outcomes, [true, true, true, false]);
+}
+
+#[test]
+fn cut_answers_are_refused() {
+    for raw in [
+        "",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+    ] {
+        let imds = Imds::start().with("GET", "/latest/x", Answer::Raw(raw.as_bytes().to_vec()));
+        assert!(open(&imds).unwrap().get("x").is_err(), "{raw}");
+    }
+}
+
+#[test]
+fn an_answer_that_was_not_asked_for_is_not_taken_for_the_next_one() {
+    let two = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil".to_vec();
+    let imds = Imds::start()
+        .with("GET", "/latest/x", Answer::RawKept(two))
+        .with("GET", "/latest/y", Answer::ok("honest"));
+    let mut session = open(&imds).unwrap();
+    assert_eq!(session.get("x").unwrap(), b"a");
+    assert_ne!(session.get("y").ok(), Some(b"evil".to_vec()));
+}
+
+#[test]
+fn one_connection_serves_a_run_where_the_server_keeps_it() {
+    let imds = Imds::start()
+        .with("GET", "/latest/x", Answer::ok("1"))
+        .with("HEAD", "/latest/x", Answer::ok("1"));
+    let mut session = open(&imds).unwrap();
+    assert!(session.exists("x").unwrap());
+    assert_eq!(session.get("x").unwrap(), b"1");
+    assert!(!session.exists("none").unwrap());
+    assert_eq!(imds.connections(), 1);
+}
+
+#[test]
+fn a_server_that_closes_after_each_answer_is_asked_again() {
+    let closing =
+        Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1".to_vec());
+    let imds = Imds::start().with("GET", "/latest/x", closing);
+    let mut session = open(&imds).unwrap();
+    assert_eq!(
+        (session.get("x").unwrap(), session.get("x").unwrap()),
+        (b"1".to_vec(), b"1".to_vec())
+    );
+    assert_eq!(imds.connections(), 2);
+}
+
+#[test]
+fn every_request_carries_the_token() {
+    let imds = Imds::start().with("GET", "/latest/x", Answer::ok("1"));
+    open(&imds).unwrap().get("x").unwrap();
+    let heads = imds.heads();
+    assert!(heads[0].contains("X-aws-ec2-metadata-token-ttl-seconds: 5\r\n"));
+    assert!(heads[1].contains(&format!("X-aws-ec2-metadata-token: {TOKEN}\r\n")));
+}
+
+#[test]
+fn tokens_are_not_shown() {
+    let imds = Imds::start();
+    assert!(!format!("{:?}", open(&imds).unwrap()).contains(TOKEN));
+}

@@ -1,0 +1,439 @@
+//! `eic-agent install` and `uninstall` against a real sshd's configuration.
+
+use crate::documents::{BUNDLE_KEY, CA_KEY, HOST_CA_KEY, INSTANCE, key, public, signed};
+use crate::sandbox::{Host, Running, current, now, ok, refused, succeed, wait_until};
+use eic_protocol::sshsig::Namespace;
+use ssh_key::certificate::{Builder, CertType};
+
+fn host() -> Option<Host> {
+    let host = Host::new()?;
+    host.documents(&current());
+    // The first call puts the documents where `install` looks.
+    host.write("etc/eic-documents/.keep", "");
+    Some(host)
+}
+
+/// Runs `install`, which must fail and leave everything as it was; returns what it said.
+fn fails_without_a_trace(host: &Host, more: &[&str]) -> String {
+    let before = host.snapshot();
+    let said = refused(&host.install(more));
+    assert_eq!(host.snapshot(), before, "{said}");
+    said
+}
+
+#[test]
+fn documents_that_do_not_verify_are_not_installed() {
+    let Some(host) = host() else { return };
+    let good = current();
+    let view = serde_json::to_vec(&good.view).unwrap();
+    host.write(
+        "documents/host-view.json",
+        signed(Namespace::HostView, &view, &[CA_KEY]),
+    );
+    assert!(fails_without_a_trace(&host, &[]).contains("failed to trust `host-view.json`"));
+    let root = serde_json::to_vec(&good.root).unwrap();
+    host.documents(&good);
+    host.write(
+        "documents/root.json",
+        signed(Namespace::Root, &root, &[BUNDLE_KEY]),
+    );
+    assert!(fails_without_a_trace(&host, &[]).contains("failed to trust `root.json`"));
+    host.write("documents/root.json", "<html>");
+    assert!(fails_without_a_trace(&host, &[]).contains("not a signed document"));
+}
+
+#[test]
+fn another_hosts_view_is_not_installed() {
+    // J-16
+    let Some(host) = host() else { return };
+    host.tag("i-0fedcba9876543210");
+    assert!(fails_without_a_trace(&host, &[]).contains("not for this host"));
+}
+
+#[test]
+fn a_root_without_usable_ca_keys_is_not_installed() {
+    let Some(host) = host() else { return };
+    let mut documents = current();
+    documents.root.user_cas.clear();
+    host.documents(&documents);
+    assert!(fails_without_a_trace(&host, &[]).contains("names none that this sshd"));
+}
+
+#[test]
+fn a_configuration_that_sshd_refuses_already_is_left_alone() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/50-broken.conf",
+        "NoSuchKeyword yes\n",
+    );
+    assert!(fails_without_a_trace(&host, &[]).contains("Bad configuration option"));
+}
+
+#[test]
+fn another_command_that_wins_is_named() {
+    // J-09: sshd takes the first value it meets
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/00-site.conf",
+        "AuthorizedKeysCommand /usr/bin/true\nAuthorizedKeysCommandUser nobody\n",
+    );
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(
+        said.contains("make `AuthorizedKeysCommand` effective for `root`: sshd uses /usr/bin/true"),
+        "{said}"
+    );
+    assert!(said.contains("00-site.conf"), "{said}");
+}
+
+#[test]
+fn a_match_block_that_wins_is_noticed() {
+    // J-09
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/00-site.conf",
+        "Match User root\n  TrustedUserCAKeys /etc/ssh/other\n",
+    );
+    assert!(
+        fails_without_a_trace(&host, &[]).contains("make `TrustedUserCAKeys` effective for `root`")
+    );
+}
+
+#[test]
+fn drop_ins_that_sshd_does_not_read_are_noticed() {
+    let Some(host) = host() else { return };
+    host.write("etc/ssh/sshd_config", "UsePAM yes\n");
+    assert!(fails_without_a_trace(&host, &[]).contains("sshd uses nothing"));
+}
+
+#[test]
+fn the_packages_override_on_sshds_command_line_is_named() {
+    // I-21
+    let Some(host) = host() else { return };
+    let unit = "[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D -o \"AuthorizedKeysCommand /usr/share/x/run %%u %%f\" $SSHD_OPTS\n";
+    host.write(
+        "etc/systemd/system/ssh.service.d/ec2-instance-connect.conf",
+        unit,
+    );
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(
+        said.contains("ssh.service.d/ec2-instance-connect.conf")
+            && said.contains("remove the package"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_program_that_others_could_replace_is_refused() {
+    // J-12
+    let Some(host) = host() else { return };
+    succeed(host.command("chmod").args(["0777", "/usr/local/bin"]));
+    assert!(fails_without_a_trace(&host, &[]).contains("only root can write"));
+    succeed(host.command("chmod").args(["0755", "/usr/local/bin"]));
+    succeed(
+        host.command("chown")
+            .args(["nobody", "/usr/local/bin/eic-agent"]),
+    );
+    assert!(fails_without_a_trace(&host, &[]).contains("only root can write"));
+}
+
+#[test]
+fn accounts_that_do_not_exist_or_are_root_are_refused() {
+    let Some(host) = host() else { return };
+    assert!(
+        fails_without_a_trace(&host, &["--command-user", "nosuch"]).contains("no such account")
+    );
+    assert!(fails_without_a_trace(&host, &["--command-user", "root"]).contains("uid 0"));
+}
+
+#[test]
+fn a_configuration_of_the_agent_that_others_may_write_is_refused() {
+    let Some(host) = host() else { return };
+    host.write("etc/eic/agent.toml", "");
+    succeed(host.command("chmod").args(["0666", "/etc/eic/agent.toml"]));
+    assert!(fails_without_a_trace(&host, &[]).contains("writable by nobody else"));
+}
+
+#[test]
+fn commands_that_the_account_cannot_use_are_noticed_and_taken_back() {
+    // The account is made, the files are written, the self-test fails, and all of it goes again.
+    let Some(host) = host() else { return };
+    succeed(host.command("mkdir").args(["-m", "0700", "/etc/eic"]));
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(said.contains("run the commands as `eic`"), "{said}");
+}
+
+#[test]
+fn older_documents_are_refused() {
+    // F-07
+    let Some(host) = host() else { return };
+    ok(&host.install(&[]));
+    let mut documents = current();
+    documents.view.version -= 1;
+    host.documents(&documents);
+    assert!(
+        fails_without_a_trace(&host, &[])
+            .contains("install host-view.json version 8: version 9 is installed already")
+    );
+    documents = current();
+    documents.root.version -= 1;
+    documents.view.root_version -= 1;
+    host.documents(&documents);
+    assert!(
+        fails_without_a_trace(&host, &[])
+            .contains("install root.json version 4: version 5 is installed already")
+    );
+}
+
+#[test]
+fn a_host_certificate_for_another_key_is_refused() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/eic-documents/host-cert.pub",
+        host_certificate(&public(33).to_string()),
+    );
+    assert!(fails_without_a_trace(&host, &[]).contains("none of this host's keys"));
+}
+
+#[test]
+fn a_dry_run_shows_the_change_and_makes_none() {
+    let Some(host) = host() else { return };
+    let before = host.snapshot();
+    let shown = ok(&host.install(&["--dry-run"]));
+    assert_eq!(host.snapshot(), before);
+    for part in [
+        "new: system account eic",
+        "new: /etc/ssh/sshd_config.d/10-eic.conf, mode 0644",
+        "+ AuthorizedKeysCommandUser eic",
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn an_installation_is_effective_and_a_second_one_changes_nothing() {
+    let Some(host) = host() else { return };
+    let said = ok(&host.install(&[]));
+    assert!(
+        said.starts_with("installed: sshd asks /usr/local/bin/eic-agent as eic\n"),
+        "{said}"
+    );
+    // J-09: the user's own files are told
+    assert!(
+        said.contains("note: users can still let keys and CAs in by their own files"),
+        "{said}"
+    );
+    assert_eq!(
+        host.read("var-lib/eic/user-ca-keys"),
+        format!("{}\n", public(CA_KEY))
+    );
+    let effective =
+        succeed(
+            host.command("sshd")
+                .args(["-T", "-C", "user=root,host=h,addr=192.0.2.9"]),
+        );
+    assert!(effective.contains(
+        "authorizedprincipalscommand /usr/local/bin/eic-agent authorized-principals %u %F\n"
+    ));
+    let after_first = host.snapshot();
+    assert_eq!(ok(&host.install(&["--dry-run"])), "nothing would change\n");
+    assert!(ok(&host.install(&[])).starts_with("nothing to change: "));
+    assert_eq!(host.snapshot(), after_first);
+}
+
+#[test]
+fn what_was_installed_is_taken_back_byte_for_byte() {
+    let Some(host) = host() else { return };
+    // Settings and an odd mode that must survive.
+    host.write(
+        "etc/eic/agent.toml",
+        "# mine\n[instance_connect]\nextra_key_types = []\n",
+    );
+    host.write(
+        "etc/ssh/sshd_config.d/10-eic.conf",
+        "# an old drop-in of the same name\n",
+    );
+    succeed(
+        host.command("chmod")
+            .args(["0600", "/etc/ssh/sshd_config.d/10-eic.conf"]),
+    );
+    ok(&host.install(&["--dry-run"]));
+    let before = host.snapshot();
+    ok(&host.install(&[]));
+    assert!(
+        host.read("etc/eic/agent.toml")
+            .starts_with("# mine\n[instance_connect]\nextra_key_types = []\n\n[trust]\n")
+    );
+    // A newer view over the first installation does not make the record forget what came before it.
+    let mut newer = current();
+    newer.view.version += 1;
+    host.documents(&newer);
+    ok(&host.install(&[]));
+    assert_ne!(host.snapshot(), before);
+    let shown = ok(&host.agent(&["uninstall", "--dry-run"]));
+    assert!(
+        shown.contains("+ # an old drop-in of the same name"),
+        "{shown}"
+    );
+    let said = ok(&host.agent(&["uninstall"]));
+    assert!(
+        said.starts_with("uninstalled: every file is as it was\n") && !said.contains("left over"),
+        "{said}"
+    );
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+    assert_eq!(ok(&host.agent(&["uninstall"])), "nothing is installed\n");
+}
+
+/// useradd(8) and userdel(8) keep copies (`passwd-`) outside the snapshot; group and shadow lines are compared.
+fn without_backups(lines: Vec<String>) -> Vec<String> {
+    lines
+        .into_iter()
+        .filter(|line| !line.contains("/passwd-"))
+        .collect()
+}
+
+#[test]
+fn a_configuration_that_was_edited_since_is_kept() {
+    let Some(host) = host() else { return };
+    ok(&host.install(&[]));
+    let edited = host.read("etc/eic/agent.toml") + "bare_principals = true\n";
+    host.write("etc/eic/agent.toml", &edited);
+    let said = ok(&host.agent(&["uninstall"]));
+    assert!(
+        said.contains("kept: /etc/eic/agent.toml was edited"),
+        "{said}"
+    );
+    assert_eq!(host.read("etc/eic/agent.toml"), edited);
+    assert!(!host.path("etc/ssh/sshd_config.d/10-eic.conf").exists());
+    assert!(!host.path("var-lib/eic").exists());
+}
+
+#[test]
+fn lines_that_were_added_to_the_drop_in_are_saved() {
+    let Some(host) = host() else { return };
+    ok(&host.install(&[]));
+    let edited = host.read("etc/ssh/sshd_config.d/10-eic.conf") + "X11Forwarding no\n";
+    host.write("etc/ssh/sshd_config.d/10-eic.conf", &edited);
+    let said = ok(&host.agent(&["uninstall"]));
+    assert!(said.contains("10-eic.conf.saved"), "{said}");
+    assert_eq!(host.read("etc/ssh/sshd_config.d/10-eic.conf.saved"), edited);
+    assert!(!host.path("etc/ssh/sshd_config.d/10-eic.conf").exists());
+}
+
+#[test]
+fn an_uninstallation_that_sshd_would_refuse_is_not_made() {
+    let Some(host) = host() else { return };
+    ok(&host.install(&[]));
+    host.write(
+        "etc/ssh/sshd_config.d/50-broken.conf",
+        "NoSuchKeyword yes\n",
+    );
+    let before = host.snapshot();
+    assert!(refused(&host.agent(&["uninstall"])).contains("Bad configuration option"));
+    assert_eq!(host.snapshot(), before);
+}
+
+#[test]
+fn a_stopped_or_damaged_view_is_still_a_floor() {
+    // F-07
+    let Some(host) = host() else { return };
+    let mut stopped = current();
+    stopped.view.hard_stop = Some(now() + 2);
+    host.documents(&stopped);
+    ok(&host.install(&[]));
+    let mut older = current();
+    older.view.version -= 1;
+    host.documents(&older);
+    wait_until("the hard stop", || now() > stopped.view.hard_stop.unwrap());
+    assert!(fails_without_a_trace(&host, &[]).contains("version 9 is installed already"));
+    host.write("var-lib/eic/host-view.json", "damaged");
+    older.root.version -= 1;
+    older.view.root_version -= 1;
+    host.documents(&older);
+    assert!(fails_without_a_trace(&host, &[]).contains("install root.json version 4"));
+}
+
+fn host_certificate(public_key: &str) -> String {
+    let host_key = ssh_key::PublicKey::from_openssh(public_key).unwrap();
+    let mut builder = Builder::new(vec![7; 16], &host_key, now() - 10, now() + 3600).unwrap();
+    builder
+        .serial(1)
+        .unwrap()
+        .cert_type(CertType::Host)
+        .unwrap()
+        .key_id("host")
+        .unwrap();
+    builder.valid_principal(INSTANCE).unwrap();
+    builder
+        .sign(&key(HOST_CA_KEY))
+        .unwrap()
+        .to_openssh()
+        .unwrap()
+        + "\n"
+}
+
+#[test]
+fn a_fitting_host_certificate_is_shown_by_sshd_and_goes_with_a_later_set_without_one() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/eic-documents/host-cert.pub",
+        host_certificate(&host.read("etc/ssh/ssh_host_ed25519_key.pub")),
+    );
+    ok(&host.install(&[]));
+    assert!(
+        host.read("etc/ssh/sshd_config.d/10-eic.conf")
+            .ends_with("HostCertificate /var/lib/eic/host-cert.pub\n")
+    );
+    assert!(host.path("var-lib/eic/host-cert.pub").exists());
+    std::fs::remove_file(host.path("etc/eic-documents/host-cert.pub")).unwrap();
+    ok(&host.install(&[]));
+    assert!(
+        !host
+            .read("etc/ssh/sshd_config.d/10-eic.conf")
+            .contains("HostCertificate")
+    );
+    assert!(!host.path("var-lib/eic/host-cert.pub").exists());
+}
+
+#[test]
+fn the_running_sshd_reads_its_configuration_again() {
+    let Some(host) = host() else { return };
+    // Port 0 is refused by sshd, so a free one is looked for.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    host.write(
+        "etc/ssh/sshd_config.d/90-test.conf",
+        format!("Port {port}\nListenAddress 127.0.0.1\nPidFile /run/sshd.pid\n"),
+    );
+    let log = std::fs::File::create(host.path("sshd.log")).unwrap();
+    let sshd = host
+        .command("/usr/sbin/sshd")
+        .args(["-D", "-e"])
+        .stderr(log)
+        .spawn();
+    let _sshd = Running(sshd.unwrap());
+    wait_until("sshd's start", || host.path("run/sshd.pid").exists());
+    let said = ok(&host.install(&[]));
+    assert!(said.contains("reads its configuration again"), "{said}");
+    wait_until("sshd's reload", || {
+        host.read("sshd.log")
+            .contains("Received SIGHUP; restarting.")
+    });
+}
+
+#[test]
+fn documents_of_another_root_key_need_its_fingerprint() {
+    let Some(host) = host() else { return };
+    let pin = public(99).fingerprint();
+    ok(&host.install(&["--dry-run"]));
+    let output = host.agent(&[
+        "install",
+        "--root-fingerprint",
+        &pin,
+        "--state-from",
+        "/etc/eic-documents",
+    ]);
+    assert!(refused(&output).contains("failed to trust `root.json`"));
+}
