@@ -42,9 +42,9 @@ unit:
 	cargo test --locked --workspace --exclude eic-lab
 	cargo test --locked --package eic-lab --lib --bins
 
-# The same CA with named crash points compiled in, in a folder of its own.
+# The same CA with named crash points compiled in, under a name of its own.
 fault:
-	cargo build --locked --package eic-ca --features fault-injection --target-dir $(CARGO_TARGET_DIR)/fault
+	cargo build --locked --workspace --bin eic-ca-fault --features eic-ca/fault-injection
 
 # Real sshd, ssh and moto in network namespaces; several labs at once, one per core and one more.
 scenarios: build fault

@@ -29,9 +29,22 @@ pub(crate) struct Proven {
 impl Caller {
     /// To be called by an authenticator only.
     pub(crate) fn new(proven: Proven) -> Self {
-        let Proven { arn, user_id, standing, access_key_id, session_id } = proven;
+        let Proven {
+            arn,
+            user_id,
+            standing,
+            access_key_id,
+            session_id,
+        } = proven;
         let name = name_of(&arn);
-        Self { arn, user_id, name, standing, access_key_id, session_id }
+        Self {
+            arn,
+            user_id,
+            name,
+            standing,
+            access_key_id,
+            session_id,
+        }
     }
 
     /// The ARN that STS answered.
@@ -131,8 +144,25 @@ mod tests {
 
     #[test]
     fn the_name_is_that_of_the_session_or_user() {
-        assert_eq!(caller("arn:aws:sts::111122223333:assumed-role/Dev/alice", "ASIAABCDEFGHIJKLMNOP").name(), "alice");
-        assert_eq!(caller("arn:aws:iam::111122223333:user/x/bob", "AKIAABCDEFGHIJKLMNOP").name(), "bob");
-        assert_eq!(caller("arn:aws:iam::111122223333:root", "AKIAABCDEFGHIJKLMNOP").name(), "root");
+        assert_eq!(
+            caller(
+                "arn:aws:sts::111122223333:assumed-role/Dev/alice",
+                "ASIAABCDEFGHIJKLMNOP"
+            )
+            .name(),
+            "alice"
+        );
+        assert_eq!(
+            caller(
+                "arn:aws:iam::111122223333:user/x/bob",
+                "AKIAABCDEFGHIJKLMNOP"
+            )
+            .name(),
+            "bob"
+        );
+        assert_eq!(
+            caller("arn:aws:iam::111122223333:root", "AKIAABCDEFGHIJKLMNOP").name(),
+            "root"
+        );
     }
 }

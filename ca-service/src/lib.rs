@@ -1,1 +1,29 @@
-//! Placeholder while the workspace is laid out.
+//! `eic-ca`: the CA service as a library; `main.rs` is its table of contents.
+//!
+//! One straight line of types: `Proof → Caller → Grant → Prepared → Recorded<Prepared> → Issued`
+//! (see `issuance`). What outsiders send is parsed once, in `http`; what they may know is decided there too.
+
+pub mod app;
+pub mod audit;
+pub mod authn;
+pub mod aws_access;
+pub mod caller;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod fault;
+pub mod http;
+pub mod inventory;
+pub mod issuance;
+pub mod keys;
+pub mod log;
+pub mod policy;
+pub mod random;
+pub mod rate;
+pub mod refusal;
+pub mod session;
+pub mod signer;
+pub mod store;
+
+#[cfg(test)]
+mod testing;

@@ -18,10 +18,11 @@ pub fn find(name: &str) -> Result<PathBuf> {
 }
 
 /// Those of our programs that are built.
-pub(crate) fn built() -> Vec<(&'static str, PathBuf)> {
-    ["eic-ca", "eic-login", "eic-agent"]
+pub(crate) fn built() -> Vec<PathBuf> {
+    let names = ["eic-ca", "eic-login", "eic-agent"];
+    names
         .into_iter()
-        .filter_map(|name| Some((name, find(name).ok()?)))
+        .filter_map(|name| find(name).ok())
         .collect()
 }
 

@@ -51,6 +51,17 @@ pub struct Instance {
     pub private_ip: Ipv4Addr,
 }
 
+impl Instance {
+    /// A line of hosts(5) with the names that a VPC's DNS gives an instance by its id.
+    fn names(&self) -> String {
+        let domain = match self.region.as_str() {
+            "us-east-1" => "ec2.internal".to_owned(),
+            region => format!("{region}.compute.internal"),
+        };
+        format!("{} {id} {id}.{domain}\n", self.private_ip, id = self.id)
+    }
+}
+
 /// A host that is being described.
 #[derive(Debug)]
 pub struct HostBuilder {
@@ -203,6 +214,7 @@ impl HostBuilder {
             &self.furniture(&instance)?,
         )?;
         connect(&self.lab, &room, number, instance.private_ip)?;
+        self.lab.introduce(room.folder(), &instance.names())?;
         let metadata = self.start_metadata(&room, &instance)?;
         let syslog = Syslog::start(room.folder())?;
         sshd::configure(&room, &self.sshd_config)?;
@@ -272,7 +284,7 @@ impl HostBuilder {
             accounts: self.accounts.clone(),
             hardware: Some(hardware),
             distribution,
-            binds: Vec::new(),
+            programs: Vec::new(),
         })
     }
 

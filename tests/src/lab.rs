@@ -6,8 +6,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::aws::Aws;
 use crate::binaries;
@@ -18,7 +18,8 @@ use crate::error::{Context, Error, Result};
 use crate::host::HostBuilder;
 use crate::openssh10;
 use crate::process::RoomCommand;
-use crate::room::{Furniture, Role, Room};
+use crate::room::{Furniture, Role, Room, append};
+use crate::standin::locked;
 
 /// Where labs live: root-owned all the way up, as sshd demands of its commands' paths.
 const PLACE: &str = "/run";
@@ -39,6 +40,8 @@ struct Shared {
     clock: Arc<Clock>,
     hosts: AtomicU32,
     clients: AtomicU32,
+    /// Each host's /etc/hosts, with the line by which the others know it.
+    names: Mutex<Vec<(PathBuf, String)>>,
     folder: Folder,
 }
 
@@ -79,7 +82,7 @@ impl Lab {
             &folder.0,
             "control",
             Role::Keeper,
-            &control_furniture(distribution)?,
+            &control_furniture(distribution),
         )?;
         control.ip(&format!(
             "link add br0 type bridge\naddr add {BRIDGE} dev br0\nlink set br0 up\n"
@@ -94,6 +97,7 @@ impl Lab {
             clock,
             hosts: AtomicU32::new(1),
             clients: AtomicU32::new(1),
+            names: Mutex::default(),
             folder,
         };
         Ok(Lab {
@@ -172,6 +176,20 @@ impl Lab {
         CaBuilder::new(self.clone())
     }
 
+    /// Lets a new host and those before it resolve each other's names, as a VPC's DNS does. People's machines are
+    /// outside: they know no instance by name.
+    pub(crate) fn introduce(&self, room: &Path, line: &str) -> Result<()> {
+        let file = room.join("etc/hosts");
+        let mut names = locked(&self.shared.names);
+        append(&file, line)?;
+        for (others_file, others_line) in names.iter() {
+            append(others_file, line)?;
+            append(&file, others_line)?;
+        }
+        names.push((file, line.to_owned()));
+        Ok(())
+    }
+
     /// The next host's number, from 1.
     pub(crate) fn next_host(&self) -> u32 {
         self.shared.hosts.fetch_add(1, Ordering::SeqCst)
@@ -233,15 +251,11 @@ fn make_folder() -> Result<PathBuf> {
     Ok(folder.keep())
 }
 
-/// Our programs and the build cache are shown in the control room, wherever the machine has them.
-fn control_furniture(distribution: Option<PathBuf>) -> Result<Furniture> {
-    let programs = binaries::built()
-        .into_iter()
-        .map(|(name, path)| (path, format!("bin/{name}")));
-    let cache = (binaries::cache()?, "cache".to_owned());
-    Ok(Furniture {
-        binds: programs.chain([cache]).collect(),
+/// The CA, the client and the agent, those of them that are built.
+fn control_furniture(distribution: Option<PathBuf>) -> Furniture {
+    Furniture {
+        programs: binaries::built(),
         distribution,
         ..Furniture::default()
-    })
+    }
 }

@@ -12,7 +12,7 @@ use crate::cache::{kept, step};
 use crate::error::{Context, Error, Result};
 
 /// The packages that a room needs; apt adds what they depend on.
-const PACKAGES: &str = "bash coreutils curl dash findutils git grep hostname iproute2 login mount openssh-client \
+const PACKAGES: &str = "bash coreutils curl dash diffutils findutils git grep hostname iproute2 login mount openssh-client \
     openssh-server openssh-sftp-server openssl passwd procps rsync sed tar util-linux";
 
 /// Where Debian is, unless the machine's own sources name a mirror.

@@ -21,7 +21,7 @@ use crate::process::RoomCommand;
 mod furniture;
 
 pub use furniture::{Account, Furniture, Hardware};
-pub(crate) use furniture::{add_account, make_folder, write};
+pub(crate) use furniture::{add_account, append, copy_program, make_folder, write};
 
 /// The script that becomes process 1 of each room.
 const HOLDER: &str = include_str!("room/holder.sh");

@@ -1,13 +1,12 @@
 //! Our agent on a host: by hand for a legacy host, by its own installer for one that trusts a CA.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::binaries;
 use crate::error::{Context, Result};
 use crate::host::Host;
-use crate::room::{make_folder, write};
+use crate::room::{copy_program, make_folder, write};
 
 /// Where the agent is on a host: root-owned all the way up, as sshd demands.
 const AGENT: &str = "/usr/local/bin/eic-agent";
@@ -54,7 +53,7 @@ impl std::fmt::Debug for Agent {
 impl Agent {
     /// Puts the agent onto a running host and lets sshd use it.
     pub(super) fn set_up(self, host: &mut Host) -> Result<()> {
-        copy_agent(host)?;
+        copy_program(&binaries::find("eic-agent")?, &host.file("/usr/local/bin"))?;
         write_config(host)?;
         match self {
             Agent::InstanceConnectOnly => {
@@ -74,14 +73,6 @@ impl Agent {
         }
         host.reload_sshd()
     }
-}
-
-/// A copy, not a bind: the build's file may belong to a user, and sshd demands root.
-fn copy_agent(host: &Host) -> Result<()> {
-    let source = binaries::find("eic-agent")?;
-    let target = host.file(AGENT);
-    fs::copy(&source, &target).context(|| format!("copy `{}` to the host", source.display()))?;
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).context(|| "let the agent run")
 }
 
 fn write_config(host: &Host) -> Result<()> {

@@ -227,7 +227,6 @@ async fn answer_all(mut stream: TcpStream, delay: Duration) {
          </GetCallerIdentityResult><ResponseMetadata><RequestId>00000000-0000-0000-0000-000000000000</RequestId>\
          </ResponseMetadata></GetCallerIdentityResponse>"
     );
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: {}\r\n\r\n{xml}", xml.len());
     let mut received = Vec::new();
     loop {
         match stream.read_buf(&mut received).await {
@@ -238,6 +237,9 @@ async fn answer_all(mut stream: TcpStream, delay: Duration) {
         if received.ends_with(body) {
             received.clear();
             tokio::time::sleep(delay).await;
+            let date = http_date(unix_now());
+            let head = format!("content-type: text/xml\r\ndate: {date}\r\ncontent-length: {}", xml.len());
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{xml}");
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
             }
@@ -279,7 +281,16 @@ fn unix_now() -> u64 {
 
 /// `YYYYMMDDTHHMMSSZ`.
 fn amz_date(unix: u64) -> String {
+    formatted(unix, "%Y%m%dT%H%M%SZ")
+}
+
+/// RFC 9110 §5.6.7; the CA holds its clock against it.
+fn http_date(unix: u64) -> String {
+    formatted(unix, "%a, %d %b %Y %H:%M:%S GMT")
+}
+
+fn formatted(unix: u64, format: &str) -> String {
     let seconds = i64::try_from(unix).unwrap_or_default();
     let moment = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    moment.strftime("%Y%m%dT%H%M%SZ").to_string()
+    moment.strftime(format).to_string()
 }

@@ -5,6 +5,7 @@
 //! and plain files can be read after a failed test.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,8 +58,9 @@ impl Account {
 pub struct Furniture {
     /// Accounts beside root and those that sshd needs.
     pub accounts: Vec<Account>,
-    /// Programs and folders of the machine to show in the room: source, and target below the room's folder.
-    pub binds: Vec<(PathBuf, String)>,
+    /// Programs to copy into the room's /usr/local/bin. Not shown in place: a build that replaces them must not pull
+    /// them from under a running lab.
+    pub programs: Vec<PathBuf>,
     /// A folder whose `usr` is shown in place of the machine's.
     pub distribution: Option<PathBuf>,
     /// What the hardware says the instance id is; `None` keeps the machine's /sys.
@@ -105,8 +107,11 @@ impl Furniture {
         for account in self.accounts.iter().filter(|account| account.login) {
             make_home(room, account)?;
         }
+        for program in &self.programs {
+            copy_program(program, &room.join("bin"))?;
+        }
         self.write_hardware(&room.join("sys"))?;
-        self.write_binds(room)
+        self.write_distribution(&room.join("distribution"))
     }
 
     fn write_etc(&self, etc: &Path) -> Result<()> {
@@ -158,22 +163,12 @@ impl Furniture {
         write(&dmi.join("board_asset_tag"), &format!("{tag}\n"), 0o444)
     }
 
-    fn write_binds(&self, room: &Path) -> Result<()> {
-        let mut lines = String::new();
-        let distribution = self
-            .distribution
-            .as_ref()
-            .map(|folder| (folder.join("usr"), "usr".to_owned()));
-        for (source, target) in self.binds.iter().chain(&distribution) {
-            let place = room.join(target);
-            if source.is_dir() {
-                make_folder(&place, 0o755)?
-            } else {
-                write(&place, "", 0o755)?
-            }
-            lines.push_str(&format!("{} {target}\n", source.display()));
+    /// The holder reads this name.
+    fn write_distribution(&self, file: &Path) -> Result<()> {
+        match &self.distribution {
+            Some(folder) => write(file, &format!("{}\n", folder.display()), 0o600),
+            None => Ok(()),
         }
-        write(&room.join("binds"), &lines, 0o600)
     }
 }
 
@@ -230,6 +225,15 @@ fn copy_etc(etc: &Path) -> Result<()> {
     make_folder(&etc.join("ssh"), 0o755)
 }
 
+/// Copies a program into a folder, for everyone to run.
+pub(crate) fn copy_program(program: &Path, folder: &Path) -> Result<()> {
+    let name = program.file_name().unwrap_or_default();
+    let target = folder.join(name);
+    fs::copy(program, &target).context(|| format!("copy `{}` into the lab", program.display()))?;
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o755))
+        .context(|| format!("set the mode of `{}`", target.display()))
+}
+
 fn write_var(var: &Path) -> Result<()> {
     for folder in ["log", "lib", "cache", "mail", "empty"] {
         make_folder(&var.join(folder), 0o755)?;
@@ -270,9 +274,14 @@ pub(crate) fn write(file: &Path, text: &str, mode: u32) -> Result<()> {
         .context(|| format!("set the mode of `{}`", file.display()))
 }
 
-fn append(file: &Path, text: &str) -> Result<()> {
-    let old = fs::read_to_string(file).context(|| format!("read `{}`", file.display()))?;
-    fs::write(file, old + text).context(|| format!("write `{}`", file.display()))
+/// Adds text to the end of a file.
+pub(crate) fn append(file: &Path, text: &str) -> Result<()> {
+    let mut open = fs::OpenOptions::new()
+        .append(true)
+        .open(file)
+        .context(|| format!("open `{}`", file.display()))?;
+    open.write_all(text.as_bytes())
+        .context(|| format!("write `{}`", file.display()))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -2,7 +2,7 @@
 # lab, says "ready PID" and then waits for the end of its standard input. When it ends, the kernel ends every process
 # of the room and drops every mount; so a test that is killed leaves nothing running.
 #
-# usage: holder.sh LAB ROOM, with the files to show as LAB/rooms/ROOM/binds: lines "SOURCE TARGET"
+# usage: holder.sh LAB ROOM; LAB/rooms/ROOM/distribution names a folder whose usr is to be shown as /usr
 set -eu
 lab=$1
 room=$lab/rooms/$2
@@ -24,14 +24,11 @@ done
 mount -n -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$room/dev/pts"
 mount -n -t tmpfs -o mode=1777 tmpfs "$room/dev/shm"
 
-# Programs and caches from anywhere, before /tmp, /home and /root become the room's.
-while read -r source target; do
-    mount -n --bind "$source" "$room/$target"
-done < "$room/binds"
-
 # Another distribution's programs; from here on they are this script's, too.
-if [ -d "$room/usr" ]; then
-    mount -n --bind "$room/usr" /usr
+if [ -e "$room/distribution" ]; then
+    read -r distribution < "$room/distribution"
+    mount -n --bind "$distribution/usr" /usr
+    mount -n -o remount,bind,ro /usr
 fi
 
 for folder in etc home root tmp var; do

@@ -81,6 +81,12 @@ pub(crate) async fn get_public_key(
     };
     let mut body: Value = serde_json::from_slice(verdict.body()).unwrap_or_default();
     put(&mut body, "KeyId", json!(key.arn));
+    // moto leaves these out.
+    for name in ["KeySpec", "KeyUsage", "SigningAlgorithms"] {
+        if let Some(value) = key.metadata.get(name) {
+            put(&mut body, name, value.clone());
+        }
+    }
     if let Some(signing_key) = key.ed25519 {
         let spki = [
             SPKI_PREFIX.as_slice(),
@@ -146,6 +152,8 @@ pub(crate) fn with_wrong_signature(verdict: Response<Bytes>) -> Response<Bytes> 
 
 struct Key {
     arn: String,
+    /// DescribeKey's KeyMetadata.
+    metadata: Value,
     ed25519: Option<SigningKey>,
 }
 
@@ -173,6 +181,7 @@ async fn usable_key(
     match state.as_str() {
         "Enabled" => Ok(Key {
             ed25519: locked(&shared.ed25519).get(&arn).cloned(),
+            metadata: described.get("KeyMetadata").cloned().unwrap_or_default(),
             arn,
         }),
         "Disabled" => Err(error(

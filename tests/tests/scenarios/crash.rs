@@ -25,26 +25,20 @@ const CLIENTS: usize = 8;
 /// The `eic-ca` with fault points, beside the ordinary build.
 fn faulty_ca() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let target = test
-        .ancestors()
-        .find(|folder| folder.ends_with("debug"))
-        .and_then(|d| d.parent())
-        .unwrap()
-        .to_owned();
-    let program = target.join("fault/debug/eic-ca");
-    assert!(
-        program.exists(),
-        "{} is not built: run `make fault`",
-        program.display()
-    );
+    let folder = test.ancestors().find(|folder| folder.ends_with("debug")).unwrap();
+    let program = folder.join("eic-ca-fault");
+    assert!(program.exists(), "{} is not built: run `make fault`", program.display());
     program
 }
 
 /// The serials of all certificates that reached a client before the CA died.
 async fn load_until_death(ca: &LoadedCa) -> BTreeSet<String> {
-    let mut clients = tokio::task::JoinSet::new();
+    let mut sessions = Vec::new();
     for _ in 0..CLIENTS {
-        let session = ca.session().await.unwrap();
+        sessions.push(ca.session().await.unwrap());
+    }
+    let mut clients = tokio::task::JoinSet::new();
+    for session in sessions {
         let requests: Vec<_> = (0..200)
             .map(|_| ca.certificate_request(&session).unwrap())
             .collect();

@@ -320,7 +320,7 @@ fn sign_in_shows_who_the_ca_says_one_is_and_what_one_may_reach() {
         .success()
         .unwrap()
         .stdout;
-    assert!(status.contains("user/alice"), "{status}");
+    assert!(status.contains(" as alice "), "{status}");
     fleet
         .alice
         .run("eic-login", ["logout"])
@@ -328,7 +328,7 @@ fn sign_in_shows_who_the_ca_says_one_is_and_what_one_may_reach() {
         .success()
         .unwrap();
     let status = fleet.alice.run("eic-login", ["status"]).unwrap().stdout;
-    assert!(!status.contains("user/alice"), "{status}");
+    assert!(!status.contains(" as alice "), "{status}");
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn setup_twice_changes_nothing_and_undo_restores_every_byte() {
     assert!(once.ends_with(before) && once != before, "{once}");
     eic_lab::small_fleet::set_up(&dave, &ca).unwrap();
     assert_eq!(std::fs::read_to_string(&config).unwrap(), once);
-    dave.run("eic-login", ["setup", &ca.url(), "--undo", "--yes"])
+    dave.run("eic-login", ["setup", "--undo", "--yes"])
         .unwrap()
         .success()
         .unwrap();

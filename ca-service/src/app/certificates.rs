@@ -1,0 +1,214 @@
+//! `POST /v1/certificates/user`: grant, inventory, policy, issuance, in this order and no other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use eic_protocol::api::certificate::{
+    CertificateScope, UserCertificateRequest, UserCertificateResponse,
+};
+use eic_protocol::fleet::FleetName;
+use eic_protocol::grant::Authorization;
+use eic_protocol::os_user::OsUser;
+use serde_json::json;
+
+use super::App;
+use super::facts::{Choices, Facts, resource};
+use crate::audit::EventName;
+use crate::authn::aws_sts::check_version;
+use crate::http::context::Context;
+use crate::inventory::InstanceRecord;
+use crate::issuance::{Grant, Verified};
+use crate::policy::{Action, Decision, Denial, DenialKind, Permit, Resource};
+use crate::refusal::{Denied, Refusal};
+use crate::session::Authorized;
+
+/// What policy decided about, for the audit of a denial.
+#[derive(Default)]
+pub(super) struct Considered {
+    pub(super) host: Option<Arc<InstanceRecord>>,
+}
+
+impl App {
+    /// Issues a user certificate.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a denial is in the audit with its real reason.
+    pub(crate) async fn issue_user_certificate(
+        &self,
+        context: &Context,
+        authorization: &Authorization,
+        request: UserCertificateRequest,
+    ) -> Result<UserCertificateResponse, Refusal> {
+        check_version(request.protocol)?;
+        let authorized = self
+            .admit(context, authorization, &request, Some(&request.public_key))
+            .await?;
+        self.skew.check()?;
+        let mut considered = Considered::default();
+        let permit = match self
+            .decide(context, &authorized, &request, &mut considered)
+            .await
+        {
+            Ok(permit) => permit,
+            Err(Refusal::Denied(denied)) => {
+                self.audit_denial(context, &authorized, &request, &considered, &denied)
+                    .await?;
+                return Err(denied.into());
+            }
+            Err(other) => return Err(other),
+        };
+        let verified = Verified {
+            caller: authorized.caller().clone(),
+            request_id: context.request_id,
+            replay: authorized.claim(),
+            tags: considered
+                .host
+                .as_ref()
+                .map(|host| host.tags().clone())
+                .unwrap_or_default(),
+            request,
+        };
+        let user = verified.request.scope.os_user().clone();
+        let principal = verified.request.scope.principal();
+        let issued = self
+            .issuer
+            .issue(Grant::new(verified, &permit)?, context.origin())
+            .await?;
+        Ok(UserCertificateResponse {
+            certificate: issued.line().to_owned(),
+            serial: issued.serial(),
+            request_id: issued.request_id(),
+            validity: issued.validity(),
+            principal,
+            restricted: issued.is_restricted(),
+            instance: considered.host.map(|host| host.view(vec![user])),
+        })
+    }
+
+    async fn decide(
+        &self,
+        context: &Context,
+        authorized: &Authorized,
+        request: &UserCertificateRequest,
+        considered: &mut Considered,
+    ) -> Result<Permit, Refusal> {
+        let facts = Facts::of(authorized.caller(), context, &self.nat);
+        let choices = Choices::of(request).ok_or_else(|| {
+            Refusal::Malformed("a source address or extension is not of a known form".to_owned())
+        })?;
+        match &request.scope {
+            CertificateScope::Target { user, instance } => {
+                let host = self
+                    .inventory
+                    .instance(instance, context.now)
+                    .await?
+                    .ok_or(Denied::NoSuchHost)?;
+                considered.host = Some(Arc::clone(&host));
+                self.decide_target(&facts, &choices, user, &host)
+            }
+            CertificateScope::Fleet { user, fleet } => {
+                self.decide_fleet(&facts, &choices, user, fleet, context)
+                    .await
+            }
+        }
+    }
+
+    fn decide_target(
+        &self,
+        facts: &Facts,
+        choices: &Choices<'_>,
+        user: &OsUser,
+        host: &InstanceRecord,
+    ) -> Result<Permit, Refusal> {
+        let resource = resource(host);
+        let permit = self.ask(
+            facts,
+            Action::SendSshPublicKey,
+            &resource,
+            choices,
+            user,
+            None,
+        )?;
+        // After policy: whether a host runs is not told to those who may not use it.
+        if host.is_up() {
+            Ok(permit)
+        } else {
+            Err(Denied::HostDown.into())
+        }
+    }
+
+    pub(super) fn ask(
+        &self,
+        facts: &Facts,
+        action: Action,
+        resource: &Resource<'_>,
+        choices: &Choices<'_>,
+        user: &OsUser,
+        fleet: Option<&FleetName>,
+    ) -> Result<Permit, Refusal> {
+        match self
+            .policy
+            .decide(&facts.request(action, resource, &choices.asked(user, fleet)))
+        {
+            Decision::Allow(permit) => Ok(permit),
+            Decision::Deny(denial) => Err(Denied::Policy(denial).into()),
+        }
+    }
+
+    /// The record of a denial. Its claim is made first, so that one signed request makes one record.
+    async fn audit_denial(
+        &self,
+        context: &Context,
+        authorized: &Authorized,
+        request: &UserCertificateRequest,
+        considered: &Considered,
+        denied: &Denied,
+    ) -> Result<(), Refusal> {
+        self.replay.claim(authorized.claim()).await?;
+        let mut event = self.event(EventName::DenyUserCertificate, authorized.caller(), context);
+        if let Some(host) = &considered.host {
+            event.region = Some(host.region());
+            event.account = Some(host.account().clone());
+        }
+        event.parameters = Some(parameters(request));
+        event.error = Some(denied.event_error());
+        event.additional = Some(json!({
+            "policyHash": policy_hash(denied),
+            "statement": deciding_statement(denied),
+            "tags": considered.host.as_ref().map_or(&BTreeMap::new(), |host| host.tags()),
+        }));
+        Ok(self.recorder.append(&event).await?)
+    }
+}
+
+fn parameters(request: &UserCertificateRequest) -> serde_json::Value {
+    json!({
+        "publicKey": request.public_key.to_string(),
+        "principal": request.scope.principal().to_string(),
+        "ttlSeconds": request.ttl_seconds,
+        "forceCommand": request.force_command.as_ref().map(|command| command.as_str()),
+        "sourceAddresses": request.source_addresses.as_ref().map(ToString::to_string),
+        "extensions": request.extensions,
+        "reason": request.reason.as_ref().map(|reason| reason.as_str()),
+    })
+}
+
+fn policy_of(denied: &Denied) -> Option<&Denial> {
+    match denied {
+        Denied::Policy(denial) => Some(denial),
+        _ => None,
+    }
+}
+
+fn policy_hash(denied: &Denied) -> Option<String> {
+    policy_of(denied)
+        .and_then(Denial::policy)
+        .map(|digest| digest.to_string())
+}
+
+fn deciding_statement(denied: &Denied) -> Option<String> {
+    match policy_of(denied).map(Denial::kind) {
+        Some(DenialKind::Explicit(statement)) => Some(statement.to_string()),
+        _ => None,
+    }
+}

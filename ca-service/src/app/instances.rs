@@ -1,0 +1,133 @@
+//! `GET /v1/instances`: the hosts that the caller may use, and as whom. Others do not exist for him.
+
+use std::sync::Arc;
+
+use eic_protocol::api::instance::{InstanceView, InstancesQuery, InstancesResponse, MAX_HOST};
+use eic_protocol::arn::Partition;
+use eic_protocol::grant::Authorization;
+use eic_protocol::os_user::OsUser;
+
+use super::App;
+use super::facts::{Facts, resource};
+use crate::http::context::Context;
+use crate::inventory::InstanceRecord;
+use crate::policy::{Action, Asked, Decision, PolicySet, Resource, evaluate, reach};
+use crate::refusal::Refusal;
+
+/// Most hosts of one answer.
+const MAX_HOSTS: usize = 1_000;
+/// Hosts that are asked about between two pauses for other requests.
+const BATCH: usize = 64;
+
+impl App {
+    /// Lists hosts.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub(crate) async fn visible_instances(
+        &self,
+        context: &Context,
+        authorization: &Authorization,
+        query: &InstancesQuery,
+    ) -> Result<InstancesResponse, Refusal> {
+        let authorized = self.admit(context, authorization, query, None).await?;
+        if query
+            .host
+            .as_ref()
+            .is_some_and(|host| host.is_empty() || host.len() > MAX_HOST)
+        {
+            return Err(Refusal::Malformed(format!(
+                "`host` has 1 to {MAX_HOST} bytes"
+            )));
+        }
+        self.replay.claim(authorized.claim()).await?;
+        let facts = Facts::of(authorized.caller(), context, &self.nat);
+        let hosts = match &query.host {
+            Some(host) => self.inventory.find(host, context.now).await?,
+            None => self.inventory.all(context.now).await?,
+        };
+        Ok(bounded(self.visible(&facts, hosts, context.now).await))
+    }
+
+    async fn visible(
+        &self,
+        facts: &Facts,
+        hosts: Vec<Arc<InstanceRecord>>,
+        now: u64,
+    ) -> Vec<InstanceView> {
+        if self.policy.is_stale(now) {
+            return Vec::new();
+        }
+        // One policy for the whole answer (threats C-17).
+        let set = self.policy.current();
+        let sees_all = may_read_inventory(&set, facts);
+        let mut views = Vec::new();
+        for batch in hosts.chunks(BATCH) {
+            let up = batch.iter().filter(|host| host.is_up());
+            views.extend(up.filter_map(|host| view(&set, facts, host, sees_all)));
+            tokio::task::yield_now().await;
+        }
+        views
+    }
+}
+
+fn view(
+    set: &PolicySet,
+    facts: &Facts,
+    host: &InstanceRecord,
+    sees_all: bool,
+) -> Option<InstanceView> {
+    match users(set, facts, host) {
+        Some(users) => Some(host.view(users)),
+        None => sees_all.then(|| host.view(Vec::new())),
+    }
+}
+
+/// The accounts that the caller may use there, as far as policy or inventory name them;
+/// none where he may use none at all.
+fn users(set: &PolicySet, facts: &Facts, host: &InstanceRecord) -> Option<Vec<OsUser>> {
+    let resource = resource(host);
+    let asked = Asked::default();
+    let reach = reach(
+        set,
+        &facts.request(Action::SendSshPublicKey, &resource, &asked),
+    )?;
+    let allowed = |user: &&OsUser| {
+        let asked = Asked {
+            os_user: Some(user),
+            ..Asked::default()
+        };
+        let decision = evaluate(
+            set,
+            &facts.request(Action::SendSshPublicKey, &resource, &asked),
+        );
+        matches!(decision, Decision::Allow(_))
+    };
+    // The inventory's own order first: it says which account is meant for people.
+    let mut users: Vec<OsUser> = host.users().iter().filter(allowed).cloned().collect();
+    for user in reach.users {
+        if !users.contains(&user) {
+            users.push(user);
+        }
+    }
+    (reach.others || !users.is_empty()).then_some(users)
+}
+
+fn may_read_inventory(set: &PolicySet, facts: &Facts) -> bool {
+    let service = Resource::service(Partition::Aws);
+    let asked = Asked::default();
+    matches!(
+        evaluate(set, &facts.request(Action::ReadInventory, &service, &asked)),
+        Decision::Allow(_)
+    )
+}
+
+fn bounded(mut instances: Vec<InstanceView>) -> InstancesResponse {
+    instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let truncated = instances.len() > MAX_HOSTS;
+    instances.truncate(MAX_HOSTS);
+    InstancesResponse {
+        instances,
+        truncated,
+    }
+}

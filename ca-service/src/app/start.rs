@@ -1,0 +1,321 @@
+//! Building the service from its configuration: everything that could fail, before the first request.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::body::Bytes;
+use eic_aws::http_client::{HttpClient, HttpError, Roots};
+use eic_protocol::api::discovery::{AuthMethod, Discovery, SessionMode};
+use eic_protocol::arn::AccountId;
+use eic_protocol::trust::envelope::Envelope;
+use eic_protocol::version::VersionRange;
+use serde_json::json;
+
+use super::{App, MAX_CALLERS};
+use crate::audit::{Actor, AppendError, Event, EventName, Origin, Recorder, event_request_id};
+use crate::authn::aws_sts::clock_skew::ClockSkew;
+use crate::authn::aws_sts::role_revocation::RoleRevocations;
+use crate::authn::aws_sts::transport::StsTransport;
+use crate::authn::aws_sts::{AwsSts, Rules};
+use crate::aws_access::AwsAccess;
+use crate::clock::Clock;
+use crate::config::policy::PolicyConfig;
+use crate::config::{Config, ConfigError};
+use crate::inventory::Inventory;
+use crate::inventory::ec2::Ec2Inventory;
+use crate::inventory::static_file::StaticInventory;
+use crate::issuance::{Issuer, SpecialKeys};
+use crate::keys::{self, KeyMaterial, KeysError, RootError};
+use crate::policy::{
+    AttachedPrincipal, Attachment, Lifetime, LoadError, PolicyStore, Settings, Sources,
+};
+use crate::random::NoEntropy;
+use crate::rate::Buckets;
+use crate::session::{GrantSecret, SecretError, Sessions};
+use crate::store::{Store, StoreConfig, StoreError};
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The root document.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// A grant secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+    /// The inventory file.
+    #[error(transparent)]
+    Inventory(#[from] ConfigError),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// An endpoint override.
+    #[error(transparent)]
+    Endpoint(#[from] eic_aws::endpoint::InvalidEndpoint),
+    /// The start could not be recorded.
+    #[error(transparent)]
+    Audit(#[from] AppendError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// Discovery could not be written down.
+    #[error("write the discovery document: {0}")]
+    Discovery(#[from] serde_json::Error),
+}
+
+impl App {
+    /// Opens everything that the configuration names, names the orphans of an earlier process, and
+    /// records the start.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub async fn start(config: &Config, clock: Clock) -> Result<Arc<Self>, StartError> {
+        let store = Store::serve(&StoreConfig::at(&config.store))?;
+        let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
+        let policy = PolicyStore::open(policy_sources(config))?;
+        let recorder = Recorder::new(&store, clock.clone());
+        recorder.reconcile().await?;
+        let skew = Arc::new(ClockSkew::default());
+        let access = Arc::new(AwsAccess::new(http_client(config)?, &config.inventory.ec2).await);
+        let role_revocations = role_revocations(config, &access);
+        let authn = authenticator(
+            config,
+            &access,
+            &clock,
+            &keys.special,
+            &skew,
+            role_revocations.clone(),
+        );
+        let discovery_source = DiscoverySource::of(config);
+        let app = Self {
+            limits: config.limits,
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            discovery: ArcSwap::from_pointee(discovery_source.bytes(&keys.root)?),
+            nat: config.nat.clone(),
+            fleets: config.fleets.clone(),
+            authn,
+            skew,
+            role_revocations,
+            sessions: sessions(config)?,
+            revocations: store.revocations(),
+            replay: store.replay_guard(),
+            policy,
+            inventory: inventory(config, access)?,
+            issuer: issuer(keys, &recorder, &store, &clock),
+            recorder,
+            callers: Buckets::new(config.limits.caller_rate, burst(config), MAX_CALLERS),
+            discovery_source,
+            policy_files: policy_files(&config.policy),
+            clock,
+            store,
+        };
+        app.record_start().await?;
+        Ok(Arc::new(app))
+    }
+
+    async fn record_start(&self) -> Result<(), StartError> {
+        let mut event = Event::new(
+            EventName::StartService,
+            Actor::Service,
+            Origin::default(),
+            event_request_id()?,
+        );
+        event.additional = Some(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "policyHash": self.policy.current().digest().to_string(),
+            "userCa": self.issuer.ca().public().fingerprint(),
+        }));
+        Ok(self.recorder.append(&event).await?)
+    }
+}
+
+fn burst(config: &Config) -> u32 {
+    config
+        .limits
+        .caller_rate
+        .saturating_mul(config.limits.burst_seconds)
+}
+
+/// The system's roots are read only where TLS is spoken: with a stand-in on loopback and no EC2, nowhere.
+fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
+    let plain = |origin: &Option<String>| {
+        origin
+            .as_ref()
+            .is_some_and(|origin| origin.starts_with("http://"))
+    };
+    let only_plain = config
+        .inventory
+        .ec2
+        .iter()
+        .all(|ec2| plain(&ec2.endpoint_override));
+    if plain(&config.aws_sts.endpoint_override) && only_plain {
+        HttpClient::plain_only()
+    } else {
+        HttpClient::new(Roots::System)
+    }
+}
+
+fn role_revocations(config: &Config, access: &Arc<AwsAccess>) -> Option<Arc<RoleRevocations>> {
+    let endpoint = config.aws_sts.endpoint_override.clone();
+    config
+        .aws_sts
+        .role_revocation
+        .then(|| Arc::new(RoleRevocations::new(Arc::clone(access), endpoint)))
+}
+
+fn authenticator(
+    config: &Config,
+    access: &AwsAccess,
+    clock: &Clock,
+    special_keys: &SpecialKeys,
+    skew: &Arc<ClockSkew>,
+    revocations: Option<Arc<RoleRevocations>>,
+) -> AwsSts {
+    let endpoint = config.aws_sts.endpoint_override.clone();
+    let transport = StsTransport::new(
+        access.client().clone(),
+        endpoint,
+        config.limits.sts_calls,
+        clock.clone(),
+    );
+    let rules = Rules {
+        audience: config.server.public_url.clone(),
+        accounts: config.aws_sts.accounts.clone(),
+        sso_accounts: config.aws_sts.sso_accounts.clone(),
+        special_keys: special_keys.clone(),
+    };
+    AwsSts::new(rules, transport, Arc::clone(skew), revocations)
+}
+
+fn sessions(config: &Config) -> Result<Sessions, SecretError> {
+    let secrets = config
+        .keys
+        .grant_secrets
+        .iter()
+        .map(|file| GrantSecret::load(file))
+        .collect::<Result<_, _>>()?;
+    let audience = config.server.public_url.clone();
+    Ok(Sessions::new(
+        audience,
+        secrets,
+        config.sessions.mode,
+        config.sessions.ttl_seconds,
+    ))
+}
+
+fn issuer(keys: KeyMaterial, recorder: &Recorder, store: &Store, clock: &Clock) -> Issuer {
+    let ca = Arc::new(keys.user_ca);
+    Issuer::new(
+        recorder.clone(),
+        ca,
+        keys.special,
+        store.revocations(),
+        clock.clone(),
+    )
+}
+
+fn inventory(config: &Config, access: Arc<AwsAccess>) -> Result<Inventory, StartError> {
+    let file = config
+        .inventory
+        .static_file
+        .as_deref()
+        .map(StaticInventory::open)
+        .transpose()?;
+    let ec2 = match config.inventory.ec2.as_slice() {
+        [] => None,
+        accounts => Some(Ec2Inventory::new(
+            access,
+            accounts,
+            config.inventory.enrolment.clone(),
+        )?),
+    };
+    Ok(Inventory::new(file, ec2))
+}
+
+/// What the policy engine is to load.
+#[must_use]
+pub fn policy_sources(config: &Config) -> Sources {
+    let attachments = config
+        .policy
+        .attachments
+        .iter()
+        .map(|attachment| Attachment {
+            file: attachment.file.clone(),
+            principal: AttachedPrincipal::Aws(attachment.principal.clone()),
+            accounts: attachment.accounts.clone(),
+        });
+    let certificates = config.certificates;
+    Sources {
+        files: config.policy.files.clone(),
+        attachments: attachments.collect(),
+        settings: Settings {
+            whole_account: config.policy.whole_account,
+            uid0_names: config.policy.uid0_names.clone(),
+            target: Lifetime {
+                default: certificates.default_ttl_seconds,
+                max: certificates.max_ttl_seconds,
+            },
+            fleet: Lifetime {
+                default: certificates.fleet_default_ttl_seconds,
+                max: certificates.fleet_max_ttl_seconds,
+            },
+            max_stale_seconds: config.policy.max_stale_seconds,
+        },
+    }
+}
+
+fn policy_files(policy: &PolicyConfig) -> Vec<PathBuf> {
+    policy
+        .files
+        .iter()
+        .chain(policy.attachments.iter().map(|a| &a.file))
+        .cloned()
+        .collect()
+}
+
+/// What discovery says beside the root document.
+pub(super) struct DiscoverySource {
+    pub(super) root_document: PathBuf,
+    accounts: Vec<AccountId>,
+    sessions: SessionMode,
+}
+
+impl DiscoverySource {
+    fn of(config: &Config) -> Self {
+        Self {
+            root_document: config.keys.root_document.clone(),
+            accounts: config.aws_sts.accounts.clone(),
+            sessions: config.sessions.mode,
+        }
+    }
+
+    /// The document, made once for all who ask.
+    pub(super) fn bytes(&self, root: &Envelope) -> Result<Bytes, serde_json::Error> {
+        let discovery = Discovery {
+            server: format!("eic-ca/{}", env!("CARGO_PKG_VERSION")),
+            protocol: VersionRange::OURS,
+            auth: vec![AuthMethod::AwsSts {
+                accounts: self.accounts.clone(),
+            }],
+            root: root.clone(),
+            sessions: self.sessions,
+            bundle_sequence: None,
+        };
+        Ok(serde_json::to_vec(&discovery)?.into())
+    }
+
+    /// The path of the root document.
+    pub(super) fn path(&self) -> &Path {
+        &self.root_document
+    }
+}

@@ -1,0 +1,140 @@
+//! `eic-ca host-state`: the files that one host needs, for an operator to copy there.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use eic_protocol::fleet::FleetName;
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::trust::host_view::{FleetMembership, Stage};
+
+use super::runtime::block_on;
+use crate::audit::Recorder;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::keys::{self, HostState, HostStateError, HostViewOrder, KeysError};
+use crate::store::{Store, StoreConfig, StoreError};
+
+/// Which host, and what it is told.
+#[derive(Debug, Args)]
+pub struct HostStateArgs {
+    /// The service's configuration file.
+    #[arg(long, value_name = "FILE", default_value = "eic-ca.toml")]
+    config: PathBuf,
+    /// The host.
+    #[arg(long, value_name = "ID")]
+    instance: InstanceId,
+    /// A fleet that it belongs to, by the name in the configuration; may be repeated.
+    #[arg(long = "fleet", value_name = "NAME")]
+    fleets: Vec<FleetName>,
+    /// How far the rollout is on this host.
+    #[arg(long, value_enum, default_value_t = StageArg::Hybrid)]
+    stage: StageArg,
+    /// No certificate opens the host after so many days without a new view.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=365))]
+    hard_stop: Option<u64>,
+    /// The host's public key (/etc/ssh/ssh_host_ed25519_key.pub): also writes a host certificate, good for 24 hours.
+    #[arg(long, value_name = "FILE")]
+    host_key: Option<PathBuf>,
+    /// Folder for root.json, host-view.json and host-cert.pub.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StageArg {
+    /// Certificates and Instance Connect keys.
+    Hybrid,
+    /// Certificates only.
+    CertificatesOnly,
+}
+
+impl From<StageArg> for Stage {
+    fn from(stage: StageArg) -> Self {
+        match stage {
+            StageArg::Hybrid => Self::Hybrid,
+            StageArg::CertificatesOnly => Self::CertificatesOnly,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`HostStateCommandError`]
+pub fn run(args: &HostStateArgs) -> Result<ExitCode, HostStateCommandError> {
+    let config = Config::load(&args.config)?;
+    let order = order(args, &config)?;
+    let state = block_on(write(&config, &order))??;
+    for file in &state.files {
+        println!("wrote {}", file.display());
+    }
+    if let Some((serial, request_id)) = &state.certificate {
+        println!("host certificate: serial {serial}, request {request_id}, good for 24 hours");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn write(config: &Config, order: &HostViewOrder) -> Result<HostState, HostStateCommandError> {
+    let clock = Clock::system();
+    let store = Store::open(&StoreConfig::at(&config.store))?;
+    let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
+    let recorder = Recorder::new(&store, clock.clone());
+    Ok(keys::host_state(&keys, &store.host_register(), &recorder, order, &clock).await?)
+}
+
+fn order(args: &HostStateArgs, config: &Config) -> Result<HostViewOrder, HostStateCommandError> {
+    let fleets: Result<Vec<FleetMembership>, _> = args
+        .fleets
+        .iter()
+        .map(|name| membership(name, config))
+        .collect();
+    let host_key = args
+        .host_key
+        .as_deref()
+        .map(keys::read_host_key)
+        .transpose()?;
+    Ok(HostViewOrder {
+        instance: args.instance.clone(),
+        fleets: fleets?,
+        stage: args.stage.into(),
+        hard_stop: args.hard_stop.map(|days| days * 86_400),
+        host_key,
+        folder: args.out.clone(),
+    })
+}
+
+/// Only fleets of the configuration: whether one is `kms_only` is written there.
+fn membership(name: &FleetName, config: &Config) -> Result<FleetMembership, HostStateCommandError> {
+    let fleet = config.fleets.iter().find(|fleet| fleet.name == *name);
+    let fleet = fleet.ok_or_else(|| HostStateCommandError::Fleet(name.clone()))?;
+    Ok(FleetMembership {
+        name: name.clone(),
+        kms_only: fleet.kms_only,
+    })
+}
+
+/// Why a host's files were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum HostStateCommandError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A fleet that is not configured.
+    #[error(
+        "write the host view: fleet `{0}` is not in the configuration; add a section `[fleets.{0}]`"
+    )]
+    Fleet(FleetName),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The files.
+    #[error(transparent)]
+    State(#[from] HostStateError),
+    /// No runtime.
+    #[error("start: {0}")]
+    Runtime(#[from] std::io::Error),
+}

@@ -1,0 +1,263 @@
+//! `eic-ca policy check|explain`: what a policy means, before anybody relies on it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use eic_protocol::arn::CallerArn;
+use eic_protocol::cert::options::{Extension, SourceAddresses};
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::os_user::OsUser;
+
+use super::runtime::block_on;
+use crate::app::facts::resource;
+use crate::app::policy_sources;
+use crate::aws_access::AwsAccess;
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::inventory::ec2::Ec2Inventory;
+use crate::inventory::static_file::StaticInventory;
+use crate::inventory::{InstanceRecord, Inventory, InventoryError};
+use crate::policy::{
+    Action, Asked, Caller, Cidr, Decision, ExtensionSet, LoadError, PolicySet, Proof, Request,
+    Severity, Source, check, explain,
+};
+use eic_aws::http_client::{HttpClient, HttpError, Roots};
+
+/// What to do with the policy.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// The service's configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "eic-ca.toml",
+        global = true
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Load the policy and tell what may not mean what it seems to; errors end it with exit code 1.
+    Check,
+    /// Decide one request and tell why: which statement decided, or what was missing.
+    Explain(Box<ExplainArgs>),
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The caller, as sts:GetCallerIdentity names it.
+    #[arg(long, value_name = "ARN")]
+    caller: CallerArn,
+    /// The caller's unique id, where a policy names it.
+    #[arg(long, value_name = "ID")]
+    user_id: Option<String>,
+    /// Somebody other than the caller vouches for the name.
+    #[arg(long)]
+    attested: bool,
+    /// The credentials are a long-term key (AKIA…).
+    #[arg(long)]
+    long_term_key: bool,
+    /// The host.
+    #[arg(long, value_name = "ID")]
+    instance: InstanceId,
+    /// The account on the host.
+    #[arg(long, value_name = "USER")]
+    user: OsUser,
+    /// Where the caller is.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    source: IpAddr,
+    /// The request comes over plain HTTP.
+    #[arg(long)]
+    plain_http: bool,
+    /// The lifetime asked for, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
+    /// The extensions asked for, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    extensions: Option<Vec<Extension>>,
+    /// The only command of the certificate.
+    #[arg(long, value_name = "COMMAND")]
+    force_command: Option<String>,
+    /// The only addresses of the certificate, separated by commas.
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    source_address: Vec<String>,
+    /// Why access is needed.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Type of the public key.
+    #[arg(long, value_name = "TYPE", default_value = "ssh-ed25519")]
+    key_type: String,
+    /// When, in Unix seconds; the default is now.
+    #[arg(long, value_name = "SECONDS")]
+    at: Option<u64>,
+}
+
+/// Runs the command. A denial, and an error among the findings, ends it with exit code 1.
+///
+/// # Errors
+/// [`PolicyCommandError`]
+pub fn run(args: &PolicyArgs) -> Result<ExitCode, PolicyCommandError> {
+    let config = Config::load(&args.config)?;
+    let set = PolicySet::load(&policy_sources(&config))?;
+    match &args.verb {
+        Verb::Check => Ok(print_findings(&set)),
+        Verb::Explain(question) => print_explanation(&config, &set, question),
+    }
+}
+
+fn print_findings(set: &PolicySet) -> ExitCode {
+    let findings = check(set, &[Proof::AwsSts], false);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!(
+        "{} statements in force, {} left unread, policy {}",
+        set.statement_count(),
+        set.unread().len(),
+        set.digest()
+    );
+    if findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error)
+    {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn print_explanation(
+    config: &Config,
+    set: &PolicySet,
+    args: &ExplainArgs,
+) -> Result<ExitCode, PolicyCommandError> {
+    let now = args.at.unwrap_or_else(|| Clock::system().now());
+    let host = block_on(find(config, &args.instance))??;
+    let host = host.ok_or_else(|| PolicyCommandError::NoSuchHost(args.instance.clone()))?;
+    let sources = source_addresses(&args.source_address)?;
+    let asked = Asked {
+        os_user: Some(&args.user),
+        ttl_seconds: args.ttl,
+        extensions: args.extensions.as_ref().map(|list| extension_set(list)),
+        force_command: args.force_command.as_deref(),
+        source_address: &sources,
+        reason: args.reason.as_deref(),
+        key_type: Some(&args.key_type),
+        ..Asked::default()
+    };
+    let (caller, resource) = (caller(args), resource(&host));
+    let explanation = explain(
+        set,
+        &Request {
+            caller: &caller,
+            action: Action::SendSshPublicKey,
+            resource: &resource,
+            asked: &asked,
+            source: Source::of(args.source, &config.nat),
+            secure_transport: !args.plain_http,
+            now,
+        },
+    );
+    print!("{explanation}");
+    Ok(match explanation.decision {
+        Decision::Allow(_) => ExitCode::SUCCESS,
+        Decision::Deny(_) => ExitCode::FAILURE,
+    })
+}
+
+fn caller(args: &ExplainArgs) -> Caller {
+    let caller = Caller::aws(
+        args.caller.clone(),
+        args.user_id.as_deref().unwrap_or_default(),
+        None,
+        args.attested,
+    );
+    if args.long_term_key {
+        caller.with_long_term_key()
+    } else {
+        caller
+    }
+}
+
+fn extension_set(extensions: &[Extension]) -> ExtensionSet {
+    extensions
+        .iter()
+        .filter_map(|extension| crate::policy::Extension::parse(extension.as_str()))
+        .collect()
+}
+
+fn source_addresses(blocks: &[String]) -> Result<Vec<Cidr>, PolicyCommandError> {
+    if blocks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let invalid = |e: &dyn std::fmt::Display| PolicyCommandError::Source(e.to_string());
+    let canonical = SourceAddresses::try_from(blocks.to_vec()).map_err(|e| invalid(&e))?;
+    canonical
+        .iter()
+        .map(|block| {
+            block
+                .parse()
+                .map_err(|e: crate::policy::InvalidCidr| invalid(&e))
+        })
+        .collect()
+}
+
+async fn find(
+    config: &Config,
+    id: &InstanceId,
+) -> Result<Option<std::sync::Arc<InstanceRecord>>, PolicyCommandError> {
+    let file = config
+        .inventory
+        .static_file
+        .as_deref()
+        .map(StaticInventory::open)
+        .transpose()?;
+    let ec2 = match config.inventory.ec2.as_slice() {
+        [] => None,
+        accounts => {
+            let access = AwsAccess::new(HttpClient::new(Roots::System)?, accounts).await;
+            Some(Ec2Inventory::new(
+                access.into(),
+                accounts,
+                config.inventory.enrolment.clone(),
+            )?)
+        }
+    };
+    Ok(Inventory::new(file, ec2)
+        .instance(id, Clock::system().now())
+        .await?)
+}
+
+/// Why nothing is explained.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyCommandError {
+    /// The configuration, or the inventory file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+    /// The look-up.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// The host.
+    #[error("explain: the inventory has no host `{0}`")]
+    NoSuchHost(InstanceId),
+    /// The addresses.
+    #[error("explain: {0}")]
+    Source(String),
+    /// The HTTPS client.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// An endpoint override.
+    #[error(transparent)]
+    Endpoint(#[from] eic_aws::endpoint::InvalidEndpoint),
+    /// No runtime.
+    #[error("start: {0}")]
+    Runtime(#[from] std::io::Error),
+}

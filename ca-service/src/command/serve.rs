@@ -1,0 +1,89 @@
+//! `eic-ca serve`: the service, until it is told to end.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, StartError};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::http::router;
+use crate::http::server::{Server, ServerError};
+use crate::log;
+
+/// How to serve.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "eic-ca.toml")]
+    config: PathBuf,
+    /// What to log: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: tracing::Level,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`ServeError`]
+pub fn run(args: &ServeArgs) -> Result<ExitCode, ServeError> {
+    let config = Config::load(&args.config)?;
+    log::start(args.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    runtime.block_on(serve(&config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: &Config) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
+    let app = App::start(config, Clock::system()).await?;
+    let server = Server::bind(&config.server, config.limits).await?;
+    let address = server.address().map_err(ServeError::Runtime)?;
+    let watching = tokio::spawn(Arc::clone(&app).watch_files());
+    announce(&format!(
+        "eic-ca: listening on {}://{address}",
+        server.scheme()
+    ));
+    let end = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending: requests that are under way are finished");
+    };
+    server.run(router(Arc::clone(&app)), end).await;
+    watching.abort();
+    Ok(())
+}
+
+/// The one line on stdout; whoever waits for it may be gone.
+fn announce(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}");
+    let _ = stdout.flush();
+}
+
+/// Why the service ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something that it names.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The listener.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The system.
+    #[error("start: {0}")]
+    Runtime(std::io::Error),
+}

@@ -1,0 +1,176 @@
+//! Commands as an operator types them, on a CA that `eic-ca init` made.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tempfile::TempDir;
+
+use super::{CommandLine, run};
+use crate::audit::{self, Filter};
+use crate::store::{Reader, Store, StoreConfig};
+
+fn made() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(succeeds(&[
+        "init",
+        folder.path().join("ca").to_str().unwrap()
+    ]));
+    folder
+}
+
+fn succeeds(arguments: &[&str]) -> bool {
+    let line = [&["eic-ca"], arguments].concat();
+    let parsed = CommandLine::try_parse_from(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+    run(&parsed) == ExitCode::SUCCESS
+}
+
+fn with_config(folder: &TempDir, arguments: &[&str]) -> bool {
+    let config = folder.path().join("ca/eic-ca.toml");
+    succeeds(&[arguments, &["--config", config.to_str().unwrap()]].concat())
+}
+
+fn events(folder: &TempDir) -> Vec<String> {
+    let reader = Reader::new(&folder.path().join("ca/eic-ca.db"));
+    let entries = audit::query(&reader, &Filter::default()).unwrap();
+    entries
+        .iter()
+        .map(|entry| entry.value()["eventName"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn is_revoked(folder: &TempDir) -> bool {
+    let store = Store::open(&StoreConfig::at(folder.path().join("ca/eic-ca.db"))).unwrap();
+    let caller = crate::issuance::tests::caller();
+    store.revocations().contains(caller.arn(), caller.user_id())
+}
+
+#[test]
+fn whom_nobody_can_revoke_is_refused_before_anything_happens() {
+    for bad in ["alice", "arn:aws:s3:::bucket", "AKIAABCDEFGHIJKLMNOP"] {
+        assert!(
+            CommandLine::try_parse_from(["eic-ca", "revoke", "caller", bad]).is_err(),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn a_caller_is_revoked_and_let_in_again_and_both_are_audited() {
+    let folder = made();
+    let role = "arn:aws:iam::111122223333:role/Dev";
+    assert!(with_config(
+        &folder,
+        &["revoke", "caller", role, "--reason", "left the company"]
+    ));
+    assert!(is_revoked(&folder));
+    assert!(with_config(&folder, &["revoke", "caller", role, "--undo"]));
+    assert!(!is_revoked(&folder));
+    assert!(
+        !with_config(&folder, &["revoke", "caller", role, "--undo"]),
+        "nothing to undo"
+    );
+    assert_eq!(events(&folder), ["RevokeCaller", "UnrevokeCaller"]);
+}
+
+#[test]
+fn verify_fails_on_a_chain_that_was_changed() {
+    let folder = made();
+    let checkpoint = folder.path().join("checkpoint");
+    let checkpoint = checkpoint.to_str().unwrap();
+    for who in ["AROA0123456789ABCDEF", "AIDA0123456789ABCDEF"] {
+        assert!(with_config(&folder, &["revoke", "caller", who]));
+    }
+    assert!(with_config(
+        &folder,
+        &["audit", "verify", "--write-checkpoint", checkpoint]
+    ));
+    assert!(with_config(
+        &folder,
+        &["audit", "verify", "--checkpoint", checkpoint]
+    ));
+    assert!(with_config(
+        &folder,
+        &[
+            "audit",
+            "query",
+            "--event",
+            "RevokeCaller",
+            "--since",
+            "1h",
+            "--json"
+        ]
+    ));
+    assert!(with_config(&folder, &["audit", "tail", "-n", "1"]));
+    let connection = rusqlite::Connection::open(folder.path().join("ca/eic-ca.db")).unwrap();
+    connection
+        .execute("DELETE FROM audit WHERE seq = 1", [])
+        .unwrap();
+    assert!(!with_config(&folder, &["audit", "verify"]));
+}
+
+#[test]
+fn host_state_writes_a_hosts_files_and_refuses_unknown_fleets() {
+    let folder = made();
+    let out = folder.path().join("state");
+    let key = folder.path().join("host.pub");
+    std::fs::write(
+        &key,
+        format!("{} root@web-1\n", crate::issuance::tests::subject()),
+    )
+    .unwrap();
+    let (out, key) = (out.to_str().unwrap(), key.to_str().unwrap());
+    let order = [
+        "host-state",
+        "--instance",
+        "i-0123456789abcdef0",
+        "--out",
+        out,
+    ];
+    assert!(!with_config(
+        &folder,
+        &[&order[..], &["--fleet", "nowhere"]].concat()
+    ));
+    assert!(!Path::new(out).exists());
+    assert!(with_config(
+        &folder,
+        &[&order[..], &["--host-key", key, "--hard-stop", "30"]].concat()
+    ));
+    for name in ["root.json", "host-view.json", "host-cert.pub"] {
+        assert!(Path::new(out).join(name).exists(), "{name}");
+    }
+    assert_eq!(events(&folder), ["IssueHostCertificate"]);
+}
+
+#[test]
+fn a_new_user_ca_needs_a_new_root() {
+    let folder = made();
+    assert!(with_config(&folder, &["root", "show"]));
+    let file = folder.path().join("ca/keys/user-ca");
+    let generate = [
+        "key",
+        "generate",
+        "--type",
+        "ecdsa-p384",
+        file.to_str().unwrap(),
+    ];
+    assert!(!succeeds(&generate), "an existing key is not overwritten");
+    for old in [file.clone(), file.with_extension("pub")] {
+        std::fs::remove_file(old).unwrap();
+    }
+    assert!(succeeds(&generate));
+    let out = folder.path().join("state");
+    let order = [
+        "host-state",
+        "--instance",
+        "i-0123456789abcdef0",
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    assert!(
+        !with_config(&folder, &order),
+        "the root does not name the key"
+    );
+    assert!(with_config(&folder, &["root", "update"]));
+    assert!(with_config(&folder, &order));
+}

@@ -1,0 +1,143 @@
+//! The configuration: one TOML file, read strictly and completely before anything starts.
+//! It opens no key, store or network; `app` does that with what is read here.
+
+use std::path::{Path, PathBuf};
+
+pub mod aws_sts;
+pub mod certificates;
+pub(crate) mod document;
+mod endpoint;
+pub mod inventory;
+pub mod keys;
+pub mod limits;
+pub mod policy;
+pub mod sample;
+pub mod server;
+
+pub use document::{ConfigError, Mistake};
+
+use crate::policy::NatRule;
+use document::Section;
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: server::ServerConfig,
+    /// `[store] path`: the SQLite database.
+    pub store: PathBuf,
+    /// `[keys]`
+    pub keys: keys::KeysConfig,
+    /// `[policy]`
+    pub policy: policy::PolicyConfig,
+    /// `[aws_sts]`
+    pub aws_sts: aws_sts::AwsStsConfig,
+    /// `[sessions]`
+    pub sessions: aws_sts::SessionsConfig,
+    /// `[inventory]`
+    pub inventory: inventory::InventoryConfig,
+    /// `[certificates]`
+    pub certificates: certificates::CertificatesConfig,
+    /// `[fleets.<name>]`
+    pub fleets: Vec<certificates::FleetConfig>,
+    /// `[[source.nat]]`
+    pub nat: Vec<NatRule>,
+    /// `[limits]`
+    pub limits: limits::LimitsConfig,
+}
+
+impl Config {
+    /// Reads `file`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every mistake, each with file, line and key.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        document::read_file(file, read)
+    }
+
+    /// Reads text as if it were in `file`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        document::read_text(file, text, read)
+    }
+}
+
+fn read(top: &Section<'_>) -> Option<Config> {
+    let server = required_table(top, "server", "[server]").and_then(|s| server::read(&s));
+    let store = required_table(top, "store", "[store]").and_then(|s| keys::read_store(&s));
+    let keys = required_table(top, "keys", "[keys]").and_then(|s| keys::read(&s));
+    let policy = required_table(top, "policy", "[policy]").and_then(|s| policy::read(&s));
+    let aws_sts = required_table(top, "aws_sts", "[aws_sts]").map(|s| aws_sts::read(&s));
+    let inventory = required_table(top, "inventory", "[inventory]").map(|s| inventory::read(&s));
+    let sessions = top
+        .table("sessions")
+        .map(|s| aws_sts::read_sessions(&s))
+        .unwrap_or_default();
+    let certificates = top
+        .table("certificates")
+        .map(|s| certificates::read(&s))
+        .unwrap_or_default();
+    let fleets = top
+        .table("fleets")
+        .map(|s| certificates::read_fleets(&s))
+        .unwrap_or_default();
+    let nat = top
+        .table("source")
+        .map(|s| certificates::read_nat(&s))
+        .unwrap_or_default();
+    let limits = top
+        .table("limits")
+        .map(|s| limits::read(&s))
+        .unwrap_or_default();
+    if let (Some(aws_sts), Some(inventory)) = (&aws_sts, &inventory) {
+        check_role_revocation(top, aws_sts, inventory);
+    }
+    Some(Config {
+        server: server?,
+        store: store?,
+        keys: keys?,
+        policy: policy?,
+        aws_sts: aws_sts?,
+        sessions,
+        inventory: inventory?,
+        certificates,
+        fleets,
+        nat,
+        limits,
+    })
+}
+
+/// Asking IAM about a role takes credentials for the role's own account.
+fn check_role_revocation(
+    top: &Section<'_>,
+    sts: &aws_sts::AwsStsConfig,
+    inventory: &inventory::InventoryConfig,
+) {
+    let unreachable: Vec<_> = sts
+        .accounts
+        .iter()
+        .filter(|account| !inventory.ec2.iter().any(|ec2| ec2.account == **account))
+        .collect();
+    if sts.role_revocation && (sts.accounts.is_empty() || !unreachable.is_empty()) {
+        top.mistake(
+            "aws_sts",
+            "`role_revocation` needs `accounts`, and an [[inventory.ec2]] for each of them, whose credentials may call iam:GetRolePolicy",
+        );
+    }
+}
+
+fn required_table<'a>(top: &Section<'a>, key: &str, header: &str) -> Option<Section<'a>> {
+    let section = top.table(key);
+    if section.is_none() && !top.has(key) {
+        top.mistake(
+            key,
+            format!("is missing; add a table `{header}` (`eic-ca init` writes a complete example)"),
+        );
+    }
+    section
+}
+
+#[cfg(test)]
+mod tests;

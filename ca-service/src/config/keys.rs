@@ -1,0 +1,141 @@
+//! `[store]` and `[keys]`: where the service keeps what must not be lost, and what it signs with.
+
+use std::path::PathBuf;
+
+use eic_protocol::arn::Arn;
+use eic_protocol::aws_region::AwsRegion;
+use eic_protocol::subject_key::CaKey;
+
+use super::document::Section;
+use super::endpoint;
+
+/// `[keys]`
+#[derive(Clone, Debug)]
+pub struct KeysConfig {
+    /// Signs user certificates.
+    pub user_ca: SignerConfig,
+    /// Signs host certificates.
+    pub host_ca: SignerConfig,
+    /// File of the key that signs host views.
+    pub bundle: PathBuf,
+    /// File of the root key; none where it is kept offline.
+    pub root: Option<PathBuf>,
+    /// The signed root document.
+    pub root_document: PathBuf,
+    /// Files of the grants' secrets: the first makes grants, the others still verify them.
+    pub grant_secrets: Vec<PathBuf>,
+}
+
+/// Where a CA key is.
+#[derive(Clone, Debug)]
+pub enum SignerConfig {
+    /// In a file.
+    Local {
+        /// OpenSSH or PKCS#8 private key, mode 0600.
+        file: PathBuf,
+    },
+    /// In AWS KMS.
+    Kms(Box<KmsKey>),
+}
+
+/// A key in AWS KMS.
+#[derive(Clone, Debug)]
+pub struct KmsKey {
+    /// The key's ARN; never an alias.
+    pub arn: Arn,
+    /// Its Region.
+    pub region: AwsRegion,
+    /// Another endpoint than the Region's own; plain HTTP on loopback only.
+    pub endpoint: Option<String>,
+    /// What GetPublicKey must answer.
+    pub public_key: Option<CaKey>,
+}
+
+pub(super) fn read_store(section: &Section<'_>) -> Option<PathBuf> {
+    let path = section.required_path("path", "path = \"eic-ca.db\"");
+    section.refuse_unknown();
+    path
+}
+
+pub(super) fn read(section: &Section<'_>) -> Option<KeysConfig> {
+    let user_ca = signer(section, "user_ca");
+    let host_ca = signer(section, "host_ca");
+    let bundle = section.required_path("bundle", "bundle = \"keys/bundle\"");
+    let root = section.path("root");
+    let root_document =
+        section.required_path("root_document", "root_document = \"keys/root.json\"");
+    let grant_secrets = section.paths("grant_secrets");
+    if !(1..=2).contains(&grant_secrets.len()) {
+        section.mistake(
+            "grant_secrets",
+            "name one file, or two while a secret is being replaced: `grant_secrets = [\"keys/grant-secret\"]`",
+        );
+    }
+    section.refuse_unknown();
+    Some(KeysConfig {
+        user_ca: user_ca?,
+        host_ca: host_ca?,
+        bundle: bundle?,
+        root,
+        root_document: root_document?,
+        grant_secrets,
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Local,
+    Kms,
+}
+
+fn signer(keys: &Section<'_>, key: &str) -> Option<SignerConfig> {
+    if !keys.has(key) {
+        keys.mistake(key, format!("is missing; write for example `{key} = {{ signer = \"local\", file = \"keys/{key}\" }}`"));
+    }
+    let section = keys.table(key)?;
+    if !section.has("signer") {
+        section.mistake(
+            "signer",
+            "is missing; write `signer = \"local\"` or `signer = \"kms\"`",
+        );
+    }
+    let config = match section.word("signer", &[("local", Kind::Local), ("kms", Kind::Kms)])? {
+        Kind::Local => section
+            .required_path("file", "file = \"keys/user-ca\"")
+            .map(|file| SignerConfig::Local { file }),
+        Kind::Kms => kms(&section).map(|key| SignerConfig::Kms(Box::new(key))),
+    };
+    section.refuse_unknown();
+    config
+}
+
+fn kms(section: &Section<'_>) -> Option<KmsKey> {
+    let arn = section.required::<Arn>("arn", "arn = \"arn:aws:kms:eu-west-1:111122223333:key/…\"");
+    let region = section.required::<AwsRegion>("region", "region = \"eu-west-1\"");
+    let endpoint = endpoint::read(section, "endpoint");
+    let public_key = section.parsed("public_key");
+    if let (Some(arn), Some(region)) = (&arn, region) {
+        check_arn(section, arn, region);
+    }
+    Some(KmsKey {
+        arn: arn?,
+        region: region?,
+        endpoint,
+        public_key,
+    })
+}
+
+/// An alias could be pointed at another key by whoever may change aliases.
+fn check_arn(section: &Section<'_>, arn: &Arn, region: AwsRegion) {
+    if arn.service != "kms" || !arn.resource.starts_with("key/") || arn.account.is_none() {
+        section.mistake(
+            "arn",
+            "must be the ARN of a key, `arn:aws:kms:REGION:ACCOUNT:key/ID`, not of an alias",
+        );
+    } else if arn.region != region.as_str() {
+        section.mistake(
+            "region",
+            format!("is not the Region of the ARN, `{}`", arn.region),
+        );
+    }
+}

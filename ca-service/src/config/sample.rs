@@ -1,0 +1,104 @@
+//! What `eic-ca init` writes: a configuration, a policy and an inventory that work on loopback at once.
+//! The keys are made by `keys`; nothing here is secret.
+
+/// `eic-ca.toml`
+pub const CONFIG: &str = r#"# The CA service. `eic-ca config check FILE` explains every mistake.
+# Relative paths count from this file's folder.
+
+[server]
+listen = "127.0.0.1:8443"
+# What clients give to `eic-login setup`. Another name or port is another audience for every proof.
+public_url = "http://127.0.0.1:8443"
+# Plain HTTP is served on loopback only. Elsewhere:
+# tls = { certificate = "server.crt", key = "server.key" }
+# Whose X-Forwarded-For counts:
+# trusted_proxies = ["10.0.0.10/32"]
+
+[store]
+path = "eic-ca.db"
+
+[keys]
+user_ca = { signer = "local", file = "keys/user-ca" }
+# user_ca = { signer = "kms", arn = "arn:aws:kms:eu-west-1:111122223333:key/…", region = "eu-west-1" }
+host_ca = { signer = "local", file = "keys/host-ca" }
+bundle = "keys/bundle"
+root = "keys/root"
+root_document = "keys/root.json"
+# Two files while a secret is being replaced: the first makes grants, both verify them.
+grant_secrets = ["keys/grant-secret"]
+
+[policy]
+files = ["policy.json"]
+# Names with uid 0 beside `root` and `toor`:
+# uid0_names = ["admin"]
+
+# An identity policy pasted from IAM, and whom it is attached to:
+# [[policy.attachments]]
+# principal = "arn:aws:iam::111122223333:role/Dev"
+# file = "dev.json"
+# accounts = ["444455556666"] # reached besides 111122223333
+
+[aws_sts]
+# Accounts whose identities are accepted; none named: policy alone decides.
+accounts = []
+# Accounts in which nobody but IAM Identity Center can make AWSReservedSSO_ roles:
+# sso_accounts = ["111122223333"]
+# Ask IAM whether a role's sessions were revoked (needs iam:GetRolePolicy in each account):
+# role_revocation = true
+
+[sessions]
+mode = "on"
+ttl_seconds = 900
+
+[inventory]
+static = "inventory.toml"
+
+# [[inventory.ec2]]
+# account = "111122223333"
+# regions = ["eu-west-1"]
+# assume_role = "arn:aws:iam::111122223333:role/eic-inventory"
+
+[inventory.enrolment]
+tag = "eic:enrolled"
+value = "true"
+instance_connect = "on"
+
+[certificates]
+default_ttl_seconds = 300
+max_ttl_seconds = 3600
+"#;
+
+/// `policy.json`
+pub const POLICY: &str = r#"{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "DevelopersOnDevelopmentHosts",
+      "Effect": "Allow",
+      "Principal": { "AWS": "arn:aws:iam::111122223333:role/Dev" },
+      "Action": "ec2-instance-connect:SendSSHPublicKey",
+      "Resource": "arn:aws:ec2:*:111122223333:instance/*",
+      "Condition": {
+        "StringEquals": {
+          "ec2:osuser": ["ubuntu", "ec2-user"],
+          "aws:ResourceTag/env": "dev"
+        }
+      }
+    }
+  ]
+}
+"#;
+
+/// `inventory.toml`
+pub const INVENTORY: &str = r#"# Hosts that EC2 is not asked for.
+
+[[instance]]
+id = "i-0123456789abcdef0"
+account = "111122223333"
+region = "eu-west-1"
+addresses = ["192.0.2.10"]
+enrolment = "enrolled"
+instance_connect = "on"
+users = ["ubuntu"]
+tags = { Name = "web-1", env = "dev" }
+"#;

@@ -1,0 +1,174 @@
+//! Tests of the parent module.
+
+use std::path::Path;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("/etc/eic/eic-ca.toml"), text).map_err(|e| e.to_string())
+}
+
+fn mistakes_after(from: &str, to: &str) -> String {
+    assert!(sample::CONFIG.contains(from), "the sample has no {from}");
+    parse(&sample::CONFIG.replacen(from, to, 1))
+        .err()
+        .unwrap_or_default()
+}
+
+#[test]
+fn mistakes_are_named_with_their_line_key_and_remedy() {
+    for (from, to, expected) in [
+        (
+            "listen = \"127.0.0.1:8443\"",
+            "listen = \"0.0.0.0:8443\"",
+            ":5: `server.listen`: plain HTTP is served on loopback",
+        ),
+        (
+            "listen =",
+            "lisen =",
+            "`server.lisen`: is not a key here; did you mean `listen`?",
+        ),
+        (
+            "public_url = \"http://127.0.0.1:8443\"",
+            "public_url = \"http://ca.example\"",
+            "`server.public_url`: ",
+        ),
+        (
+            "[store]",
+            "[stor]",
+            "`store`: is missing; add a table `[store]`",
+        ),
+        (
+            "[\"policy.json\"]",
+            "\"policy.json\"",
+            "`policy.files`: expected an array of strings",
+        ),
+        (
+            "signer = \"local\"",
+            "signer = \"lokal\"",
+            "`lokal` is not one of \"local\", \"kms\"",
+        ),
+        (
+            "signer = \"local\", file = \"keys/user-ca\"",
+            "signer = \"kms\", arn = \"arn:aws:kms:eu-west-1:111122223333:alias/x\", region = \"eu-west-1\"",
+            "not of an alias",
+        ),
+        (
+            "signer = \"local\", file = \"keys/user-ca\"",
+            "signer = \"kms\", arn = \"arn:aws:kms:eu-west-1:111122223333:key/x\", region = \"eu-west-2\"",
+            "is not the Region of the ARN",
+        ),
+        (
+            "[\"keys/grant-secret\"]",
+            "[]",
+            "`keys.grant_secrets`: name one file",
+        ),
+        (
+            "ttl_seconds = 900",
+            "ttl_seconds = 901",
+            "`sessions.ttl_seconds`: must be between 30 and 900",
+        ),
+        (
+            "default_ttl_seconds = 300",
+            "default_ttl_seconds = 3601",
+            "must be between 5 and 3600",
+        ),
+        (
+            "accounts = []",
+            "accounts = [\"1\"]",
+            "`aws_sts.accounts`: ",
+        ),
+        (
+            "accounts = []",
+            "accounts = []\nendpoint_override = \"https://sts.example\"",
+            "stand-in on loopback only",
+        ),
+        (
+            "accounts = []",
+            "accounts = []\nendpoint_override = \"http://10.0.0.1\"",
+            "plain http on loopback only",
+        ),
+        (
+            "accounts = []",
+            "accounts = [\"111122223333\"]\nrole_revocation = true",
+            "[[inventory.ec2]]",
+        ),
+        (
+            "mode = \"on\"",
+            "mode = true",
+            "expected a string in quotes",
+        ),
+        ("static = \"inventory.toml\"", "", "no inventory is named"),
+    ] {
+        let told = mistakes_after(from, to);
+        assert!(told.contains(expected), "{to}: {told}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = sample::CONFIG
+        .replace("listen =", "lisen =")
+        .replace("mode = \"on\"", "mode = \"maybe\"")
+        .replace("[store]", "[stor]");
+    let told = parse(&text).unwrap_err();
+    assert!(
+        told.starts_with("use the configuration; 5 mistakes to correct:"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_role_of_another_account_is_no_inventory_role() {
+    let told = mistakes_after(
+        "[inventory.enrolment]",
+        "[[inventory.ec2]]\naccount = \"111122223333\"\nregions = [\"eu-west-1\"]\nassume_role = \"arn:aws:iam::444455556666:role/x\"\n[inventory.enrolment]",
+    );
+    assert!(
+        told.contains("must be a role of account 111122223333"),
+        "{told}"
+    );
+}
+
+#[test]
+fn fleets_need_accounts_and_a_selector() {
+    let told = parse(&format!("{}\n[fleets.web]\nkms_only = true\n[fleets.Bad_Name]\naccounts = [\"111122223333\"]\nids = [\"i-0123456789abcdef0\"]\n", sample::CONFIG)).unwrap_err();
+    assert!(
+        told.contains("`fleets.web.accounts`: name the accounts"),
+        "{told}"
+    );
+    assert!(told.contains("`fleets.web.tags`: select hosts"), "{told}");
+    assert!(told.contains("`fleets.Bad_Name`: "), "{told}");
+}
+
+#[test]
+fn the_sample_is_taken_and_paths_count_from_its_folder() {
+    let config = parse(sample::CONFIG).unwrap();
+    assert_eq!(config.store, Path::new("/etc/eic/eic-ca.db"));
+    assert_eq!(config.server.public_url.as_str(), "http://127.0.0.1:8443");
+    assert_eq!(config.policy.files, [Path::new("/etc/eic/policy.json")]);
+    assert!(config.fleets.is_empty() && config.nat.is_empty());
+}
+
+#[test]
+fn every_section_is_read() {
+    let text = sample::CONFIG
+        .replace("# tls =", "tls =")
+        .replace("# trusted", "trusted")
+        .replace("# uid0", "uid0")
+        + "\n[[source.nat]]\nrange = \"10.0.0.0/8\"\npublic = \"203.0.113.5\"\n[limits]\nbody_bytes = 32768\n\
+           [fleets.web]\naccounts = [\"111122223333\"]\ntags = { role = \"web\" }\n";
+    let config = parse(&text).unwrap();
+    assert!(config.server.tls.is_some());
+    assert_eq!(config.server.trusted_proxies.len(), 1);
+    assert_eq!(config.policy.uid0_names.len(), 1);
+    assert_eq!(
+        (
+            config.nat.len(),
+            config.limits.body_bytes,
+            config.fleets.len()
+        ),
+        (1, 32_768, 1)
+    );
+    assert_eq!(config.fleets[0].tags["role"], "web");
+}

@@ -1,0 +1,264 @@
+//! Tests of the parent module against a server that answers like EC2 (threats C-10).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::testing::http_stub::{HttpStub, Received, response};
+
+const NOW: u64 = 1_800_000_000;
+const ID: &str = "i-0123456789abcdef0";
+
+fn item(id: &str, state: &str, tags: &str) -> String {
+    format!(
+        "<item><instanceId>{id}</instanceId><instanceState><name>{state}</name></instanceState>\
+         <privateIpAddress>10.0.0.5</privateIpAddress><privateDnsName>ip-10-0-0-5.internal</privateDnsName>\
+         <tagSet>{tags}</tagSet></item>"
+    )
+}
+
+fn tag(key: &str, value: &str) -> String {
+    format!("<item><key>{key}</key><value>{value}</value></item>")
+}
+
+fn answer(owner: &str, items: &str, next: &str) -> Vec<u8> {
+    let reservation = if items.is_empty() {
+        String::new()
+    } else {
+        format!("<item><ownerId>{owner}</ownerId><instancesSet>{items}</instancesSet></item>")
+    };
+    let body = format!(
+        "<DescribeInstancesResponse><reservationSet>{reservation}</reservationSet>{next}</DescribeInstancesResponse>"
+    );
+    response(200, NOW, &body)
+}
+
+fn own(items: &str) -> Vec<u8> {
+    answer("111122223333", items, "")
+}
+
+async fn asking(
+    answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
+) -> (HttpStub, Ec2Inventory) {
+    in_regions(&["eu-west-1"], answer).await
+}
+
+async fn in_regions(
+    regions: &[&str],
+    answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
+) -> (HttpStub, Ec2Inventory) {
+    let ec2 = HttpStub::start(answer).await;
+    let account: AccountId = "111122223333".parse().unwrap();
+    let config = Ec2Config {
+        account: account.clone(),
+        regions: regions
+            .iter()
+            .map(|region| region.parse().unwrap())
+            .collect(),
+        assume_role: None,
+        endpoint_override: Some(ec2.origin().to_owned()),
+    };
+    let access = Arc::new(AwsAccess::fixed(&account));
+    let inventory = Ec2Inventory::new(access, &[config], EnrolmentRules::default()).unwrap();
+    (ec2, inventory)
+}
+
+async fn instance(inventory: &Ec2Inventory, now: u64) -> Option<Arc<InstanceRecord>> {
+    inventory.instance(&ID.parse().unwrap(), now).await.unwrap()
+}
+
+#[tokio::test]
+async fn hosts_of_other_owners_and_other_ids_are_not_taken() {
+    // C-10
+    let (_ec2, inventory) = asking(|_| answer("999922223333", &item(ID, "running", ""), "")).await;
+    assert!(instance(&inventory, NOW).await.is_none());
+    assert!(inventory.all(NOW).await.unwrap().is_empty());
+    let (_ec2, inventory) = asking(|_| own(&item("i-00000000000000001", "running", ""))).await;
+    assert!(instance(&inventory, NOW).await.is_none());
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_running_are_known_as_such() {
+    // C-10
+    for (state, is_up) in [
+        ("pending", true),
+        ("running", true),
+        ("shutting-down", false),
+        ("terminated", false),
+        ("stopping", false),
+        ("stopped", false),
+        ("", false),
+    ] {
+        let (_ec2, inventory) = asking(move |_| own(&item(ID, state, ""))).await;
+        assert_eq!(
+            instance(&inventory, NOW).await.unwrap().is_up(),
+            is_up,
+            "{state}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tags_older_than_half_a_minute_are_read_again() {
+    // C-10
+    let (ec2, inventory) = asking(|_| own(&item(ID, "running", &tag("env", "dev")))).await;
+    assert_eq!(
+        instance(&inventory, NOW).await.unwrap().tags()["env"],
+        "dev"
+    );
+    ec2.answer_with(|_| own(&item(ID, "running", &tag("env", "prod"))));
+    assert_eq!(
+        instance(&inventory, NOW + 29).await.unwrap().tags()["env"],
+        "dev"
+    );
+    assert_eq!(
+        instance(&inventory, NOW + 30).await.unwrap().tags()["env"],
+        "prod"
+    );
+    ec2.answer_with(|_| own(""));
+    assert!(instance(&inventory, NOW + 60).await.is_none());
+    assert_eq!(ec2.received().len(), 3);
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_looked_up_at_once_and_remembered_for_seconds() {
+    let (ec2, inventory) = in_regions(&["eu-west-1", "eu-west-2"], |_| own("")).await;
+    assert!(instance(&inventory, NOW).await.is_none());
+    assert!(instance(&inventory, NOW + 4).await.is_none());
+    assert_eq!(ec2.received().len(), 2, "each Region once");
+    ec2.answer_with(|request| {
+        let here = request
+            .header("host")
+            .is_some_and(|host| host == "ec2.eu-west-2.amazonaws.com");
+        if here {
+            own(&item(ID, "running", ""))
+        } else {
+            own("")
+        }
+    });
+    let found = instance(&inventory, NOW + 5).await.unwrap();
+    assert_eq!(found.region().as_str(), "eu-west-2");
+    let asked = ec2.received();
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.body.contains("instance-id") && request.body.contains(ID))
+    );
+}
+
+#[tokio::test]
+async fn made_up_ids_are_looked_up_at_a_bounded_rate() {
+    let (ec2, inventory) = asking(|_| own("")).await;
+    let mut busy = 0;
+    for n in 0..200_u32 {
+        let id = format!("i-{n:017x}").parse().unwrap();
+        if matches!(
+            inventory.instance(&id, NOW).await,
+            Err(InventoryError::Busy)
+        ) {
+            busy += 1;
+        }
+    }
+    assert!(
+        busy >= 100 && ec2.received().len() <= 100,
+        "{busy} refused, {} asked",
+        ec2.received().len()
+    );
+}
+
+#[tokio::test]
+async fn nowhere_needs_the_answer_of_every_place() {
+    let (_ec2, inventory) = in_regions(&["eu-west-1", "eu-west-2"], |request| {
+        let first = request
+            .header("host")
+            .is_some_and(|host| host.contains("eu-west-1"));
+        if first {
+            response(503, NOW, "<Response/>")
+        } else {
+            own("")
+        }
+    })
+    .await;
+    let answer = inventory.instance(&ID.parse().unwrap(), NOW).await;
+    assert!(matches!(answer, Err(InventoryError::Ec2(_))), "{answer:?}");
+    assert!(inventory.all(NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn all_pages_are_read_and_shared_by_all_who_wait() {
+    // C-10
+    let (ec2, inventory) = asking(|request| {
+        if request.body.contains("NextToken=2") {
+            own(&item(ID, "running", &tag("Name", "web-2")))
+        } else {
+            answer(
+                "111122223333",
+                &item("i-00000000000000001", "running", &tag("Name", "web-1")),
+                "<nextToken>2</nextToken>",
+            )
+        }
+    })
+    .await;
+    let answers = join_all((0..20).map(|_| inventory.all(NOW))).await;
+    assert!(
+        answers
+            .iter()
+            .all(|hosts| hosts.as_ref().unwrap().len() == 2)
+    );
+    assert_eq!(ec2.received().len(), 2, "two pages, once");
+    inventory.all(NOW + 30).await.unwrap();
+    assert_eq!(ec2.received().len(), 4);
+}
+
+#[tokio::test]
+async fn tags_say_what_a_host_takes() {
+    use eic_protocol::api::instance::{Enrolment, InstanceConnectMode};
+
+    for (tags, enrolment, mode) in [
+        (String::new(), Enrolment::Legacy, InstanceConnectMode::On),
+        (
+            tag("eic:enrolled", "true"),
+            Enrolment::Enrolled,
+            InstanceConnectMode::On,
+        ),
+        (
+            tag("eic:enrolled", "TRUE"),
+            Enrolment::Legacy,
+            InstanceConnectMode::On,
+        ),
+        (
+            tag("eic:instance-connect", "break-glass"),
+            Enrolment::Legacy,
+            InstanceConnectMode::BreakGlass,
+        ),
+        (
+            tag("eic:instance-connect", "yes please"),
+            Enrolment::Legacy,
+            InstanceConnectMode::Off,
+        ),
+    ] {
+        let (_ec2, inventory) = asking(move |_| own(&item(ID, "running", &tags))).await;
+        let view = instance(&inventory, NOW).await.unwrap().view(Vec::new());
+        assert_eq!((view.enrolment, view.instance_connect), (enrolment, mode));
+    }
+    let tags = tag("eic:user", "ubuntu, deploy BAD") + &tag("eic:ssh-port", "2222");
+    let (_ec2, inventory) = asking(move |_| own(&item(ID, "running", &tags))).await;
+    let host = instance(&inventory, NOW).await.unwrap();
+    let users: Vec<_> = host.users().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (users, host.view(Vec::new()).ssh_port),
+        (vec!["ubuntu".to_owned(), "deploy".to_owned()], 2222)
+    );
+}
+
+#[tokio::test]
+async fn a_failing_service_is_not_asked_in_a_storm() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let (_ec2, inventory) = asking(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        response(503, NOW, "<Response><Errors><Error><Code>RequestLimitExceeded</Code></Error></Errors></Response>")
+    })
+    .await;
+    assert!(inventory.instance(&ID.parse().unwrap(), NOW).await.is_err());
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "no retry of ours");
+}

@@ -1,0 +1,128 @@
+//! Tests of the parent module.
+
+use std::path::PathBuf;
+
+use super::*;
+
+const HOSTS: &str = r#"
+[[instance]]
+id = "i-00000000000000001"
+account = "111122223333"
+region = "eu-west-1"
+addresses = ["10.0.0.1", "2001:db8::1"]
+private_dns = "ip-10-0-0-1.internal"
+tags = { Name = "web-1" }
+
+[[instance]]
+id = "i-00000000000000002"
+account = "111122223333"
+region = "eu-west-1"
+addresses = ["10.0.0.2"]
+tags = { Name = "web-1" }
+
+[[instance]]
+id = "mi-00000000000000003"
+account = "111122223333"
+region = "eu-west-1"
+addresses = ["10.0.0.2"]
+"#;
+
+fn inventory(text: &str) -> (tempfile::TempDir, PathBuf, Inventory) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hosts.toml");
+    std::fs::write(&file, text).unwrap();
+    let inventory = Inventory::new(Some(StaticInventory::open(&file).unwrap()), None);
+    (folder, file, inventory)
+}
+
+async fn ids(inventory: &Inventory, host: &str) -> Vec<String> {
+    let mut ids: Vec<_> = inventory
+        .find(host, 0)
+        .await
+        .unwrap()
+        .iter()
+        .map(|h| h.id().to_string())
+        .collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test]
+async fn a_name_that_several_hosts_have_names_them_all() {
+    let (_folder, _, inventory) = inventory(HOSTS);
+    let both = ["i-00000000000000001", "i-00000000000000002"];
+    assert_eq!(ids(&inventory, "web-1").await, both);
+    assert_eq!(
+        ids(&inventory, "10.0.0.2").await,
+        ["i-00000000000000002", "mi-00000000000000003"]
+    );
+}
+
+#[tokio::test]
+async fn hosts_are_found_by_id_dns_name_and_address_and_by_nothing_else() {
+    let (_folder, _, inventory) = inventory(HOSTS);
+    let first = ["i-00000000000000001"];
+    for host in [
+        "i-00000000000000001",
+        "IP-10-0-0-1.internal",
+        "10.0.0.1",
+        "2001:db8:0::1",
+        "::ffff:10.0.0.1",
+    ] {
+        assert_eq!(ids(&inventory, host).await, first, "{host}");
+    }
+    for host in [
+        "",
+        "web",
+        "WEB-1",
+        "web-1*",
+        "10.0.0",
+        "i-00000000000000009",
+        "111122223333",
+    ] {
+        assert!(ids(&inventory, host).await.is_empty(), "{host}");
+    }
+}
+
+#[test]
+fn a_file_with_mistakes_is_refused_with_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hosts.toml");
+    std::fs::write(
+        &file,
+        HOSTS
+            .replace("i-00000000000000002", "i-00000000000000001")
+            .replace("eu-west-1", "eu-west-9"),
+    )
+    .unwrap();
+    let told = StaticInventory::open(&file).err().unwrap().to_string();
+    assert!(
+        told.contains("`instance[0].region`") && told.contains("`instance[2].region`"),
+        "{told}"
+    );
+    std::fs::write(
+        &file,
+        HOSTS.replace("i-00000000000000002", "i-00000000000000001"),
+    )
+    .unwrap();
+    assert!(
+        StaticInventory::open(&file)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("named twice")
+    );
+}
+
+#[tokio::test]
+async fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
+    let (_folder, file, inventory) = inventory(HOSTS);
+    let reload = || inventory.file().unwrap().reload();
+    assert!(!reload().unwrap());
+    std::fs::write(&file, "[[instance]]\nid = 5\n").unwrap();
+    assert!(reload().is_err());
+    assert_eq!(ids(&inventory, "web-1").await.len(), 2);
+    std::fs::write(&file, HOSTS.replacen("web-1", "web-9", 1)).unwrap();
+    assert!(reload().unwrap());
+    assert_eq!(ids(&inventory, "web-9").await.len(), 1);
+}

@@ -1,0 +1,300 @@
+//! The CA's key material: files of an embedded CA, opening of configured signers, trust documents.
+//!
+//! Each purpose has its own key (user CA, host CA, bundle, root, grants); no key serves two.
+//! Signing itself is `signer`'s; this module only finds keys and says what belongs together.
+
+mod files;
+mod generate;
+mod host_state;
+pub(crate) mod pem;
+pub mod root;
+
+use std::path::{Path, PathBuf};
+
+use eic_protocol::subject_key::{CaKey, SubjectKey};
+use eic_protocol::trust::envelope::Envelope;
+
+pub use files::FileError;
+pub use generate::{GenerateError, KeyType, generate};
+pub use host_state::{HostState, HostStateError, HostViewOrder, host_state, read_host_key};
+pub use root::{RootError, RootKeys};
+
+use crate::config::keys::{KeysConfig, SignerConfig};
+use crate::issuance::{Kind, SpecialKeys};
+use crate::signer::document::{BundleKey, DocumentError, RootKey};
+use crate::signer::kms::{KmsError, KmsSigner};
+use crate::signer::local::{LocalKeyError, LocalSigner};
+use crate::signer::{CertificateAuthority, HostCa, Signer, UserCa};
+use crate::store::{KeyPins, StoreError};
+
+/// File of the user CA's key in a folder of [`init`].
+pub const USER_CA: &str = "user-ca";
+/// File of the host CA's key.
+pub const HOST_CA: &str = "host-ca";
+/// File of the key that signs host views.
+pub const BUNDLE: &str = "bundle";
+/// File of the root key.
+pub const ROOT: &str = "root";
+/// File of the grants' secret: 32 random bytes.
+pub const GRANT_SECRET: &str = "grant-secret";
+/// The signed root document.
+pub const ROOT_DOCUMENT: &str = "root.json";
+
+/// What [`init`] made.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The user CA's public key.
+    pub user_ca: CaKey,
+    /// The host CA's public key.
+    pub host_ca: CaKey,
+    /// `SHA256:…` of the root key: what hosts and clients pin.
+    pub root_fingerprint: String,
+}
+
+/// Makes a folder with Ed25519 keys for every purpose, a grant secret, and the signed root document.
+/// Nothing that exists is overwritten. `now` is in Unix seconds.
+///
+/// # Errors
+/// [`KeysError`]
+pub fn init(folder: &Path, now: u64) -> Result<Generated, KeysError> {
+    files::make_private_folder(folder)?;
+    let make = |name: &str| new_key(folder, name);
+    let (user_ca, host_ca, bundle, root) =
+        (make(USER_CA)?, make(HOST_CA)?, make(BUNDLE)?, make(ROOT)?);
+    let secret = generate::grant_secret()?;
+    files::create(
+        &folder.join(GRANT_SECRET),
+        secret.as_slice(),
+        files::PRIVATE,
+    )?;
+    let root = RootKey::new(root);
+    let (user_ca, host_ca) = (user_ca.public().clone(), host_ca.public().clone());
+    let keys = RootKeys {
+        user_ca: user_ca.clone(),
+        host_ca: host_ca.clone(),
+        bundle: bundle.public().key().clone(),
+    };
+    let document = root::first(&keys, root.public(), now);
+    root::write(&folder.join(ROOT_DOCUMENT), &root.seal(&document)?)?;
+    let root_fingerprint = root.public().fingerprint();
+    Ok(Generated {
+        folder: folder.to_owned(),
+        user_ca,
+        host_ca,
+        root_fingerprint,
+    })
+}
+
+fn new_key(folder: &Path, name: &str) -> Result<LocalSigner, KeysError> {
+    new_key_file(&folder.join(name), KeyType::Ed25519)
+}
+
+/// Makes a private key in a new file, with its public half beside it in `<file>.pub`.
+///
+/// # Errors
+/// [`KeysError`]; an existing file is left as it is.
+pub fn new_key_file(path: &Path, kind: KeyType) -> Result<LocalSigner, KeysError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let comment = format!("eic {name}");
+    let text = generate(kind, &comment)?;
+    files::create(path, text.as_bytes(), files::PRIVATE)?;
+    let key = LocalSigner::load(path)?;
+    let mut public_path = path.as_os_str().to_owned();
+    public_path.push(".pub");
+    let public = format!("{} {comment}\n", key.public());
+    files::create(Path::new(&public_path), public.as_bytes(), files::PUBLIC)?;
+    Ok(key)
+}
+
+/// Everything that a running CA signs with, found to belong together.
+pub struct KeyMaterial {
+    /// Signs user certificates.
+    pub user_ca: UserCa,
+    /// Signs host certificates.
+    pub host_ca: HostCa,
+    /// Signs host views.
+    pub bundle: BundleKey,
+    /// The signed root document, as clients and hosts get it.
+    pub root: Envelope,
+    /// Its contents.
+    pub document: eic_protocol::trust::root::Root,
+    /// Keys that are never certified.
+    pub special: SpecialKeys,
+}
+
+/// Opens every configured key and checks that the root document names just these.
+/// `now` is in Unix seconds.
+///
+/// # Errors
+/// [`KeysError`]; where the root document names other keys, it says what to run.
+pub async fn load(config: &KeysConfig, pins: &KeyPins, now: u64) -> Result<KeyMaterial, KeysError> {
+    let public = RootKeys::open(config, pins, now).await?;
+    let (keys, signers) = public;
+    let (root, document) = root::read(&config.root_document)?;
+    root::check(&document, &keys, &config.root_document)?;
+    keys.check_apart_from(&document.root_keys)?;
+    let user_ca = authority(signers.user_ca, &document);
+    let host_ca = CertificateAuthority::new(signers.host_ca, None);
+    let special = special_keys(&document);
+    Ok(KeyMaterial {
+        user_ca,
+        host_ca,
+        bundle: signers.bundle,
+        root,
+        document,
+        special,
+    })
+}
+
+fn authority<K: Kind>(
+    signer: Signer,
+    document: &eic_protocol::trust::root::Root,
+) -> CertificateAuthority<K> {
+    let scope = document
+        .user_cas
+        .iter()
+        .find(|ca| ca.key == *signer.public())
+        .map(|ca| ca.scope.clone());
+    let not_after = scope.and_then(|scope| scope.not_after);
+    CertificateAuthority::new(signer, not_after)
+}
+
+/// Every key that the root document names, retired ones included (D-14).
+#[must_use]
+pub fn special_keys(document: &eic_protocol::trust::root::Root) -> SpecialKeys {
+    let cas = document
+        .user_cas
+        .iter()
+        .map(|ca| ca.key.key())
+        .chain(document.host_cas.iter().map(CaKey::key));
+    SpecialKeys::new(cas.chain(&document.root_keys).chain(&document.bundle_keys))
+}
+
+/// The private keys behind [`RootKeys`].
+pub(crate) struct Signers {
+    pub(crate) user_ca: Signer,
+    pub(crate) host_ca: Signer,
+    pub(crate) bundle: BundleKey,
+}
+
+impl RootKeys {
+    /// Opens the configured keys; no key may serve two purposes (D-13). `now` is in Unix seconds.
+    pub(crate) async fn open(
+        config: &KeysConfig,
+        pins: &KeyPins,
+        now: u64,
+    ) -> Result<(Self, Signers), KeysError> {
+        let user_ca = open(&config.user_ca, pins, now).await?;
+        let host_ca = open(&config.host_ca, pins, now).await?;
+        let bundle = BundleKey::load(&config.bundle)?;
+        let keys = Self {
+            user_ca: user_ca.public().clone(),
+            host_ca: host_ca.public().clone(),
+            bundle: bundle.public().clone(),
+        };
+        keys.check_distinct()?;
+        Ok((
+            keys,
+            Signers {
+                user_ca,
+                host_ca,
+                bundle,
+            },
+        ))
+    }
+
+    fn named(&self) -> [(&'static str, &SubjectKey); 3] {
+        let (user_ca, host_ca) = (self.user_ca.key(), self.host_ca.key());
+        [
+            ("user_ca", user_ca),
+            ("host_ca", host_ca),
+            ("bundle", &self.bundle),
+        ]
+    }
+
+    fn check_distinct(&self) -> Result<(), KeysError> {
+        let keys = self.named();
+        for (index, (name, key)) in keys.iter().enumerate() {
+            if let Some((other, _)) = keys.iter().take(index).find(|(_, other)| other == key) {
+                return Err(KeysError::Shared(other, name));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_apart_from(&self, root_keys: &[SubjectKey]) -> Result<(), KeysError> {
+        let shared = self
+            .named()
+            .into_iter()
+            .find(|(_, key)| root_keys.contains(key));
+        shared.map_or(Ok(()), |(name, _)| Err(KeysError::Shared(name, "root")))
+    }
+}
+
+/// Opens one CA key. A key in KMS without a configured public key is pinned at its first use:
+/// the same ARN must show the same key for ever.
+async fn open(config: &SignerConfig, pins: &KeyPins, now: u64) -> Result<Signer, KeysError> {
+    let kms = match config {
+        SignerConfig::Local { file } => return Ok(Signer::Local(LocalSigner::load(file)?)),
+        SignerConfig::Kms(kms) => kms,
+    };
+    let signer = KmsSigner::connect(kms).await?;
+    let found = signer.public().to_string();
+    let pinned = pins.pin(signer.arn(), &found, now).await?;
+    if pinned != found {
+        return Err(KeysError::Pinned {
+            arn: signer.arn().to_owned(),
+            found,
+            pinned,
+        });
+    }
+    Ok(Signer::Kms(signer))
+}
+
+/// Why keys cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A key could not be made.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// A local key.
+    #[error(transparent)]
+    Local(#[from] LocalKeyError),
+    /// A key in KMS.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
+    /// A document was not signed.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The root document.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// One key for two purposes.
+    #[error(
+        "use the configured keys: `{0}` and `{1}` are the same key; each purpose needs its own"
+    )]
+    Shared(&'static str, &'static str),
+    /// Another key than at first.
+    #[error(
+        "use the KMS key `{arn}`: its public key is `{found}`, but `{pinned}` was seen at its first use; if that is meant, name the new key as `public_key` of a new ARN"
+    )]
+    Pinned {
+        /// The key.
+        arn: String,
+        /// Now.
+        found: String,
+        /// At first.
+        pinned: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

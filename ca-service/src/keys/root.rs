@@ -1,0 +1,259 @@
+//! The root document: made, renewed and compared with the keys that are really configured.
+//!
+//! The service never changes it by itself: a slip in the configuration would make every host trust
+//! another key. `eic-ca root update` does, with the root key at hand.
+
+use std::path::{Path, PathBuf};
+
+use eic_protocol::subject_key::{CaKey, SubjectKey};
+use eic_protocol::trust::envelope::{Envelope, MAX_DOCUMENT, Untrusted};
+use eic_protocol::trust::root::{KeyState, Root, Scope, ScopedCa};
+
+use super::files::{self, FileError};
+use crate::signer::document::{DocumentError, RootKey};
+
+/// The public keys that a root document is to name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootKeys {
+    /// Signs user certificates.
+    pub user_ca: CaKey,
+    /// Signs host certificates.
+    pub host_ca: CaKey,
+    /// Signs host views.
+    pub bundle: SubjectKey,
+}
+
+/// The first root of a CA. `now` is in Unix seconds.
+#[must_use]
+pub fn first(keys: &RootKeys, root_key: &SubjectKey, now: u64) -> Root {
+    Root {
+        version: 1,
+        issued: now,
+        root_keys: vec![root_key.clone()],
+        threshold: 1,
+        bundle_keys: vec![keys.bundle.clone()],
+        user_cas: vec![active(&keys.user_ca)],
+        host_cas: vec![keys.host_ca.clone()],
+    }
+}
+
+fn active(key: &CaKey) -> ScopedCa {
+    ScopedCa {
+        key: key.clone(),
+        state: KeyState::Active,
+        scope: Scope::default(),
+    }
+}
+
+/// The next root, naming these keys; `None` where the present one names them already.
+///
+/// A user CA that is not configured any more is retired and stays listed, so that it is never
+/// certified itself. The host CA and bundle keys just before stay trusted until the next change, so
+/// that hosts that have not heard of it are still known.
+#[must_use]
+pub fn next(present: &Root, keys: &RootKeys, now: u64) -> Option<Root> {
+    if names(present, keys) {
+        return None;
+    }
+    let mut root = present.clone();
+    root.version = present.version.saturating_add(1);
+    root.issued = now;
+    root.user_cas = next_user_cas(&present.user_cas, &keys.user_ca);
+    root.host_cas = newest_first(&present.host_cas, &keys.host_ca);
+    root.bundle_keys = newest_first(&present.bundle_keys, &keys.bundle);
+    Some(root)
+}
+
+fn next_user_cas(present: &[ScopedCa], key: &CaKey) -> Vec<ScopedCa> {
+    let known = present
+        .iter()
+        .find(|ca| ca.key == *key)
+        .map(|ca| ca.scope.clone());
+    let current = ScopedCa {
+        scope: known.unwrap_or_default(),
+        ..active(key)
+    };
+    let others = present
+        .iter()
+        .filter(|ca| ca.key != *key)
+        .map(|ca| match ca.state {
+            KeyState::Announced => ca.clone(),
+            KeyState::Active | KeyState::Retired => ScopedCa {
+                state: KeyState::Retired,
+                ..ca.clone()
+            },
+        });
+    std::iter::once(current).chain(others).collect()
+}
+
+/// `key`, and the one before it where it is new.
+fn newest_first<T: Clone + PartialEq>(present: &[T], key: &T) -> Vec<T> {
+    match present.first() {
+        Some(first) if first != key => vec![key.clone(), first.clone()],
+        _ => vec![key.clone()],
+    }
+}
+
+fn names(root: &Root, keys: &RootKeys) -> bool {
+    let user = root
+        .user_cas
+        .iter()
+        .any(|ca| ca.key == keys.user_ca && ca.state == KeyState::Active);
+    user && root.host_cas.first() == Some(&keys.host_ca)
+        && root.bundle_keys.first() == Some(&keys.bundle)
+}
+
+/// Checks that the document names the configured keys.
+///
+/// # Errors
+/// [`RootError::Outdated`] names the first key that is missing, and what to run.
+pub fn check(root: &Root, keys: &RootKeys, path: &Path) -> Result<(), RootError> {
+    let outdated = |purpose, key: String| {
+        Err(RootError::Outdated {
+            path: path.to_owned(),
+            purpose,
+            key,
+        })
+    };
+    if !root
+        .user_cas
+        .iter()
+        .any(|ca| ca.key == keys.user_ca && ca.state == KeyState::Active)
+    {
+        return outdated("user_ca", keys.user_ca.fingerprint());
+    }
+    if !root.host_cas.contains(&keys.host_ca) {
+        return outdated("host_ca", keys.host_ca.fingerprint());
+    }
+    if !root.bundle_keys.contains(&keys.bundle) {
+        return outdated("bundle", keys.bundle.fingerprint());
+    }
+    Ok(())
+}
+
+/// Reads a root document that its own root keys have signed.
+///
+/// # Errors
+/// [`RootError`]
+pub fn read(path: &Path) -> Result<(Envelope, Root), RootError> {
+    let unreadable = |cause: std::io::Error| RootError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    // Base64 and signatures make an envelope at most twice its document.
+    if metadata.len() > u64::try_from(MAX_DOCUMENT * 2).unwrap_or(u64::MAX) {
+        return Err(RootError::Untrusted {
+            path: path.to_owned(),
+            flaw: Untrusted::TooLarge,
+        });
+    }
+    let text = std::fs::read(path).map_err(unreadable)?;
+    let malformed = |flaw: String| RootError::Untrusted {
+        path: path.to_owned(),
+        flaw: Untrusted::Malformed(flaw),
+    };
+    let envelope: Envelope = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
+    let named: Root =
+        serde_json::from_slice(envelope.signed.as_slice()).map_err(|e| malformed(e.to_string()))?;
+    let fingerprints = named
+        .root_keys
+        .iter()
+        .map(SubjectKey::fingerprint)
+        .collect();
+    let root = Root::pinned(&envelope, &fingerprints);
+    let root = root.map_err(|flaw| RootError::Untrusted {
+        path: path.to_owned(),
+        flaw,
+    })?;
+    Ok((envelope, root))
+}
+
+/// Signs the next root where one is needed and puts it in place. Returns the version that is there then,
+/// and whether it is new. `now` is in Unix seconds.
+///
+/// # Errors
+/// [`RootError`]; the document that was there stays.
+pub fn update(
+    path: &Path,
+    keys: &RootKeys,
+    root_key: &RootKey,
+    now: u64,
+) -> Result<(u64, bool), RootError> {
+    let (_, present) = read(path)?;
+    if !present.root_keys.contains(root_key.public()) {
+        return Err(RootError::OtherRootKey(root_key.public().fingerprint()));
+    }
+    if present.threshold > 1 {
+        return Err(RootError::Threshold(present.threshold));
+    }
+    let Some(next) = next(&present, keys, now) else {
+        return Ok((present.version, false));
+    };
+    let envelope = root_key.seal(&next)?;
+    // As a host that has the present root would judge it.
+    let checked = present.successor(&envelope);
+    let checked = checked.map_err(|flaw| RootError::Untrusted {
+        path: path.to_owned(),
+        flaw,
+    })?;
+    write(path, &envelope)?;
+    Ok((checked.version, true))
+}
+
+/// Puts a signed root in place.
+///
+/// # Errors
+/// [`RootError`]
+pub fn write(path: &Path, envelope: &Envelope) -> Result<(), RootError> {
+    let mut text = serde_json::to_vec_pretty(envelope).map_err(DocumentError::from)?;
+    text.push(b'\n');
+    Ok(files::replace(path, &text, files::PUBLIC)?)
+}
+
+/// What is wrong with a root document.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// It cannot be read.
+    #[error("read the root document `{path}`: {cause}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// It is not signed by its own keys.
+    #[error("use the root document `{path}`: {flaw}")]
+    Untrusted {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: Untrusted,
+    },
+    /// It names other keys than the configuration.
+    #[error(
+        "use the root document `{path}`: it does not name the configured {purpose} key {key}, so hosts would not trust it; run `eic-ca root update --config FILE` and give hosts the new document"
+    )]
+    Outdated {
+        /// The file.
+        path: PathBuf,
+        /// The key's purpose.
+        purpose: &'static str,
+        /// The key.
+        key: String,
+    },
+    /// The root key at hand is not one of the document's.
+    #[error("sign the next root: the root key {0} is not one that the present root names")]
+    OtherRootKey(String),
+    /// More than one signature is needed.
+    #[error(
+        "sign the next root: the present one needs {0} signatures, and one root key is configured"
+    )]
+    Threshold(usize),
+    /// It was not signed.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It was not written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}

@@ -1,0 +1,107 @@
+//! Random values from the operating system: serials, nonces, ids, keys.
+//! No generator of ours, no seed, no fallback: without entropy nothing is issued.
+
+use eic_protocol::cert::tbs::CertNonce;
+use eic_protocol::request_id::RequestId;
+use eic_protocol::serial::Serial;
+
+/// `N` random bytes.
+///
+/// # Errors
+/// [`NoEntropy`] where the operating system gives none.
+pub fn bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(NoEntropy)?;
+    Ok(bytes)
+}
+
+/// A serial; the two patterns in 2^64 that would give 0 are drawn again.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn serial() -> Result<Serial, NoEntropy> {
+    loop {
+        if let Some(serial) = Serial::from_random(bytes()?) {
+            return Ok(serial);
+        }
+    }
+}
+
+/// A certificate's nonce.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn cert_nonce() -> Result<CertNonce, NoEntropy> {
+    bytes().map(CertNonce::from_random)
+}
+
+/// The id of a request.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn request_id() -> Result<RequestId, NoEntropy> {
+    bytes().map(RequestId::from_random)
+}
+
+/// A random UUID (RFC 9562, version 4), the form of CloudTrail's `eventID`.
+///
+/// # Errors
+/// [`NoEntropy`].
+pub fn uuid() -> Result<String, NoEntropy> {
+    let random = u128::from_be_bytes(bytes()?);
+    let version = (random & !(0xf << 76)) | (0x4 << 76);
+    let value = (version & !(0x3 << 62)) | (0x2 << 62);
+    let hex = format!("{value:032x}");
+    let part = |from, to| hex.get(from..to).unwrap_or_default();
+    Ok([
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32),
+    ]
+    .join("-"))
+}
+
+/// The operating system gave no random bytes.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("get random bytes from the operating system: {0}")]
+pub struct NoEntropy(getrandom::Error);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_hundred_thousand_nonces_are_32_bytes_and_none_repeats() {
+        // D-12
+        let nonces: HashSet<[u8; 32]> = (0..100_000).map(|_| bytes().unwrap()).collect();
+        assert_eq!(nonces.len(), 100_000);
+        assert!(!nonces.contains(&[0; 32]));
+    }
+
+    #[test]
+    fn serials_fit_63_bits_and_none_is_zero_or_repeats() {
+        // D-05
+        let serials: HashSet<u64> = (0..100_000).map(|_| serial().unwrap().value()).collect();
+        assert_eq!(serials.len(), 100_000);
+        assert!(serials.iter().all(|s| *s != 0 && s >> 63 == 0));
+    }
+
+    #[test]
+    fn a_uuid_names_its_version_and_variant() {
+        let text = uuid().unwrap();
+        let parts: Vec<&str> = text.split('-').collect();
+        assert_eq!(
+            parts.iter().map(|p| p.len()).collect::<Vec<_>>(),
+            [8, 4, 4, 4, 12]
+        );
+        assert!(
+            parts[2].starts_with('4') && "89ab".contains(&parts[3][..1]),
+            "{text}"
+        );
+        assert_ne!(text, uuid().unwrap());
+    }
+}

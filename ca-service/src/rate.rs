@@ -1,0 +1,119 @@
+//! Token buckets: so many requests per second on average, so many at once, for each of many keys.
+//! Memory is bounded: an attacker with a million addresses costs no more than a table of a fixed size.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hash};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Parts of the table, so that requests of different keys seldom wait for each other.
+const SHARDS: usize = 16;
+
+/// One bucket for each key.
+pub struct Buckets<K> {
+    shards: Vec<Mutex<HashMap<K, Bucket>>>,
+    hasher: RandomState,
+    /// Time that one token takes to grow.
+    interval: Duration,
+    burst: u32,
+    max_keys: usize,
+}
+
+/// A bucket as the moment at which it will be full again (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Clone, Copy)]
+struct Bucket {
+    full_at: Instant,
+}
+
+impl<K: Hash + Eq + Clone> Buckets<K> {
+    /// `rate` tokens per second, at most `burst` at once, for at most about `max_keys` keys at a time.
+    #[must_use]
+    pub fn new(rate: u32, burst: u32, max_keys: usize) -> Self {
+        let interval = Duration::from_secs(1)
+            .checked_div(rate.max(1))
+            .unwrap_or(Duration::from_secs(1));
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let max_keys = max_keys.div_ceil(SHARDS).max(1);
+        Self {
+            shards,
+            hasher: RandomState::new(),
+            interval,
+            burst: burst.max(1),
+            max_keys,
+        }
+    }
+
+    /// Takes a token of `key`; `false` where there is none.
+    ///
+    /// A full table forgets the keys whose buckets are full again, which changes nothing for them.
+    /// If it is still full, a key that is not in it gets no token: strangers wait before regulars do.
+    #[must_use]
+    pub fn take(&self, key: &K, now: Instant) -> bool {
+        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
+        let Some(shard) = self.shards.get(index) else {
+            return false;
+        };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = shard.get_mut(key) {
+            return bucket.take(self.interval, self.burst, now);
+        }
+        if shard.len() >= self.max_keys {
+            shard.retain(|_, bucket| bucket.full_at > now);
+        }
+        if shard.len() >= self.max_keys {
+            return false;
+        }
+        let mut bucket = Bucket { full_at: now };
+        let taken = bucket.take(self.interval, self.burst, now);
+        shard.insert(key.clone(), bucket);
+        taken
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, interval: Duration, burst: u32, now: Instant) -> bool {
+        let from = self.full_at.max(now);
+        let next = from + interval;
+        if next.duration_since(now) > interval.saturating_mul(burst) {
+            return false;
+        }
+        self.full_at = next;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_beyond_its_burst_waits_and_others_do_not() {
+        // G-13
+        let buckets = Buckets::new(10, 3, 1_000);
+        let start = Instant::now();
+        assert_eq!((0..5).filter(|_| buckets.take(&"a", start)).count(), 3);
+        assert!(buckets.take(&"b", start));
+        assert!(!buckets.take(&"a", start + Duration::from_millis(99)));
+        assert!(buckets.take(&"a", start + Duration::from_millis(100)));
+        assert_eq!(
+            (0..50)
+                .filter(|_| buckets.take(&"a", start + Duration::from_secs(60)))
+                .count(),
+            3
+        );
+    }
+
+    #[test]
+    fn a_million_keys_take_bounded_memory_and_full_buckets_are_forgotten() {
+        // G-14
+        let buckets = Buckets::new(1, 1, 1_600);
+        let start = Instant::now();
+        for key in 0..1_000_000_u32 {
+            let _ = buckets.take(&key, start);
+        }
+        let kept: usize = buckets.shards.iter().map(|s| s.lock().unwrap().len()).sum();
+        assert!(kept <= 1_600, "{kept}");
+        assert!(buckets.take(&2_000_000, start + Duration::from_secs(2)));
+    }
+}

@@ -1,0 +1,307 @@
+//! Session grants: who the caller is, bound to one public key, for at most 15 minutes.
+//!
+//! A grant is stateless (payload and HMAC) and opens nothing by itself: each request is signed by the bound
+//! key over its route, audience, time, nonce and fields. Whether the caller is revoked, whether the nonce
+//! was used and what policy says is checked on every request by whoever holds the store and the policy.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use eic_protocol::api::discovery::SessionMode;
+use eic_protocol::api::session::NameStanding;
+use eic_protocol::grant::{Authorization, GrantToken, MAX_GRANT_TTL, MAX_REQUEST_AGE};
+use eic_protocol::proof::{Audience, CanonicalRequest, Signed};
+use eic_protocol::sshsig::{self, InvalidSignature, Namespace};
+use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::wire::{Reader, Writer};
+use sha2::{Digest as _, Sha256};
+
+use crate::caller::{Caller, Proven};
+use crate::store::ReplayClaim;
+
+mod secret;
+
+pub use secret::{GrantSecret, SecretError};
+
+/// First field of a grant: another version is another grant.
+const CONTEXT: &[u8] = b"eic-grant-v1";
+
+/// Makes and reads grants.
+pub struct Sessions {
+    audience: Audience,
+    secrets: Vec<GrantSecret>,
+    mode: SessionMode,
+    ttl: u64,
+}
+
+/// Why a granted request does not count. The text is for the person who sent it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// No `Authorization` header.
+    #[error("the request has no `Authorization: EIC …` header; open a session first")]
+    Required,
+    /// Not a grant of ours.
+    #[error("the grant was not made by this CA, or its secret was replaced; open a new session")]
+    Invalid,
+    /// Its time is over.
+    #[error("the grant has ended; open a new session")]
+    Expired,
+    /// The time that was signed is off.
+    #[error(
+        "the request's time is {0} s away from the CA's clock, more than {MAX_REQUEST_AGE} s; check the clock of your machine"
+    )]
+    Stale(u64),
+    /// The request was signed by, or asks for, another key than the bound one.
+    #[error("the request is not about the key that the grant is bound to")]
+    OtherKey,
+    /// The signature does not hold.
+    #[error("{0}")]
+    Signature(InvalidSignature),
+}
+
+/// A grant and its end.
+#[derive(Debug)]
+pub struct OpenedGrant {
+    /// For the client.
+    pub token: GrantToken,
+    /// In Unix seconds.
+    pub expires_at: u64,
+}
+
+/// A request whose grant and signature hold; its claim is still to be made.
+#[derive(Debug)]
+pub struct Authorized {
+    caller: Caller,
+    key: SubjectKey,
+    claim: ReplayClaim,
+}
+
+impl Authorized {
+    /// Who asks.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The key that the grant is bound to, which signed the request.
+    #[must_use]
+    pub fn key(&self) -> &SubjectKey {
+        &self.key
+    }
+
+    /// To be made durable before the request has any effect.
+    #[must_use]
+    pub fn claim(&self) -> ReplayClaim {
+        self.claim
+    }
+}
+
+impl Sessions {
+    /// Grants for `audience`. The first secret makes them, all of them verify.
+    #[must_use]
+    pub fn new(audience: Audience, secrets: Vec<GrantSecret>, mode: SessionMode, ttl: u64) -> Self {
+        Self {
+            audience,
+            secrets,
+            mode,
+            ttl: ttl.min(MAX_GRANT_TTL),
+        }
+    }
+
+    /// Whom every proof and every request must be meant for.
+    #[must_use]
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// A grant for `caller`, bound to `key`. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`SessionError::Invalid`] where there is no secret, or the caller's names are too long for a grant.
+    pub fn open(
+        &self,
+        caller: &Caller,
+        key: &SubjectKey,
+        now: u64,
+    ) -> Result<OpenedGrant, SessionError> {
+        let secret = self.secrets.first().ok_or(SessionError::Invalid)?;
+        let expires_at = now.saturating_add(self.ttl);
+        let payload = encode(secret.id(), caller, key, now, expires_at);
+        let tag = secret.tag(&payload);
+        let token = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(&payload),
+            URL_SAFE_NO_PAD.encode(tag)
+        );
+        Ok(OpenedGrant {
+            token: token.parse().map_err(|_| SessionError::Invalid)?,
+            expires_at,
+        })
+    }
+
+    /// Checks the grant alone, so that nothing of a stranger's body is read. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`SessionError::Invalid`] or [`SessionError::Expired`]
+    pub fn recognise(&self, authorization: &Authorization, now: u64) -> Result<(), SessionError> {
+        self.current(authorization, now).map(drop)
+    }
+
+    fn current(&self, authorization: &Authorization, now: u64) -> Result<Grant, SessionError> {
+        let grant = self
+            .read(&authorization.grant)
+            .ok_or(SessionError::Invalid)?;
+        let life = grant.issued_at.saturating_sub(MAX_REQUEST_AGE)..grant.expires_at;
+        if life.contains(&now) {
+            Ok(grant)
+        } else {
+            Err(SessionError::Expired)
+        }
+    }
+
+    /// Checks grant, time and signature of `request`. `key` is the key that the request names, if it
+    /// names one; otherwise the one in the signature. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`SessionError`]
+    pub fn authorize<R: Signed>(
+        &self,
+        authorization: &Authorization,
+        request: &R,
+        key: Option<&SubjectKey>,
+        now: u64,
+    ) -> Result<Authorized, SessionError> {
+        let grant = self.current(authorization, now)?;
+        let age = authorization.time.abs_diff(now);
+        if age > MAX_REQUEST_AGE {
+            return Err(SessionError::Stale(age));
+        }
+        let key = match key {
+            Some(key) => key.clone(),
+            None => {
+                sshsig::claimed_key(&authorization.signature).map_err(SessionError::Signature)?
+            }
+        };
+        if key_hash(&key) != grant.key_hash {
+            return Err(SessionError::OtherKey);
+        }
+        let nonce = authorization.nonce.as_bytes();
+        let message =
+            CanonicalRequest::of_granted(&self.audience, authorization.time, nonce, request);
+        sshsig::verify(
+            Namespace::Request,
+            &key,
+            message.as_slice(),
+            &authorization.signature,
+        )
+        .map_err(SessionError::Signature)?;
+        let claim = self.claim(authorization, &grant);
+        Ok(Authorized {
+            caller: grant.caller,
+            key,
+            claim,
+        })
+    }
+
+    /// With sessions on, a request counts once; with sessions off, the whole grant does.
+    /// The signature's bytes are no part of it: ECDSA has two for one message (threats A-38).
+    fn claim(&self, authorization: &Authorization, grant: &Grant) -> ReplayClaim {
+        let mut hash = Sha256::new();
+        match self.mode {
+            SessionMode::On => {
+                hash.update(b"eic-request-claim\0");
+                hash.update(grant.key_hash);
+                hash.update(authorization.nonce.as_bytes());
+                ReplayClaim::of_signed_time(
+                    hash.finalize().into(),
+                    authorization.time,
+                    MAX_REQUEST_AGE,
+                )
+            }
+            SessionMode::Off => {
+                hash.update(b"eic-grant-claim\0");
+                hash.update(authorization.grant.reveal());
+                ReplayClaim::of_signed_time(hash.finalize().into(), grant.issued_at, self.ttl)
+            }
+        }
+    }
+
+    fn read(&self, token: &GrantToken) -> Option<Grant> {
+        let (payload, tag) = token.reveal().split_once('.')?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
+        let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
+        let mut reader = Reader::new(&payload);
+        let (context, id) = (reader.string().ok()?, reader.string().ok()?);
+        let secret = self.secrets.iter().find(|s| s.id() == id)?;
+        // Nothing else of the payload is looked at before this.
+        (context == CONTEXT && secret.is_tag(&payload, &tag)).then_some(())?;
+        decode(reader)
+    }
+}
+
+/// What a grant says.
+struct Grant {
+    caller: Caller,
+    key_hash: [u8; 32],
+    issued_at: u64,
+    expires_at: u64,
+}
+
+fn encode(
+    secret: [u8; secret::ID_LEN],
+    caller: &Caller,
+    key: &SubjectKey,
+    now: u64,
+    expires_at: u64,
+) -> Vec<u8> {
+    let attested = u8::from(caller.standing() == NameStanding::Attested);
+    let mut w = Writer::new();
+    w.string(CONTEXT)
+        .string(&secret)
+        .u64(now)
+        .u64(expires_at)
+        .string(&key_hash(key));
+    w.string(caller.arn().to_string().as_bytes())
+        .string(caller.user_id().as_bytes())
+        .byte(attested);
+    w.string(caller.access_key_id().as_str().as_bytes())
+        .string(caller.session_id().to_string().as_bytes());
+    w.into_bytes()
+}
+
+fn decode(mut reader: Reader<'_>) -> Option<Grant> {
+    let (issued_at, expires_at) = (reader.u64().ok()?, reader.u64().ok()?);
+    let key_hash = reader.string().ok()?.try_into().ok()?;
+    let arn = text(&mut reader)?.parse().ok()?;
+    let user_id = text(&mut reader)?.to_owned();
+    let standing = if reader.byte().ok()? == 1 {
+        NameStanding::Attested
+    } else {
+        NameStanding::Claimed
+    };
+    let access_key_id = text(&mut reader)?.parse().ok()?;
+    let session_id = text(&mut reader)?.parse().ok()?;
+    let caller = Caller::new(Proven {
+        arn,
+        user_id,
+        standing,
+        access_key_id,
+        session_id,
+    });
+    reader.is_at_end().then_some(Grant {
+        caller,
+        key_hash,
+        issued_at,
+        expires_at,
+    })
+}
+
+fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
+    std::str::from_utf8(reader.string().ok()?).ok()
+}
+
+fn key_hash(key: &SubjectKey) -> [u8; 32] {
+    Sha256::digest(key.blob()).into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,333 @@
+//! Tests of the parent module.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use eic_protocol::api::instance::InstancesQuery;
+use eic_protocol::grant::Nonce;
+use eic_protocol::proof::{Fields, Route};
+use eic_protocol::request_id::RequestId;
+use ssh_key::{Algorithm, EcdsaCurve, Signature};
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+
+fn audience() -> Audience {
+    "https://ca.example".parse().unwrap()
+}
+
+fn secret(byte: u8) -> GrantSecret {
+    GrantSecret::new(vec![byte; 32]).unwrap()
+}
+
+fn sessions(mode: SessionMode) -> Sessions {
+    Sessions::new(audience(), vec![secret(1)], mode, 900)
+}
+
+fn caller() -> Caller {
+    Caller::new(Proven {
+        arn: "arn:aws:sts::111122223333:assumed-role/Dev/alice"
+            .parse()
+            .unwrap(),
+        user_id: "AROA0123456789ABCDEF:alice".to_owned(),
+        standing: NameStanding::Claimed,
+        access_key_id: "ASIAABCDEFGHIJKLMNOP".parse().unwrap(),
+        session_id: RequestId::from_random([7; 16]),
+    })
+}
+
+fn key(byte: u8) -> (SigningKey, SubjectKey) {
+    let key = SigningKey::from_bytes(&[byte; 32]);
+    let line = ssh_key::PublicKey::from(ssh_key::public::Ed25519PublicKey(
+        key.verifying_key().to_bytes(),
+    ));
+    (key, line.to_openssh().unwrap().parse().unwrap())
+}
+
+fn query(host: &str) -> InstancesQuery {
+    InstancesQuery {
+        host: Some(host.to_owned()),
+    }
+}
+
+fn nonce(byte: u8) -> Nonce {
+    Nonce::from_random([byte; 16])
+}
+
+/// `request`, signed by key number `signer` for the holder of `token`.
+fn signed<R: Signed>(
+    token: &GrantToken,
+    signer: u8,
+    time: u64,
+    nonce: Nonce,
+    request: &R,
+) -> Authorization {
+    let (private, public) = key(signer);
+    let message = CanonicalRequest::of_granted(&audience(), time, nonce.as_bytes(), request);
+    let signature = private.sign(&sshsig::signed_data(Namespace::Request, message.as_slice()));
+    let signature = Signature::new(Algorithm::Ed25519, signature.to_bytes().to_vec()).unwrap();
+    let signature = sshsig::blob(Namespace::Request, &public, &signature).unwrap();
+    Authorization {
+        grant: token.clone(),
+        time,
+        nonce,
+        signature,
+    }
+}
+
+fn opened(sessions: &Sessions) -> GrantToken {
+    sessions.open(&caller(), &key(1).1, NOW).unwrap().token
+}
+
+fn refused(result: Result<Authorized, SessionError>) -> SessionError {
+    result.map(|_| ()).unwrap_err()
+}
+
+#[test]
+fn a_request_signed_by_another_key_is_refused() {
+    //
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    let by_another = signed(&token, 2, NOW, nonce(1), &query("web"));
+    assert_eq!(
+        refused(sessions.authorize(&by_another, &query("web"), None, NOW)),
+        SessionError::OtherKey
+    );
+    // The bound key is named, but another one signed.
+    let (_, bound) = key(1);
+    let error = refused(sessions.authorize(&by_another, &query("web"), Some(&bound), NOW));
+    assert_eq!(error, SessionError::Signature(InvalidSignature::OtherKey));
+    // The bound key signed, and the request asks for another.
+    let by_bound = signed(&token, 1, NOW, nonce(1), &query("web"));
+    assert_eq!(
+        refused(sessions.authorize(&by_bound, &query("web"), Some(&key(2).1), NOW)),
+        SessionError::OtherKey
+    );
+}
+
+#[test]
+fn a_signature_over_anything_else_is_refused() {
+    //
+    struct OtherRoute;
+    impl Signed for OtherRoute {
+        const ROUTE: Route = Route::Events;
+        fn fields(&self, fields: &mut Fields) {
+            fields.optional(Some("web"));
+        }
+    }
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    let good = signed(&token, 1, NOW, nonce(1), &query("web"));
+    let wrong = SessionError::Signature(InvalidSignature::Wrong);
+    let other_route = signed(&token, 1, NOW, nonce(1), &OtherRoute);
+    assert_eq!(
+        refused(sessions.authorize(&other_route, &query("web"), None, NOW)),
+        wrong
+    );
+    assert_eq!(
+        refused(sessions.authorize(&good, &query("db"), None, NOW)),
+        wrong
+    );
+    let later = Authorization {
+        time: NOW + 1,
+        ..good.clone()
+    };
+    assert_eq!(
+        refused(sessions.authorize(&later, &query("web"), None, NOW)),
+        wrong
+    );
+    let renamed = Authorization {
+        nonce: nonce(2),
+        ..good.clone()
+    };
+    assert_eq!(
+        refused(sessions.authorize(&renamed, &query("web"), None, NOW)),
+        wrong
+    );
+    let elsewhere = Sessions::new(
+        "https://staging.example".parse().unwrap(),
+        vec![secret(1)],
+        SessionMode::On,
+        900,
+    );
+    assert_eq!(
+        refused(elsewhere.authorize(&good, &query("web"), None, NOW)),
+        wrong
+    );
+    assert!(sessions.authorize(&good, &query("web"), None, NOW).is_ok());
+}
+
+#[test]
+fn a_grant_that_was_changed_or_made_with_another_secret_is_refused() {
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    let (payload, tag) = token.reveal().split_once('.').unwrap();
+    let mut bytes = URL_SAFE_NO_PAD.decode(payload).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let changed = URL_SAFE_NO_PAD.encode(&bytes);
+    let foreign = Sessions::new(audience(), vec![secret(2)], SessionMode::On, 900);
+    for bad in [
+        format!("{changed}.{tag}"),
+        format!("{payload}."),
+        format!("{payload}.{}", &tag[..tag.len() - 2]),
+        format!("{payload}.{}", URL_SAFE_NO_PAD.encode([0; 32])),
+        payload.to_owned(),
+        format!("{payload}.{tag}.{tag}"),
+        "a.b".to_owned(),
+        opened(&foreign).reveal().to_owned(),
+    ] {
+        let forged: GrantToken = bad.parse().unwrap();
+        let request = signed(&forged, 1, NOW, nonce(1), &query("web"));
+        assert_eq!(
+            refused(sessions.authorize(&request, &query("web"), None, NOW)),
+            SessionError::Invalid,
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn a_grant_ends_after_its_time_and_is_not_good_before_it() {
+    //
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    let at = |now: u64| {
+        sessions.authorize(
+            &signed(&token, 1, now, nonce(1), &query("web")),
+            &query("web"),
+            None,
+            now,
+        )
+    };
+    assert_eq!(refused(at(NOW + 900)), SessionError::Expired);
+    assert_eq!(refused(at(NOW - 61)), SessionError::Expired);
+    assert!(at(NOW + 899).is_ok() && at(NOW - 60).is_ok());
+    let endless = Sessions::new(audience(), vec![secret(1)], SessionMode::On, u64::MAX);
+    assert_eq!(
+        endless.open(&caller(), &key(1).1, NOW).unwrap().expires_at,
+        NOW + MAX_GRANT_TTL
+    );
+}
+
+#[test]
+fn a_request_of_another_minute_is_refused() {
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    for time in [NOW - 61, NOW + 61, 0, u64::MAX] {
+        let request = signed(&token, 1, time, nonce(1), &query("web"));
+        let error = refused(sessions.authorize(&request, &query("web"), None, NOW));
+        assert_eq!(error, SessionError::Stale(time.abs_diff(NOW)));
+    }
+}
+
+#[test]
+fn a_nonce_counts_once_whatever_else_differs() {
+    // one claim for one nonce of one key, at one time.
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    let claim = |request: &Authorization, host: &str| {
+        sessions
+            .authorize(request, &query(host), None, NOW)
+            .unwrap()
+            .claim()
+    };
+    let first = claim(&signed(&token, 1, NOW, nonce(1), &query("web")), "web");
+    assert_eq!(
+        first,
+        claim(&signed(&token, 1, NOW, nonce(1), &query("db")), "db")
+    );
+    assert_ne!(
+        first,
+        claim(&signed(&token, 1, NOW, nonce(2), &query("web")), "web")
+    );
+}
+
+#[test]
+fn with_sessions_off_the_whole_grant_counts_once() {
+    let sessions = sessions(SessionMode::Off);
+    let token = opened(&sessions);
+    let claim = |byte: u8, time: u64| {
+        let request = signed(&token, 1, time, nonce(byte), &query("web"));
+        sessions
+            .authorize(&request, &query("web"), None, NOW)
+            .unwrap()
+            .claim()
+    };
+    assert_eq!(claim(1, NOW), claim(2, NOW + 5));
+    let another = sessions.open(&caller(), &key(1).1, NOW + 1).unwrap().token;
+    let request = signed(&another, 1, NOW, nonce(1), &query("web"));
+    assert_ne!(
+        claim(1, NOW),
+        sessions
+            .authorize(&request, &query("web"), None, NOW)
+            .unwrap()
+            .claim()
+    );
+}
+
+#[test]
+fn the_other_spelling_of_an_ecdsa_signature_is_the_same_claim() {
+    // (r, s) and (r, n − s) both verify.
+    let private = p256::ecdsa::SigningKey::from_slice(&[9; 32]).unwrap();
+    let public = ssh_key::public::EcdsaPublicKey::from(*private.verifying_key());
+    let public: SubjectKey = ssh_key::PublicKey::from(ssh_key::public::KeyData::Ecdsa(public))
+        .to_openssh()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let sessions = sessions(SessionMode::On);
+    let token = sessions.open(&caller(), &public, NOW).unwrap().token;
+    let message =
+        CanonicalRequest::of_granted(&audience(), NOW, nonce(1).as_bytes(), &query("web"));
+    let signature: p256::ecdsa::Signature =
+        private.sign(&sshsig::signed_data(Namespace::Request, message.as_slice()));
+    let twin = p256::ecdsa::Signature::from_scalars(
+        signature.r().to_bytes(),
+        (-*signature.s()).to_bytes(),
+    )
+    .unwrap();
+    let claims: Vec<_> = [signature, twin]
+        .into_iter()
+        .map(|signature| {
+            let mut data = Writer::new();
+            data.mpint(&signature.r().to_bytes())
+                .mpint(&signature.s().to_bytes());
+            let algorithm = Algorithm::Ecdsa {
+                curve: EcdsaCurve::NistP256,
+            };
+            let signature = Signature::new(algorithm, data.into_bytes()).unwrap();
+            let signature = sshsig::blob(Namespace::Request, &public, &signature).unwrap();
+            let request = Authorization {
+                grant: token.clone(),
+                time: NOW,
+                nonce: nonce(1),
+                signature,
+            };
+            sessions
+                .authorize(&request, &query("web"), None, NOW)
+                .unwrap()
+                .claim()
+        })
+        .collect();
+    assert_eq!(claims[0], claims[1]);
+}
+
+#[test]
+fn a_replaced_secret_still_verifies_until_it_is_gone() {
+    let old = sessions(SessionMode::On);
+    let token = opened(&old);
+    let request = signed(&token, 1, NOW, nonce(1), &query("web"));
+    let both = Sessions::new(audience(), vec![secret(2), secret(1)], SessionMode::On, 900);
+    assert_eq!(
+        *both
+            .authorize(&request, &query("web"), None, NOW)
+            .unwrap()
+            .caller(),
+        caller()
+    );
+    let gone = Sessions::new(audience(), vec![secret(2)], SessionMode::On, 900);
+    assert_eq!(
+        refused(gone.authorize(&request, &query("web"), None, NOW)),
+        SessionError::Invalid
+    );
+}

@@ -1,0 +1,200 @@
+//! Signing keys, each usable for one purpose only.
+//!
+//! A [`CertificateAuthority`] signs certificates of its kind, and only such as are
+//! [`Recorded`]; a [`document::DocumentKey`] signs documents under its own SSHSIG namespace.
+//! The function from bytes to a signature is private to this module: no other code, and so no
+//! route, can have a key sign bytes of its choice (D-20).
+//!
+//! Every signature is checked with the published key before anything leaves, in release builds too.
+
+pub mod document;
+pub mod kms;
+pub mod local;
+
+use std::marker::PhantomData;
+
+use eic_protocol::cert::lint::{LintError, Linted, SelfChecked};
+use eic_protocol::subject_key::CaKey;
+use sha2::{Digest as _, Sha256};
+use ssh_key::Signature;
+
+use crate::audit::{Completion, EventError, Recorded};
+use crate::clock::Clock;
+use crate::fault;
+use crate::issuance::{ActiveCa, Host, Issued, Kind, Meaning, Prepared, User};
+use kms::KmsSigner;
+use local::LocalSigner;
+
+/// A private key: in this process, or in KMS.
+pub enum Signer {
+    /// A file's.
+    Local(LocalSigner),
+    /// KMS's.
+    Kms(KmsSigner),
+}
+
+impl Signer {
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> &CaKey {
+        match self {
+            Self::Local(signer) => signer.public(),
+            Self::Kms(signer) => signer.public(),
+        }
+    }
+
+    /// The one way to a signature; private, see the module's text.
+    async fn sign_bytes(&self, bytes: &[u8]) -> Result<Signature, SignerError> {
+        match self {
+            Self::Local(signer) => signer.sign(bytes),
+            Self::Kms(signer) => signer.sign(bytes).await,
+        }
+    }
+}
+
+/// Signs user certificates.
+pub type UserCa = CertificateAuthority<User>;
+/// Signs host certificates.
+pub type HostCa = CertificateAuthority<Host>;
+
+/// A CA key for one kind of certificate.
+pub struct CertificateAuthority<K: Kind> {
+    signer: Signer,
+    not_after: Option<u64>,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> CertificateAuthority<K> {
+    /// A CA that signs with this key; `not_after` is when hosts stop to trust it, in Unix seconds.
+    #[must_use]
+    pub fn new(signer: Signer, not_after: Option<u64>) -> Self {
+        Self {
+            signer,
+            not_after,
+            kind: PhantomData,
+        }
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> &CaKey {
+        self.signer.public()
+    }
+
+    /// The key and its end, for preparing.
+    #[must_use]
+    pub fn active(&self) -> ActiveCa<'_> {
+        ActiveCa {
+            key: self.signer.public(),
+            not_after: self.not_after,
+        }
+    }
+
+    /// Signs what was recorded and checks the result. The journal learns what came of it.
+    ///
+    /// # Errors
+    /// [`SignError`]; no certificate leaves, and the audit says so under the same request id.
+    pub async fn sign(
+        &self,
+        recorded: Recorded<Prepared<K>>,
+        clock: &Clock,
+    ) -> Result<Issued, SignError> {
+        let (prepared, completion, recorded_hash) = recorded.into_parts();
+        let (linted, meaning) = prepared.into_parts();
+        match self.certificate(linted, &meaning, recorded_hash).await {
+            Ok(checked) => Ok(complete(completion, checked, meaning, clock)),
+            Err(error) => {
+                tracing::error!(%error, request_id = %meaning.request_id(), "ALARM: a recorded certificate was not signed");
+                let event = EventError {
+                    code: error.code().to_owned(),
+                    message: error.to_string(),
+                };
+                completion.failed(&meaning, &event, clock.now());
+                Err(error)
+            }
+        }
+    }
+
+    async fn certificate(
+        &self,
+        linted: Linted,
+        meaning: &Meaning<K>,
+        recorded_hash: [u8; 32],
+    ) -> Result<SelfChecked, SignError> {
+        // What is signed is what was linted and what was recorded, byte for byte (D-22).
+        let hash: [u8; 32] = Sha256::digest(linted.as_slice()).into();
+        if hash != recorded_hash || hash != meaning.tbs_hash() {
+            return Err(SignError::Diverged);
+        }
+        if linted.ca() != self.signer.public() {
+            return Err(SignError::OtherCa);
+        }
+        let signature = self.signer.sign_bytes(linted.as_slice()).await?;
+        fault::point("after-sign");
+        Ok(linted.attach(&signature)?)
+    }
+}
+
+fn complete<K: Kind>(
+    completion: Completion,
+    checked: SelfChecked,
+    meaning: Meaning<K>,
+    clock: &Clock,
+) -> Issued {
+    let hash = Sha256::digest(checked.line().as_bytes()).into();
+    completion.issued(hash, clock.now());
+    fault::point("after-check");
+    Issued::new(checked, &meaning)
+}
+
+/// Why a recorded certificate was not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The bytes are not those that were recorded.
+    #[error("sign the certificate: its bytes are not those that were linted and recorded")]
+    Diverged,
+    /// Prepared for another key.
+    #[error("sign the certificate: it was prepared for another CA key")]
+    OtherCa,
+    /// The key could not be used.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The signature is wrong.
+    #[error(transparent)]
+    Check(#[from] LintError),
+}
+
+impl SignError {
+    /// For the audit's `errorCode`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Diverged | Self::OtherCa => "SignerMisuse",
+            Self::Signer(_) => "SignerUnavailable",
+            Self::Check(_) => "WrongSignature",
+        }
+    }
+}
+
+/// Why a private key gave no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum SignerError {
+    /// More wait for the key than may.
+    #[error("sign with KMS: too many signatures are under way")]
+    Overloaded,
+    /// No answer in time.
+    #[error("sign with KMS within {0} ms: no answer in time")]
+    Timeout(u128),
+    /// KMS refused.
+    #[error("sign with KMS: {0}")]
+    Kms(String),
+    /// An answer of another form than the key's.
+    #[error("read the signer's answer: {0}")]
+    Answer(&'static str),
+    /// The local key failed.
+    #[error("sign with the local key: the cryptographic library refused")]
+    Local,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

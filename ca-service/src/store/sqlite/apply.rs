@@ -1,0 +1,283 @@
+//! One transaction's work: each action as prepared statements, the audit chain carried along.
+//! It neither begins nor commits; a statement that fails undoes the whole transaction.
+
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::request_id::RequestId;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+
+use crate::audit::chain::{Head, Link};
+use crate::store::error::StoreError;
+use crate::store::replay::ReplayClaim;
+use crate::store::revocation::Revocation;
+use crate::store::write::{Action, AuditEntry, Ending, IssueEntry, JournalEntry, Orphan, Outcome};
+
+/// Old replay claims that are forgotten in one transaction, at most.
+const PRUNED_AT_ONCE: u32 = 5_000;
+
+/// The state of one transaction.
+pub(super) struct Apply<'a> {
+    transaction: &'a Transaction<'a>,
+    writer: &'a str,
+    head: Head,
+    chained: bool,
+    revoked: bool,
+    prune_before: u64,
+}
+
+impl<'a> Apply<'a> {
+    /// Reads the chain's head: another process may have written since the last transaction.
+    pub(super) fn begin(
+        transaction: &'a Transaction<'a>,
+        writer: &'a str,
+    ) -> Result<Self, StoreError> {
+        let mut statement =
+            transaction.prepare_cached("SELECT seq, hash FROM audit_head WHERE writer = ?1")?;
+        let head = statement
+            .query_row([writer], |row| {
+                Ok(Head {
+                    seq: row.get(0)?,
+                    hash: row.get(1)?,
+                })
+            })
+            .optional()?;
+        let head = head.unwrap_or_else(|| Head::genesis(writer));
+        Ok(Self {
+            transaction,
+            writer,
+            head,
+            chained: false,
+            revoked: false,
+            prune_before: 0,
+        })
+    }
+
+    /// Writes one action.
+    pub(super) fn action(&mut self, action: &Action) -> Result<Outcome, StoreError> {
+        match action {
+            Action::Issue(entry) => self.issue(entry),
+            Action::Complete { row, ending } => self.complete(*row, ending),
+            Action::Claim(claim) => self.claim(claim).map(|new| {
+                if new {
+                    Outcome::Done
+                } else {
+                    Outcome::Replayed
+                }
+            }),
+            Action::Append(entry) => self.append(entry).map(|()| Outcome::Done),
+            Action::Revoke {
+                revocation,
+                undo,
+                entry,
+            } => self.revoke(revocation, *undo, entry),
+            Action::PinKey { name, key, now } => self.pin(name, key, *now),
+            Action::NextView { instance, now } => self.next_view(instance, *now),
+            Action::Reconcile { describe, now } => self.reconcile(*describe, *now),
+        }
+    }
+
+    /// Writes the chain's new head; forgets old claims where `prune` says so. Returns whether revocations changed.
+    pub(super) fn finish(self, prune: bool) -> Result<bool, StoreError> {
+        if self.chained {
+            let sql = "INSERT INTO audit_head (writer, seq, hash) VALUES (?1, ?2, ?3)
+                       ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, hash = excluded.hash";
+            let mut statement = self.transaction.prepare_cached(sql)?;
+            statement.execute(params![self.writer, self.head.seq, self.head.hash])?;
+        }
+        if prune && self.prune_before > 0 {
+            let sql = "DELETE FROM replay WHERE (forget_at, digest) IN
+                       (SELECT forget_at, digest FROM replay WHERE forget_at < ?1 LIMIT ?2)";
+            let mut statement = self.transaction.prepare_cached(sql)?;
+            statement.execute(params![integer(self.prune_before), PRUNED_AT_ONCE])?;
+        }
+        Ok(self.revoked)
+    }
+
+    /// Claim, serial, journal and audit: where one is refused, nothing of the others stays.
+    fn issue(&mut self, entry: &IssueEntry) -> Result<Outcome, StoreError> {
+        let Some(row) = self.journal(&entry.journal)? else {
+            return Ok(Outcome::SerialTaken);
+        };
+        let fresh = entry
+            .replay
+            .as_ref()
+            .map_or(Ok(true), |claim| self.claim(claim))?;
+        if !fresh {
+            self.transaction
+                .prepare_cached("DELETE FROM journal WHERE id = ?1")?
+                .execute([row])?;
+            return Ok(Outcome::Replayed);
+        }
+        self.append(&entry.audit)?;
+        Ok(Outcome::Row(row))
+    }
+
+    fn journal(&self, entry: &JournalEntry) -> Result<Option<i64>, StoreError> {
+        let sql = "INSERT INTO journal (serial, request_id, kind, caller, caller_id, principals, tbs_hash, ca,
+                                        valid_before, state, prepared_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'prepared', ?10)
+                   ON CONFLICT (serial) DO NOTHING";
+        let inserted = self.transaction.prepare_cached(sql)?.execute(params![
+            integer(entry.serial.value()),
+            hex_bytes(&entry.request_id),
+            entry.kind,
+            entry.caller,
+            entry.caller_id,
+            entry.principals,
+            entry.tbs_hash,
+            entry.ca,
+            integer(entry.valid_before),
+            integer(entry.prepared_at),
+        ])?;
+        Ok((inserted == 1).then(|| self.transaction.last_insert_rowid()))
+    }
+
+    fn claim(&mut self, claim: &ReplayClaim) -> Result<bool, StoreError> {
+        self.prune_before = self.prune_before.max(claim.prune_before());
+        let sql = "INSERT INTO replay (forget_at, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        let inserted = self
+            .transaction
+            .prepare_cached(sql)?
+            .execute(params![integer(claim.forget_at), claim.key])?;
+        Ok(inserted == 1)
+    }
+
+    fn append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let Link {
+            seq,
+            previous,
+            hash,
+        } = self.head.append(entry.json.as_bytes());
+        let sql = "INSERT INTO audit (writer, seq, time, record, previous, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        statement.execute(params![
+            self.writer,
+            seq,
+            integer(entry.time),
+            entry.json,
+            previous,
+            hash
+        ])?;
+        self.chained = true;
+        Ok(())
+    }
+
+    /// A certificate that turns out to be signed is so, even when its row was taken for an orphan's.
+    fn complete(&mut self, row: i64, ending: &Ending) -> Result<Outcome, StoreError> {
+        let (state, hash, at) = match ending {
+            Ending::Issued {
+                certificate_hash,
+                at,
+            } => ("issued", Some(certificate_hash), Some(integer(*at))),
+            Ending::Failed { at, .. } => ("failed", None, Some(integer(*at))),
+            Ending::Abandoned => ("abandoned", None, None),
+        };
+        let sql = "UPDATE journal SET state = ?2, certificate_hash = ?3, completed_at = ?4
+                   WHERE id = ?1 AND state IN ('prepared', 'orphan')";
+        self.transaction
+            .prepare_cached(sql)?
+            .execute(params![row, state, hash, at])?;
+        if let Ending::Failed {
+            audit: Some(entry), ..
+        } = ending
+        {
+            self.append(entry)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn revoke(
+        &mut self,
+        revocation: &Revocation,
+        undo: bool,
+        entry: &AuditEntry,
+    ) -> Result<Outcome, StoreError> {
+        let who = revocation.who.as_str();
+        let changed = if undo {
+            self.transaction
+                .execute("DELETE FROM revocations WHERE who = ?1", [who])?
+        } else {
+            let sql = "INSERT OR REPLACE INTO revocations (who, revoked_by, reason, at) VALUES (?1, ?2, ?3, ?4)";
+            self.transaction.execute(
+                sql,
+                params![
+                    who,
+                    revocation.by,
+                    revocation.reason,
+                    integer(revocation.at)
+                ],
+            )?
+        };
+        if changed == 0 {
+            return Ok(Outcome::Unchanged);
+        }
+        self.revoked = true;
+        self.append(entry)?;
+        Ok(Outcome::Done)
+    }
+
+    fn pin(&self, name: &str, key: &str, now: u64) -> Result<Outcome, StoreError> {
+        let sql = "INSERT INTO ca_keys (name, public_key, first_seen) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        self.transaction
+            .execute(sql, params![name, key, integer(now)])?;
+        let sql = "SELECT public_key FROM ca_keys WHERE name = ?1";
+        Ok(Outcome::Pinned(self.transaction.query_row(
+            sql,
+            [name],
+            |row| row.get(0),
+        )?))
+    }
+
+    fn next_view(&self, instance: &InstanceId, now: u64) -> Result<Outcome, StoreError> {
+        let sql = "INSERT INTO hosts_seen (instance, first_seen, last_seen, view_version) VALUES (?1, ?2, ?2, 1)
+                   ON CONFLICT (instance) DO UPDATE SET last_seen = ?2, view_version = view_version + 1
+                   RETURNING view_version";
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        let version =
+            self.transaction
+                .query_row(sql, params![instance.as_str(), integer(now)], read)?;
+        Ok(Outcome::Version(version.unsigned_abs()))
+    }
+
+    fn reconcile(
+        &mut self,
+        describe: fn(&Orphan, u64) -> Option<AuditEntry>,
+        now: u64,
+    ) -> Result<Outcome, StoreError> {
+        let orphans = self.open_rows()?;
+        for orphan in &orphans {
+            self.append(&describe(orphan, now).ok_or(StoreError::NoEntropy)?)?;
+        }
+        self.transaction.execute(
+            "UPDATE journal SET state = 'orphan' WHERE state = 'prepared'",
+            [],
+        )?;
+        Ok(Outcome::Orphans(orphans))
+    }
+
+    fn open_rows(&self) -> Result<Vec<Orphan>, StoreError> {
+        let sql = "SELECT serial, request_id, caller, principals, prepared_at, valid_before
+                   FROM journal WHERE state = 'prepared' ORDER BY id";
+        let mut statement = self.transaction.prepare(sql)?;
+        let rows = statement.query_map([], |row| {
+            Ok(Orphan {
+                serial: row.get::<_, i64>(0)?.unsigned_abs(),
+                request_id: RequestId::from_random(row.get(1)?),
+                caller: row.get(2)?,
+                principals: row.get(3)?,
+                prepared_at: row.get::<_, i64>(4)?.unsigned_abs(),
+                valid_before: row.get::<_, i64>(5)?.unsigned_abs(),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// SQLite's integers are signed; all of ours have 63 bits (times and serials are checked where they are made).
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The id's 16 bytes.
+fn hex_bytes(id: &RequestId) -> Vec<u8> {
+    hex::decode(id.to_string()).unwrap_or_default()
+}

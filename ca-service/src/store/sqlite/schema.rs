@@ -1,0 +1,118 @@
+//! The tables, made by numbered migrations (`PRAGMA user_version`). A step that was released never changes.
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
+
+use crate::random;
+use crate::store::error::StoreError;
+
+/// Each step brings the schema from its index to the next version.
+const STEPS: &[&str] = &[VERSION_1];
+
+const VERSION_1: &str = "
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row for each certificate that was ever meant to be signed.
+CREATE TABLE journal (
+    id INTEGER PRIMARY KEY,
+    serial INTEGER NOT NULL UNIQUE CHECK (serial > 0),
+    request_id BLOB NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('user', 'host')),
+    caller TEXT NOT NULL,
+    caller_id TEXT NOT NULL,
+    principals TEXT NOT NULL CHECK (principals <> ''),
+    tbs_hash BLOB NOT NULL,
+    ca TEXT NOT NULL,
+    valid_before INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('prepared', 'issued', 'failed', 'abandoned', 'orphan')),
+    prepared_at INTEGER NOT NULL,
+    completed_at INTEGER,
+    certificate_hash BLOB
+) STRICT;
+-- Small: rows leave it when they are completed. Makes the start after a crash immediate.
+CREATE INDEX journal_open ON journal (id) WHERE state = 'prepared';
+
+-- In the order of time, so that neighbours share pages and old claims leave together.
+CREATE TABLE replay (
+    forget_at INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (forget_at, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE revocations (
+    who TEXT PRIMARY KEY,
+    revoked_by TEXT NOT NULL,
+    reason TEXT,
+    at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE hosts_seen (
+    instance TEXT PRIMARY KEY,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    view_version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ca_keys (
+    name TEXT PRIMARY KEY,
+    public_key TEXT NOT NULL,
+    first_seen INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- hash = SHA-256(previous || record); the first previous is derived from the writer's name.
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    writer TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    previous BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    UNIQUE (writer, seq)
+) STRICT;
+CREATE TABLE audit_head (
+    writer TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Brings the schema up to date; returns this store's name as a writer of audit records.
+///
+/// # Errors
+/// [`StoreError::Newer`] for a file of a newer release.
+pub(super) fn migrate(connection: &mut Connection) -> Result<String, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let done = usize::try_from(found).ok().filter(|_| found <= known);
+    let done = done.ok_or(StoreError::Newer { found, known })?;
+    for step in STEPS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    let writer = writer_name(&transaction)?;
+    transaction.commit()?;
+    Ok(writer)
+}
+
+/// Drawn once for each store: two stores never share a chain, even when one is a copy's replacement.
+fn writer_name(connection: &Connection) -> Result<String, StoreError> {
+    let known = connection
+        .query_row("SELECT value FROM meta WHERE name = 'writer'", [], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    if let Some(name) = known {
+        return Ok(name);
+    }
+    let random: [u8; 8] = random::bytes().map_err(|_| StoreError::NoEntropy)?;
+    let name = format!("eic-ca-{}", hex::encode(random));
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES ('writer', ?1)",
+        [&name],
+    )?;
+    Ok(name)
+}
