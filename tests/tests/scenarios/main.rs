@@ -11,6 +11,7 @@ mod architecture;
 mod aws_calls;
 mod ca;
 mod ca_host;
+mod corpus;
 mod crash;
 mod instance_connect;
 mod lab;
