@@ -9,6 +9,7 @@ pub mod config;
 pub mod host_state;
 pub mod init;
 pub mod key;
+mod output;
 pub mod policy;
 pub mod revoke;
 pub mod root;

@@ -3,7 +3,7 @@
 //! Each purpose has its own key (user CA, host CA, bundle, root, grants); no key serves two.
 //! Signing itself is `signer`'s; this module only finds keys and says what belongs together.
 
-mod files;
+pub(crate) mod files;
 mod generate;
 mod host_state;
 pub(crate) mod pem;

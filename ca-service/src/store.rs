@@ -5,7 +5,7 @@
 //! 2. An answer leaves the store only after its transaction is durable, so "recorded" means on disk.
 //! 3. Each part of the service gets the narrowest handle: issuance an [`IssuanceLog`], authentication
 //!    a [`ReplayGuard`] and [`Revocations`], readers a [`Reader`]. Nobody gets the whole.
-//! 4. [`write::Action`] is the seam for another database: a backend is whatever takes actions
+//! 4. `write::Action` is the seam for another database: a backend is whatever takes actions
 //!    from the queue and answers them.
 //!
 //! It decides nothing about certificates, and it never reads JSON back on the way to an answer.

@@ -229,7 +229,7 @@ async fn hostile_text_stays_within_its_field() {
 
 #[tokio::test]
 async fn the_record_of_an_issuance_has_cloudtrails_fields_and_joins_the_certificate() {
-    // Issue line 6: joined with sshd's log line by request id and serial.
+    // Joined with sshd's log line by request id and serial.
     let rig = Rig::new();
     let issued = rig.issuer().issue(grant(), origin()).await.unwrap();
     let record = rig.audit().remove(0);

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use crate::audit::{self, Checkpoint, Entry, EventName, Filter, NotCheckpoint, TailError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::keys::{FileError, files};
 use crate::store::{Reader, StoreError};
 
 /// What to do with the audit.
@@ -145,7 +146,7 @@ fn run_verify(reader: &Reader, args: &VerifyArgs) -> Result<ExitCode, AuditComma
             .iter()
             .map(|head| format!("{head}\n"))
             .collect();
-        std::fs::write(file, lines)?;
+        files::replace(file, lines.as_bytes(), files::PUBLIC)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -271,6 +272,9 @@ pub enum AuditCommandError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] NotCheckpoint),
+    /// The new checkpoint.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file, or the output.
     #[error("read or write: {0}")]
     Io(#[from] io::Error),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::output::print;
 use crate::app::policy_sources;
 use crate::config::{Config, ConfigError};
 use crate::inventory::static_file::StaticInventory;
@@ -39,7 +40,7 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode, ConfigCommandError> {
         problems.extend(
             StaticInventory::open(inventory)
                 .err()
-                .map(|e| e.to_string()),
+                .map_or_else(Vec::new, told),
         );
     }
     problems.extend(
@@ -48,10 +49,18 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode, ConfigCommandError> {
             .map(|e: LoadError| e.to_string()),
     );
     if problems.is_empty() {
-        println!("{}: no mistakes", file.display());
+        print(format_args!("{}: no mistakes\n", file.display()));
         return Ok(ExitCode::SUCCESS);
     }
     Err(ConfigCommandError::Problems(problems))
+}
+
+/// One line for each mistake of a file.
+fn told(error: ConfigError) -> Vec<String> {
+    match error {
+        ConfigError::Mistakes(mistakes) => mistakes.iter().map(ToString::to_string).collect(),
+        other => vec![other.to_string()],
+    }
 }
 
 /// Files that the service could not start without.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::print;
 use crate::clock::Clock;
 use crate::config::sample;
 use crate::keys::{self, Generated, KeysError};
@@ -32,7 +33,7 @@ const KEYS: &str = "keys";
 /// [`InitError`]
 pub fn run(args: &InitArgs) -> Result<ExitCode, InitError> {
     let generated = init(&args.folder, Clock::system().now())?;
-    print!("{}", next_steps(&args.folder, &generated));
+    print(next_steps(&args.folder, &generated));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use eic_protocol::cert::options::{Extension, SourceAddresses};
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 
+use super::output::print;
 use super::runtime::block_on;
 use crate::app::facts::resource;
 use crate::app::policy_sources;
@@ -113,14 +114,14 @@ pub fn run(args: &PolicyArgs) -> Result<ExitCode, PolicyCommandError> {
 fn print_findings(set: &PolicySet) -> ExitCode {
     let findings = check(set, &[Proof::AwsSts], false);
     for finding in &findings {
-        println!("{finding}");
+        print(format_args!("{finding}\n"));
     }
-    println!(
-        "{} statements in force, {} left unread, policy {}",
+    print(format_args!(
+        "statements in force: {}, left unread: {}, policy {}\n",
         set.statement_count(),
         set.unread().len(),
         set.digest()
-    );
+    ));
     if findings
         .iter()
         .any(|finding| finding.severity == Severity::Error)
@@ -163,7 +164,7 @@ fn print_explanation(
             now,
         },
     );
-    print!("{explanation}");
+    print(&explanation);
     Ok(match explanation.decision {
         Decision::Allow(_) => ExitCode::SUCCESS,
         Decision::Deny(_) => ExitCode::FAILURE,

@@ -1,6 +1,5 @@
 //! `eic-ca serve`: the service, until it is told to end.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::print;
 use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -48,8 +48,8 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
     let server = Server::bind(&config.server, config.limits).await?;
     let address = server.address().map_err(ServeError::Runtime)?;
     let watching = tokio::spawn(Arc::clone(&app).watch_files());
-    announce(&format!(
-        "eic-ca: listening on {}://{address}",
+    print(format_args!(
+        "eic-ca: listening on {}://{address}\n",
         server.scheme()
     ));
     let end = async {
@@ -62,13 +62,6 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
     server.run(router(Arc::clone(&app)), end).await;
     watching.abort();
     Ok(())
-}
-
-/// The one line on stdout; whoever waits for it may be gone.
-fn announce(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{line}");
-    let _ = stdout.flush();
 }
 
 /// Why the service ended.

@@ -56,7 +56,11 @@ pub(super) fn read(section: &Section<'_>) -> LimitsConfig {
         body_bytes: size("body_bytes", 1_024..=1_048_576, default.body_bytes),
         headers: size("headers", 16..=256, default.headers),
         connections: size("connections", 1..=65_536, default.connections),
-        connections_per_peer: size("connections_per_peer", 1..=65_536, default.connections_per_peer),
+        connections_per_peer: size(
+            "connections_per_peer",
+            1..=65_536,
+            default.connections_per_peer,
+        ),
         caller_rate: rate("caller_rate", 1..=1_000_000, default.caller_rate),
         peer_rate: rate("peer_rate", 1..=1_000_000, default.peer_rate),
         burst_seconds: rate("burst_seconds", 1..=60, default.burst_seconds),

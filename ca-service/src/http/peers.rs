@@ -20,7 +20,10 @@ pub(super) struct Counted {
 impl PeerConnections {
     /// At most `most` for each address.
     pub(super) fn new(most: usize) -> Self {
-        Self { open: Arc::default(), most }
+        Self {
+            open: Arc::default(),
+            most,
+        }
     }
 
     /// Counts one more; none where there are as many as may be.
@@ -32,7 +35,10 @@ impl PeerConnections {
             return None;
         }
         *count += 1;
-        Some(Counted { peers: self.clone(), address })
+        Some(Counted {
+            peers: self.clone(),
+            address,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {

@@ -64,7 +64,12 @@ impl Server {
             .await
             .map_err(|e| ServerError::Bind(config.listen, e))?;
         let proxies = config.trusted_proxies.clone().into();
-        Ok(Self { listener, tls, proxies, limits })
+        Ok(Self {
+            listener,
+            tls,
+            proxies,
+            limits,
+        })
     }
 
     /// The address with the real port.
@@ -86,7 +91,14 @@ impl Server {
         let connections = Arc::new(Semaphore::new(self.limits.connections));
         let (closing, closed) = watch::channel(false);
         let peers = PeerConnections::new(self.limits.connections_per_peer);
-        let shared = Shared { router, tls: self.tls, limits: self.limits, proxies: self.proxies, peers, closed };
+        let shared = Shared {
+            router,
+            tls: self.tls,
+            limits: self.limits,
+            proxies: self.proxies,
+            peers,
+            closed,
+        };
         tokio::select! {
             () = accept(self.listener, &shared, &connections) => {}
             () = end => {}
@@ -131,7 +143,12 @@ async fn connection(
     permit: OwnedSemaphorePermit,
 ) {
     let counted = shared.peers.open(address.ip());
-    if counted.is_none() && !shared.proxies.iter().any(|proxy| proxy.contains(address.ip())) {
+    if counted.is_none()
+        && !shared
+            .proxies
+            .iter()
+            .any(|proxy| proxy.contains(address.ip()))
+    {
         return;
     }
     // Answers are small and awaited: without this each waits for the peer's acknowledgement.

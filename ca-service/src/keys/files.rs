@@ -11,7 +11,7 @@ use crate::random;
 /// Mode of what must stay secret.
 pub(super) const PRIVATE: u32 = 0o600;
 /// Mode of what anybody may read.
-pub(super) const PUBLIC: u32 = 0o644;
+pub(crate) const PUBLIC: u32 = 0o644;
 
 /// Makes a folder that only this user enters; one that exists is taken as it is.
 pub(super) fn make_private_folder(folder: &Path) -> Result<(), FileError> {
@@ -54,7 +54,7 @@ pub(super) fn create(path: &Path, contents: &[u8], mode: u32) -> Result<(), File
 }
 
 /// Puts a file in place of what was there, in one step.
-pub(super) fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
+pub(crate) fn replace(path: &Path, contents: &[u8], mode: u32) -> Result<(), FileError> {
     let written = write_beside(path, contents, mode);
     written.map_err(|cause| FileError::Write {
         path: path.to_owned(),

@@ -208,7 +208,7 @@ async fn a_full_queue_is_answered_at_once() {
 
 #[tokio::test]
 async fn a_certificate_whose_process_died_is_named_as_an_orphan_once() {
-    // Issue line 5: the record is durable before anything is signed.
+    // The record is durable before anything is signed.
     let rig = Rig::new();
     let recorded = rig.recorder.record(rig.prepared(), origin()).await.unwrap();
     // The disk as a crash leaves it: what is in these files now, nothing that would be written later.

@@ -75,7 +75,11 @@ async fn too_many_or_too_long_headers_are_refused() {
     }
     let answer = raw(
         &world,
-        format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "a".repeat(100_000)).as_bytes(),
+        format!(
+            "GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "a".repeat(100_000)
+        )
+        .as_bytes(),
     )
     .await;
     assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -160,13 +164,24 @@ async fn a_header_that_trickles_in_is_given_up() {
     );
 }
 
+/// A connection that was accepted, as an answer over it shows; it is kept open.
+async fn served(world: &World) -> TcpStream {
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut bytes = [0; 12];
+    stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"HTTP/1.1 200");
+    stream
+}
+
 #[tokio::test]
 async fn connections_beyond_the_cap_wait_and_others_are_served_when_one_ends() {
     let world = World::with(|config| config + "\n[limits]\nconnections = 2\n").await;
-    let first = TcpStream::connect(world.address).await.unwrap();
-    let second = TcpStream::connect(world.address).await.unwrap();
-    // Both were accepted before the third one came.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let first = served(&world).await;
+    let second = served(&world).await;
     let mut third = TcpStream::connect(world.address).await.unwrap();
     third
         .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
@@ -220,12 +235,23 @@ async fn tls_is_served_from_files_and_its_requests_are_secure() {
     )
     .await;
     let client = HttpClient::new(Roots::PemFile(&world.path("server.crt"))).unwrap();
-    let limits = Limits { deadline: Duration::from_secs(5), max_body: 1 << 16 };
+    let limits = Limits {
+        deadline: Duration::from_secs(5),
+        max_body: 1 << 16,
+    };
     let get = async |client: &HttpClient, scheme: &str| {
         let url = format!("{scheme}://localhost:{}/healthz", world.address.port());
-        client.send(http::Request::get(url).body(Vec::new()).unwrap(), limits).await
+        client
+            .send(http::Request::get(url).body(Vec::new()).unwrap(), limits)
+            .await
     };
     assert_eq!(get(&client, "https").await.unwrap().status, 200);
-    assert!(matches!(get(&HttpClient::plain_only().unwrap(), "https").await, Err(HttpError::Tls(_))));
-    assert!(get(&client, "http").await.is_err(), "plain HTTP on a TLS listener");
+    assert!(matches!(
+        get(&HttpClient::plain_only().unwrap(), "https").await,
+        Err(HttpError::Tls(_))
+    ));
+    assert!(
+        get(&client, "http").await.is_err(),
+        "plain HTTP on a TLS listener"
+    );
 }

@@ -16,6 +16,7 @@ use eic_aws::sigv4::Scope;
 use eic_protocol::arn::{AccountId, CallerArn, Identity, Partition};
 use eic_protocol::aws_region::AwsRegion;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::transport::unavailable;
 use crate::authn::{AuthnError, Refusal};
@@ -28,13 +29,17 @@ const MAX_AGE: u64 = 60;
 const MAX_SESSION: u64 = 12 * 3600;
 /// Roles that are remembered; beyond that all are asked for again.
 const MAX_ROLES: usize = 4096;
+/// From the wait for a turn to the last byte read.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Calls at once: the requests of one busy second must not all ask.
+const TURNS: usize = 4;
 
 /// Asks IAM, at most once a minute for each role.
 pub struct RoleRevocations {
     access: std::sync::Arc<AwsAccess>,
     endpoint_override: Option<String>,
     known: Mutex<HashMap<Role, Known>>,
+    turns: Semaphore,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +64,7 @@ impl RoleRevocations {
             access,
             endpoint_override,
             known: Mutex::default(),
+            turns: Semaphore::new(TURNS),
         }
     }
 
@@ -96,15 +102,26 @@ impl RoleRevocations {
     }
 
     async fn ask(&self, role: Role, now: u64) -> Result<Option<u64>, AuthnError> {
-        let answer = tokio::time::timeout(DEADLINE, self.policy(&role, now)).await;
-        let document = answer
-            .map_err(|_| unavailable("IAM did not answer in time"))?
-            .map_err(|e| {
-                unavailable(format!(
-                    "IAM does not say whether role {} is revoked: {e}",
-                    role.name
-                ))
-            })?;
+        let answer = tokio::time::timeout(DEADLINE, self.ask_in_turn(role, now)).await;
+        answer.unwrap_or_else(|_| Err(unavailable("IAM did not answer in time")))
+    }
+
+    async fn ask_in_turn(&self, role: Role, now: u64) -> Result<Option<u64>, AuthnError> {
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|_| unavailable("the service ends"))?;
+        // Whoever had the turn before may have asked for the same role.
+        if let Some(known) = self.remembered(&role, now) {
+            return Ok(known.revoked_before);
+        }
+        let document = self.policy(&role, now).await.map_err(|e| {
+            unavailable(format!(
+                "IAM does not say whether role {} is revoked: {e}",
+                role.name
+            ))
+        })?;
         let revoked_before = match document {
             None => None,
             Some(text) => Some(revoked_before(&text).ok_or_else(|| {
