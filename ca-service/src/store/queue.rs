@@ -14,10 +14,26 @@ pub(super) struct Queue {
     capacity: usize,
 }
 
+/// How long what completes earlier work waits for new work to share a commit with. Nobody waits for it,
+/// and a commit of its own would make the next certificates wait for one more fsync.
+const LINGER: Duration = Duration::from_millis(10);
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Write>,
+    completions: VecDeque<Write>,
     closed: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.completions.is_empty()
+    }
+
+    /// Whether a transaction is better put off: nothing new, and few completions.
+    fn may_linger(&self, most: usize) -> bool {
+        self.waiting.is_empty() && self.completions.len() < most && !self.closed
+    }
 }
 
 /// Why an action was not taken.
@@ -56,22 +72,33 @@ impl Queue {
     /// Puts in what completes earlier work: never refused for want of room, since each entry is
     /// matched by one that was let in before.
     pub(super) fn push_completion(&self, write: Write) {
-        self.lock().waiting.push_back(write);
+        self.lock().completions.push_back(write);
         self.filled.notify_one();
     }
 
-    /// Up to `most` actions, waiting at most `patience` for the first. `None`: closed and empty.
+    /// Up to `most` new actions and as many completions, waiting at most `patience` for the first.
+    /// `None`: closed and empty.
     pub(super) fn take(&self, most: usize, patience: Duration) -> Option<Vec<Write>> {
-        let state = self.lock();
-        let waited = self
-            .filled
-            .wait_timeout_while(state, patience, |s| s.waiting.is_empty() && !s.closed);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.waiting.is_empty() && state.closed {
+        let state = self.wait(self.lock(), patience, |s| s.is_empty() && !s.closed);
+        let mut state = self.wait(state, LINGER, |s| !s.is_empty() && s.may_linger(most));
+        if state.is_empty() && state.closed {
             return None;
         }
-        let count = state.waiting.len().min(most);
-        Some(state.waiting.drain(..count).collect())
+        let finished = state.completions.len().min(most);
+        let mut batch: Vec<Write> = state.completions.drain(..finished).collect();
+        let new = state.waiting.len().min(most);
+        batch.extend(state.waiting.drain(..new));
+        Some(batch)
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        patience: Duration,
+        condition: impl Fn(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.filled.wait_timeout_while(state, patience, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Takes no new work any more; what waits is still written.

@@ -89,7 +89,7 @@ fn a_wrong_secret_key_is_refused_by_aws_and_said_in_one_line() {
     let output = wrong.run("eic-login", Vec::<String>::new()).unwrap();
     assert!(!output.status.success());
     assert!(
-        output.stderr.contains("proof-refused") || output.stderr.contains("AWS refused"),
+        output.stderr.contains("does not accept these credentials"),
         "{}",
         output.stderr
     );

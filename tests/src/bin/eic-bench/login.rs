@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use eic_lab::process::{Output, RoomCommand};
@@ -24,7 +25,7 @@ pub(crate) fn rows(program: &Path) -> Result<Vec<Row>, String> {
     let fleet = SmallFleet::start().map_err(|e| e.to_string())?;
     let mut rows = agent_processes(program, &fleet)?;
     rows.extend(whole_logins(&fleet)?);
-    rows.extend(connect(program, &fleet)?);
+    rows.extend(connect(&fleet)?);
     rows.extend(throughput(&fleet)?);
     Ok(rows)
 }
@@ -69,7 +70,7 @@ fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     let key = fleet.alice.make_key("plain").map_err(|e| e.to_string())?;
     let plain = fleet.lab.host("plain-1").authorized_key("ubuntu", &key).start().map_err(|e| e.to_string())?;
     let target = format!("ubuntu@{}", fleet.web.id());
-    done(&fleet.alice.command("eic-login").args(["issue", "--target", &target, "--ttl", "3600", "--out", "job"]))?;
+    done(&fleet.alice.command("eic-login").args(["issue", "--target", &target, "--out", "job"]))?;
     let files = done(&fleet.alice.command("bash").args(["-c", "ls job/*-cert.pub"]))?;
     let certificate = files.stdout.trim().to_owned();
     let private = certificate.trim_end_matches("-cert.pub").to_owned();
@@ -102,21 +103,22 @@ fn login(client: &Client, host: &Host, keys: &[&str]) -> Result<Duration, String
 }
 
 /// From the start of `eic-login connect` with a cached certificate until its TCP connection arrives.
-fn connect(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, String> {
-    let _ = program;
+fn connect(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     let target = fleet.web.id().to_owned();
     done(&fleet.alice.command("ssh").args([format!("ubuntu@{target}").as_str(), "true"]))?;
     let listener = replace_sshd(fleet)?;
-    let command = fleet.alice.command("eic-login").args(["connect", "--user", "ubuntu", "--host", &target, "--port", "2022"]);
+    let folder = run_folder(fleet)?;
+    let words = ["connect", "--dir", &folder, "--user", "ubuntu", "--host", &target, "--port", "2022"];
+    let command = fleet.alice.command("eic-login").args(words);
     let mut times = Vec::new();
     for _ in 0..50 {
-        let mut child = command.to_std();
         let started = Instant::now();
-        let mut child = child.stdin(std::process::Stdio::null()).spawn().map_err(|e| e.to_string())?;
-        let accepted = listener.accept().map(|_| started.elapsed());
-        times.push(accepted.map_err(|e| e.to_string())?);
+        let child = command.to_std().stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut child = child.map_err(|e| e.to_string())?;
+        let arrived = arrival(&listener, started);
         let _ = child.kill();
         let _ = child.wait();
+        times.push(arrived?);
     }
     let entering = entering_the_room(fleet)?;
     let value = (ms(median(times)) - entering).max(0.0);
@@ -129,11 +131,33 @@ fn connect(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     )])
 }
 
+/// How long after `started` a connection arrives, 10 s at most.
+fn arrival(listener: &TcpListener, started: Instant) -> Result<Duration, String> {
+    while started.elapsed() < Duration::from_secs(10) {
+        match listener.accept() {
+            Ok(_) => return Ok(started.elapsed()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_micros(50)),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Err("connect did not connect within 10 s".to_owned())
+}
+
+/// Where alice's resident agent has its sockets, as `setup` wrote it into ssh's configuration.
+fn run_folder(fleet: &SmallFleet) -> Result<String, String> {
+    let file = fleet.alice.home().join(".ssh/eic.config");
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let folder = text.split("--dir '").nth(1).and_then(|rest| rest.split('\'').next());
+    folder.map(str::to_owned).ok_or_else(|| "no --dir in eic.config".to_owned())
+}
+
 /// A listener on another port of web-1's address, in its network.
 fn replace_sshd(fleet: &SmallFleet) -> Result<TcpListener, String> {
     let address = std::net::SocketAddr::from((fleet.web.address(), 2022));
     let listener = fleet.web.room().in_network(|| TcpListener::bind(address)).map_err(|e| e.to_string())?;
-    listener.map_err(|e| e.to_string())
+    let listener = listener.map_err(|e| e.to_string())?;
+    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
+    Ok(listener)
 }
 
 /// What `nsenter`, `setpriv` and `env` cost before the program itself starts; subtracted, and measured the same way.

@@ -1,5 +1,6 @@
 //! `make bench`: the numbers of the design beside named peers, in one run, as ratios.
 //! Bounded load on loopback and in namespaces of its own; asserts nothing, prints and writes what it measured.
+//! `eic-bench policy|issuance|login` measures a part and writes nothing.
 
 mod issuance;
 mod login;
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match args.split_first() {
         Some((verb, rest)) if verb == TIME => process::time_command(rest),
-        _ => bench(),
+        _ => bench(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench() -> Result<(), String> {
+fn bench(parts: &[String]) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let binaries = program.parent().ok_or("no folder")?.to_owned();
     let target = binaries.parent().ok_or("no target folder")?.to_owned();
@@ -38,18 +39,27 @@ fn bench() -> Result<(), String> {
     std::fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
 
-    println!("policy …");
-    let mut rows = policy::evaluations()?;
-    println!("issuance beside OpenBao …");
-    rows.extend(runtime.block_on(issuance::certificates(&binaries, &cache, folder.path()))?);
-    println!("sign-in …");
-    rows.extend(runtime.block_on(issuance::sessions(&binaries, folder.path()))?);
-    println!("logins through real sshd …");
-    rows.extend(login::rows(&program)?);
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
+    let mut rows = Vec::new();
+    if wanted("policy") {
+        println!("policy …");
+        rows.extend(policy::evaluations()?);
+    }
+    if wanted("issuance") {
+        println!("issuance beside OpenBao, then sign-in …");
+        rows.extend(runtime.block_on(issuance::certificates(&binaries, &cache, folder.path()))?);
+        rows.extend(runtime.block_on(issuance::sessions(&binaries, folder.path()))?);
+    }
+    if wanted("login") {
+        println!("logins through real sshd …");
+        rows.extend(login::rows(&program)?);
+    }
     println!();
     summary::print(&rows);
-    let file: PathBuf = target.join("bench/summary.json");
-    summary::write(&rows, &file)?;
-    println!("\nwritten to {}", file.display());
+    if parts.is_empty() {
+        let file: PathBuf = target.join("bench/summary.json");
+        summary::write(&rows, &file)?;
+        println!("\nwritten to {}", file.display());
+    }
     Ok(())
 }
