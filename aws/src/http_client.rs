@@ -179,12 +179,16 @@ fn classify(error: &hyper_util::client::legacy::Error) -> HttpError {
 }
 
 fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std::io::Error> {
-    error.downcast_ref().or_else(|| error.source().and_then(io_cause))
+    error
+        .downcast_ref()
+        .or_else(|| error.source().and_then(io_cause))
 }
 
 /// rustls errors come wrapped in one or two `io::Error`s, whose `source` skips what they wrap.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
     let wrapped = inner.is_some_and(|inner| is_tls(inner));
     wrapped || error.is::<rustls::Error>() || error.source().is_some_and(is_tls)
 }

@@ -112,13 +112,19 @@ fn check(key: &KeyData) -> Result<(), InvalidKey> {
 
 fn check_ed25519(bytes: &[u8; 32]) -> Result<(), InvalidKey> {
     let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| InvalidKey::Point)?;
-    // Decompression takes non-canonical encodings; the same point must come out with the same bytes.
-    let canonical = key.to_edwards().compress().to_bytes() == *bytes;
-    if key.is_weak() || !canonical {
+    // The points whose x is 0, where the sign bit could lie, are of small order.
+    if key.is_weak() || !is_reduced(bytes) {
         Err(InvalidKey::Point)
     } else {
         Ok(())
     }
+}
+
+/// Whether y < 2^255 − 19 (RFC 8032 §5.1.3): decompression takes larger encodings of the same point.
+fn is_reduced(bytes: &[u8; 32]) -> bool {
+    let [low, middle @ .., high] = bytes;
+    let all_ones = high & 0x7f == 0x7f && middle.iter().all(|b| *b == 0xff);
+    !all_ones || *low < 0xed
 }
 
 fn check_ecdsa(key: &EcdsaPublicKey) -> Result<(), InvalidKey> {

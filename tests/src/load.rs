@@ -29,7 +29,11 @@ pub struct Round {
 ///
 /// # Errors
 /// A text with the first answer that was not 200.
-pub async fn run(server: SocketAddr, requests: Vec<Vec<u8>>, connections: usize) -> Result<Round, String> {
+pub async fn run(
+    server: SocketAddr,
+    requests: Vec<Vec<u8>>,
+    connections: usize,
+) -> Result<Round, String> {
     if !server.ip().is_loopback() {
         return Err(format!("{server} is not loopback"));
     }
@@ -48,10 +52,20 @@ pub async fn run(server: SocketAddr, requests: Vec<Vec<u8>>, connections: usize)
 
 fn summarise(mut latencies: Vec<Duration>, elapsed: Duration) -> Round {
     latencies.sort_unstable();
-    let at = |share: usize| latencies.get(latencies.len() * share / 100).copied().unwrap_or_default();
+    let at = |share: usize| {
+        latencies
+            .get(latencies.len() * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
     let answers = latencies.len();
     let count = f64::from(u32::try_from(answers).unwrap_or(u32::MAX));
-    Round { rate: count / elapsed.as_secs_f64(), p50: at(50), p99: at(99), answers }
+    Round {
+        rate: count / elapsed.as_secs_f64(),
+        p50: at(50),
+        p99: at(99),
+        answers,
+    }
 }
 
 async fn worker(
@@ -65,7 +79,10 @@ async fn worker(
         let sent = Instant::now();
         let (status, body) = connection.call(request).await?;
         if status != 200 {
-            return Err(format!("answer {status}: {}", String::from_utf8_lossy(&body)));
+            return Err(format!(
+                "answer {status}: {}",
+                String::from_utf8_lossy(&body)
+            ));
         }
         latencies.push(sent.elapsed());
     }
@@ -85,9 +102,14 @@ impl Connection {
     /// # Errors
     /// When nothing listens there.
     pub async fn open(server: SocketAddr) -> Result<Self, String> {
-        let stream = TcpStream::connect(server).await.map_err(|e| format!("{server}: {e}"))?;
+        let stream = TcpStream::connect(server)
+            .await
+            .map_err(|e| format!("{server}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
-        Ok(Self { stream, buffer: Vec::with_capacity(8192) })
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(8192),
+        })
     }
 
     /// Sends one request and reads its answer: status and body.
@@ -95,10 +117,17 @@ impl Connection {
     /// # Errors
     /// When the connection breaks or the answer is not HTTP.
     pub async fn call(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>), String> {
-        self.stream.write_all(request).await.map_err(|e| e.to_string())?;
+        self.stream
+            .write_all(request)
+            .await
+            .map_err(|e| e.to_string())?;
         let head = self.read_until(b"\r\n\r\n").await?;
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or("no status")?;
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .ok_or("no status")?;
         let body = match header(&head, "content-length").and_then(|v| v.parse().ok()) {
             Some(length) => self.read_exactly(length).await?,
             None if status == 204 => Vec::new(),
@@ -124,22 +153,40 @@ impl Connection {
     }
 
     async fn fill(&mut self) -> Result<(), String> {
-        let read = self.stream.read_buf(&mut self.buffer).await.map_err(|e| e.to_string())?;
-        if read == 0 { Err("the server closed the connection".to_owned()) } else { Ok(()) }
+        let read = self
+            .stream
+            .read_buf(&mut self.buffer)
+            .await
+            .map_err(|e| e.to_string())?;
+        if read == 0 {
+            Err("the server closed the connection".to_owned())
+        } else {
+            Ok(())
+        }
     }
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    head.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim)
 }
 
 /// The bytes of a request with a JSON body.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    [head.as_bytes(), b"content-type: application/json\r\n\r\n", body].concat()
+    [
+        head.as_bytes(),
+        b"content-type: application/json\r\n\r\n",
+        body,
+    ]
+    .concat()
 }
 
 /// A port that was free a moment ago, for servers that take no port 0.
@@ -169,5 +216,9 @@ pub async fn wait_for(address: SocketAddr, path: &str) -> Result<Connection, Str
 async fn answers(address: SocketAddr, path: &str) -> Result<Connection, String> {
     let mut connection = Connection::open(address).await?;
     let (status, _) = connection.call(&request("GET", path, &[], b"")).await?;
-    if status < 500 { Ok(connection) } else { Err(format!("answer {status}")) }
+    if status < 500 {
+        Ok(connection)
+    } else {
+        Err(format!("answer {status}"))
+    }
 }

@@ -47,10 +47,20 @@ impl SmallFleet {
     pub fn start_with(lab: Lab, change: impl FnOnce(CaBuilder) -> CaBuilder) -> Result<Self> {
         let ca = change(ca(&lab)?).start()?;
         let web = enrolled_host(&lab, &ca, "web-1")?;
-        let legacy = lab.host("legacy-1").tag("team", "web").instance_connect_only().start()?;
+        let legacy = lab
+            .host("legacy-1")
+            .tag("team", "web")
+            .instance_connect_only()
+            .start()?;
         let alice = person(&lab, "alice")?;
         set_up(&alice, &ca)?;
-        Ok(Self { web, legacy, alice, ca, lab })
+        Ok(Self {
+            web,
+            legacy,
+            alice,
+            ca,
+            lab,
+        })
     }
 }
 
@@ -67,7 +77,10 @@ pub fn ca(lab: &Lab) -> Result<CaBuilder> {
 /// alice may log in as `ubuntu` to hosts of team `web`, bob to none; nobody to what is tagged `frozen`.
 #[must_use]
 pub fn policy() -> String {
-    let instances = [format!("arn:aws:ec2:*:{ACCOUNT}:instance/*"), format!("arn:aws:ec2:*:{OTHER_ACCOUNT}:instance/*")];
+    let instances = [
+        format!("arn:aws:ec2:*:{ACCOUNT}:instance/*"),
+        format!("arn:aws:ec2:*:{OTHER_ACCOUNT}:instance/*"),
+    ];
     let action = "ec2-instance-connect:SendSSHPublicKey";
     let alice = json!({"AWS": format!("arn:aws:iam::{ACCOUNT}:user/alice")});
     json!({"Version": "2012-10-17", "Statement": [
@@ -107,7 +120,20 @@ pub fn person(lab: &Lab, name: &str) -> Result<Client> {
 pub fn set_up(client: &Client, ca: &Ca) -> Result<()> {
     let (url, fingerprint) = (ca.url(), ca.root_fingerprint());
     client
-        .run("eic-login", ["setup", &url, "--fingerprint", fingerprint, "--match", "web-*", "--match", "legacy-*", "--yes"])?
+        .run(
+            "eic-login",
+            [
+                "setup",
+                &url,
+                "--fingerprint",
+                fingerprint,
+                "--match",
+                "web-*",
+                "--match",
+                "legacy-*",
+                "--yes",
+            ],
+        )?
         .success()
         .map(drop)
 }
@@ -121,6 +147,8 @@ pub fn enrolled_host(lab: &Lab, ca: &Ca, name: &str) -> Result<Host> {
     lab.host(name)
         .tag("team", "web")
         .tag("eic:enrolled", "true")
-        .enrolled(ca.root_fingerprint(), move |host| signer.host_state(host, &[]))
+        .enrolled(ca.root_fingerprint(), move |host| {
+            signer.host_state(host, &[])
+        })
         .start()
 }

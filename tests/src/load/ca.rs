@@ -51,14 +51,28 @@ impl LoadedCa {
     ///
     /// # Errors
     /// When it cannot be configured or is not ready in time.
-    pub async fn start(program: &Path, folder: &Path, sts_delay: Duration, fault: Option<&str>) -> Result<Self, String> {
+    pub async fn start(
+        program: &Path,
+        folder: &Path,
+        sts_delay: Duration,
+        fault: Option<&str>,
+    ) -> Result<Self, String> {
         let sts = sts_standin(sts_delay).await?;
         let address = free_port()?;
         let config = configure(program, folder, address, sts)?;
         let server = serve(program, folder, &config, fault)?;
-        let audience = format!("http://{address}").parse().map_err(|e| format!("{e}"))?;
+        let audience = format!("http://{address}")
+            .parse()
+            .map_err(|e| format!("{e}"))?;
         wait_for(address, "/readyz").await?;
-        Ok(Self { server, address, config, program: program.to_owned(), folder: folder.to_owned(), audience })
+        Ok(Self {
+            server,
+            address,
+            config,
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            audience,
+        })
     }
 
     /// Starts it again after its end, without a fault.
@@ -75,10 +89,18 @@ impl LoadedCa {
     /// # Errors
     /// When it fails; with its output.
     pub fn run(&self, args: &[&str]) -> Result<String, String> {
-        let output = Command::new(&self.program).args(args).arg("--config").arg(&self.config).output();
+        let output = Command::new(&self.program)
+            .args(args)
+            .arg("--config")
+            .arg(&self.config)
+            .output();
         let output = output.map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() { Ok(text) } else { Err(text + &String::from_utf8_lossy(&output.stderr)) }
+        if output.status.success() {
+            Ok(text)
+        } else {
+            Err(text + &String::from_utf8_lossy(&output.stderr))
+        }
     }
 
     /// The bytes of a sign-in with a fresh key.
@@ -89,7 +111,11 @@ impl LoadedCa {
         let key = fresh_key()?;
         let public = public(&key)?;
         let nonce = Nonce::from_random(random()?);
-        let binding = eic_protocol::api::session::SessionBinding { protocol: 1, public_key: &public, nonce: &nonce };
+        let binding = eic_protocol::api::session::SessionBinding {
+            protocol: 1,
+            public_key: &public,
+            nonce: &nonce,
+        };
         let canonical = CanonicalRequest::of(&self.audience, &binding);
         let body = json!({
             "protocol": 1, "public_key": public, "nonce": nonce,
@@ -99,7 +125,10 @@ impl LoadedCa {
             }},
             "key_signature": Base64Bytes(sign(&key, &public, canonical.as_slice())?),
         });
-        Ok((key, request("POST", "/v1/sessions", &[], body.to_string().as_bytes())))
+        Ok((
+            key,
+            request("POST", "/v1/sessions", &[], body.to_string().as_bytes()),
+        ))
     }
 
     /// Signs in once.
@@ -110,9 +139,16 @@ impl LoadedCa {
         let (key, bytes) = self.session_request()?;
         let (status, body) = Connection::open(self.address).await?.call(&bytes).await?;
         let answer: serde_json::Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
-        let grant = answer.get("grant").and_then(|g| g.as_str()).ok_or(format!("{status} {answer}"))?;
+        let grant = answer
+            .get("grant")
+            .and_then(|g| g.as_str())
+            .ok_or(format!("{status} {answer}"))?;
         let public = public(&key)?;
-        Ok(Session { key, public, grant: grant.parse().map_err(|e| format!("{e}"))? })
+        Ok(Session {
+            key,
+            public,
+            grant: grant.parse().map_err(|e| format!("{e}"))?,
+        })
     }
 
     /// The bytes of one certificate request, signed.
@@ -136,49 +172,95 @@ impl LoadedCa {
         };
         let body = serde_json::to_vec(&wanted).map_err(|e| e.to_string())?;
         let header = self.authorization(session, &wanted)?;
-        Ok(request("POST", "/v1/certificates/user", &[("authorization", &header)], &body))
+        Ok(request(
+            "POST",
+            "/v1/certificates/user",
+            &[("authorization", &header)],
+            &body,
+        ))
     }
 
     fn authorization(&self, session: &Session, wanted: &impl Signed) -> Result<String, String> {
         let (time, nonce) = (unix_now(), Nonce::from_random(random()?));
-        let canonical = CanonicalRequest::of_granted(&self.audience, time, nonce.as_bytes(), wanted);
+        let canonical =
+            CanonicalRequest::of_granted(&self.audience, time, nonce.as_bytes(), wanted);
         let signature = sign(&session.key, &session.public, canonical.as_slice())?;
-        let authorization = Authorization { grant: session.grant.clone(), time, nonce, signature };
+        let authorization = Authorization {
+            grant: session.grant.clone(),
+            time,
+            nonce,
+            signature,
+        };
         Ok(authorization.to_header().reveal().clone())
     }
 }
 
-fn serve(program: &Path, folder: &Path, config: &Path, fault: Option<&str>) -> Result<Server, String> {
+fn serve(
+    program: &Path,
+    folder: &Path,
+    config: &Path,
+    fault: Option<&str>,
+) -> Result<Server, String> {
     let mut command = Command::new(program);
-    command.arg("serve").arg("--config").arg(config).env("RUST_LOG", "warn");
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(config)
+        .env("RUST_LOG", "warn");
     if let Some(point) = fault {
         command.env("EIC_FAULT", point);
     }
     Server::start(&mut command, &folder.join("eic-ca.log"))
 }
 
-fn configure(program: &Path, folder: &Path, address: SocketAddr, sts: SocketAddr) -> Result<PathBuf, String> {
+fn configure(
+    program: &Path,
+    folder: &Path,
+    address: SocketAddr,
+    sts: SocketAddr,
+) -> Result<PathBuf, String> {
     let home = folder.join("ca");
-    let output = Command::new(program).arg("init").arg(&home).output().map_err(|e| e.to_string())?;
+    let output = Command::new(program)
+        .arg("init")
+        .arg(&home)
+        .output()
+        .map_err(|e| e.to_string())?;
     if !output.status.success() {
-        return Err(format!("eic-ca init: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "eic-ca init: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     let file = home.join("eic-ca.toml");
     let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut config: toml::Table = text.parse().map_err(|e| format!("{e}"))?;
     let mut set = |section: &str, key: &str, value: toml::Value| {
-        let table = config.entry(section).or_insert_with(|| toml::Table::new().into());
+        let table = config
+            .entry(section)
+            .or_insert_with(|| toml::Table::new().into());
         if let Some(table) = table.as_table_mut() {
             table.insert(key.to_owned(), value);
         }
     };
     set("server", "listen", address.to_string().into());
     set("server", "public_url", format!("http://{address}").into());
-    set("aws_sts", "endpoint_override", format!("http://{sts}").into());
-    set("aws_sts", "accounts", vec![toml::Value::from(ACCOUNT)].into());
+    set(
+        "aws_sts",
+        "endpoint_override",
+        format!("http://{sts}").into(),
+    );
+    set(
+        "aws_sts",
+        "accounts",
+        vec![toml::Value::from(ACCOUNT)].into(),
+    );
     set("limits", "caller_rate", 1_000_000.into());
     set("limits", "peer_rate", 1_000_000.into());
-    set("policy", "files", vec![toml::Value::from("bench-policy.json")].into());
+    set(
+        "policy",
+        "files",
+        vec![toml::Value::from("bench-policy.json")].into(),
+    );
     set("inventory", "static", "bench-inventory.toml".into());
     write(&home.join("bench-policy.json"), &policy())?;
     write(&home.join("bench-inventory.toml"), &inventory())?;
@@ -210,7 +292,9 @@ fn inventory() -> String {
 
 /// Answers every POST with the identity of one user, as STS writes it.
 async fn sts_standin(delay: Duration) -> Result<SocketAddr, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -238,7 +322,10 @@ async fn answer_all(mut stream: TcpStream, delay: Duration) {
             received.clear();
             tokio::time::sleep(delay).await;
             let date = http_date(unix_now());
-            let head = format!("content-type: text/xml\r\ndate: {date}\r\ncontent-length: {}", xml.len());
+            let head = format!(
+                "content-type: text/xml\r\ndate: {date}\r\ncontent-length: {}",
+                xml.len()
+            );
             let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{xml}");
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
@@ -249,7 +336,9 @@ async fn answer_all(mut stream: TcpStream, delay: Duration) {
 
 fn sign(key: &PrivateKey, public: &SubjectKey, message: &[u8]) -> Result<Vec<u8>, String> {
     use signature::Signer as _;
-    let signature = key.try_sign(&sshsig::signed_data(Namespace::Request, message)).map_err(|e| e.to_string())?;
+    let signature = key
+        .try_sign(&sshsig::signed_data(Namespace::Request, message))
+        .map_err(|e| e.to_string())?;
     sshsig::blob(Namespace::Request, public, &signature).map_err(|e| e.to_string())
 }
 
@@ -258,7 +347,9 @@ fn sign(key: &PrivateKey, public: &SubjectKey, message: &[u8]) -> Result<Vec<u8>
 /// # Errors
 /// Without entropy.
 pub fn fresh_key() -> Result<PrivateKey, String> {
-    Ok(PrivateKey::from(ssh_key::private::Ed25519Keypair::from_seed(&random()?)))
+    Ok(PrivateKey::from(
+        ssh_key::private::Ed25519Keypair::from_seed(&random()?),
+    ))
 }
 
 /// Its public half.
@@ -266,7 +357,11 @@ pub fn fresh_key() -> Result<PrivateKey, String> {
 /// # Errors
 /// Never for a key of [`fresh_key`].
 pub fn public(key: &PrivateKey) -> Result<SubjectKey, String> {
-    key.public_key().to_openssh().map_err(|e| e.to_string())?.parse().map_err(|e| format!("{e}"))
+    key.public_key()
+        .to_openssh()
+        .map_err(|e| e.to_string())?
+        .parse()
+        .map_err(|e| format!("{e}"))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], String> {
@@ -276,7 +371,9 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
 }
 
 fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 /// `YYYYMMDDTHHMMSSZ`.

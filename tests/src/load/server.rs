@@ -15,7 +15,11 @@ impl Server {
     pub fn start(command: &mut Command, log: &std::path::Path) -> Result<Self, String> {
         let file = std::fs::File::create(log).map_err(|e| e.to_string())?;
         let errors = file.try_clone().map_err(|e| e.to_string())?;
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn();
         child.map(Self).map_err(|e| format!("{command:?}: {e}"))
     }
 
@@ -42,19 +46,33 @@ impl Server {
 
     /// CPU time of all its threads so far, user and system.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
         // Fields 14 and 15, counted after the parenthesised name; in clock ticks of 10 ms.
-        let fields: Vec<u64> =
-            stat.rsplit(')').next().unwrap_or_default().split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(|f| f.parse().unwrap_or(0))
+            .collect();
         let ticks = fields.get(11).copied().unwrap_or(0) + fields.get(12).copied().unwrap_or(0);
         Duration::from_millis(ticks * 10)
     }
 
     /// Peak resident memory in MiB.
     pub fn peak_mib(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
-        let kib: u32 = line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmHWM:"))
+            .unwrap_or_default();
+        let kib: u32 = line
+            .split_whitespace()
+            .next()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0);
         f64::from(kib) / 1024.0
     }
 }

@@ -25,9 +25,16 @@ const CLIENTS: usize = 8;
 /// The `eic-ca` with fault points, beside the ordinary build.
 fn faulty_ca() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let folder = test.ancestors().find(|folder| folder.ends_with("debug")).unwrap();
+    let folder = test
+        .ancestors()
+        .find(|folder| folder.ends_with("debug"))
+        .unwrap();
     let program = folder.join("eic-ca-fault");
-    assert!(program.exists(), "{} is not built: run `make fault`", program.display());
+    assert!(
+        program.exists(),
+        "{} is not built: run `make fault`",
+        program.display()
+    );
     program
 }
 

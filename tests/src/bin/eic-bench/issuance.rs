@@ -24,7 +24,11 @@ struct Measured {
 }
 
 /// Rows of issuance.
-pub(crate) async fn certificates(binaries: &Path, cache: &Path, folder: &Path) -> Result<Vec<Row>, String> {
+pub(crate) async fn certificates(
+    binaries: &Path,
+    cache: &Path,
+    folder: &Path,
+) -> Result<Vec<Row>, String> {
     let ca = LoadedCa::start(&binaries.join("eic-ca"), folder, Duration::ZERO, None).await?;
     let bao = OpenBao::start(cache, folder).await?;
     ours(&ca, WARM_UP).await?;
@@ -35,12 +39,29 @@ pub(crate) async fn certificates(binaries: &Path, cache: &Path, folder: &Path) -
         us.push(ours(&ca, REQUESTS).await?);
     }
     let fsync = fsync_p99(folder)?;
-    println!("  fsync p99 of this disk right now: {:.2} ms; {ROUNDS} rounds of {REQUESTS}, the median of each", ms(fsync));
-    Ok(rows(&us, &them, ca.server.peak_mib(), bao.server.peak_mib(), fsync))
+    println!(
+        "  fsync p99 of this disk right now: {:.2} ms; {ROUNDS} rounds of {REQUESTS}, the median of each",
+        ms(fsync)
+    );
+    Ok(rows(
+        &us,
+        &them,
+        ca.server.peak_mib(),
+        bao.server.peak_mib(),
+        fsync,
+    ))
 }
 
-fn rows(us: &[Measured], them: &[Measured], our_mib: f64, their_mib: f64, fsync: Duration) -> Vec<Row> {
-    let of = |measured: &[Measured], value: fn(&Measured) -> f64| median(measured.iter().map(value).collect());
+fn rows(
+    us: &[Measured],
+    them: &[Measured],
+    our_mib: f64,
+    their_mib: f64,
+    fsync: Duration,
+) -> Vec<Row> {
+    let of = |measured: &[Measured], value: fn(&Measured) -> f64| {
+        median(measured.iter().map(value).collect())
+    };
     let peer = |value: fn(&Measured) -> f64| Some((PEER, of(them, value)));
     vec![
         Row::new(
@@ -71,7 +92,13 @@ fn rows(us: &[Measured], them: &[Measured], our_mib: f64, their_mib: f64, fsync:
             peer(|m| ms(m.round.p99)),
             (Goal::RatioAtMost(0.5), "ratio <= 0.5"),
         ),
-        Row::new("fsync p99 of the disk beside it", ms(fsync), "ms", None, (Goal::None, "printed")),
+        Row::new(
+            "fsync p99 of the disk beside it",
+            ms(fsync),
+            "ms",
+            None,
+            (Goal::None, "printed"),
+        ),
         Row::new(
             "resident memory under that load (peak)",
             our_mib,
@@ -87,18 +114,33 @@ async fn ours(ca: &LoadedCa, count: usize) -> Result<Measured, String> {
     for _ in 0..CONNECTIONS {
         sessions.push(ca.session().await?);
     }
-    let requests: Result<_, _> =
-        sessions.iter().cycle().take(count).map(|session| ca.certificate_request(session)).collect();
+    let requests: Result<_, _> = sessions
+        .iter()
+        .cycle()
+        .take(count)
+        .map(|session| ca.certificate_request(session))
+        .collect();
     measure(&ca.server, ca.address, requests?).await
 }
 
 async fn theirs(bao: &OpenBao, count: usize) -> Result<Measured, String> {
-    let keys: Result<Vec<_>, String> = (0..CONNECTIONS).map(|_| Ok(public(&fresh_key()?)?.to_string())).collect();
-    let requests = keys?.iter().cycle().take(count).map(|key| OpenBao::sign_request(key)).collect();
+    let keys: Result<Vec<_>, String> = (0..CONNECTIONS)
+        .map(|_| Ok(public(&fresh_key()?)?.to_string()))
+        .collect();
+    let requests = keys?
+        .iter()
+        .cycle()
+        .take(count)
+        .map(|key| OpenBao::sign_request(key))
+        .collect();
     measure(&bao.server, bao.address, requests).await
 }
 
-async fn measure(server: &Server, address: std::net::SocketAddr, requests: Vec<Vec<u8>>) -> Result<Measured, String> {
+async fn measure(
+    server: &Server,
+    address: std::net::SocketAddr,
+    requests: Vec<Vec<u8>>,
+) -> Result<Measured, String> {
     let before = server.cpu();
     let round = run(address, requests, CONNECTIONS).await?;
     let count = f64::from(u32::try_from(round.answers).unwrap_or(u32::MAX));
@@ -109,13 +151,29 @@ async fn measure(server: &Server, address: std::net::SocketAddr, requests: Vec<V
 /// Rows of sign-in, with an STS that takes no time and one that takes 50 ms.
 pub(crate) async fn sessions(binaries: &Path, folder: &Path) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
-    for (name, delay) in [("sessions/s, STS at 0 ms", 0), ("sessions/s, STS at 50 ms", 50)] {
+    for (name, delay) in [
+        ("sessions/s, STS at 0 ms", 0),
+        ("sessions/s, STS at 50 ms", 50),
+    ] {
         let place = folder.join(format!("sts-{delay}"));
         std::fs::create_dir_all(&place).map_err(|e| e.to_string())?;
-        let ca = LoadedCa::start(&binaries.join("eic-ca"), &place, Duration::from_millis(delay), None).await?;
-        let requests: Result<Vec<_>, String> = (0..2_000).map(|_| Ok(ca.session_request()?.1)).collect();
+        let ca = LoadedCa::start(
+            &binaries.join("eic-ca"),
+            &place,
+            Duration::from_millis(delay),
+            None,
+        )
+        .await?;
+        let requests: Result<Vec<_>, String> =
+            (0..2_000).map(|_| Ok(ca.session_request()?.1)).collect();
         let round = run(ca.address, requests?, CONNECTIONS).await?;
-        rows.push(Row::new(name, round.rate, "1/s", None, (Goal::None, "printed; bounded by STS")));
+        rows.push(Row::new(
+            name,
+            round.rate,
+            "1/s",
+            None,
+            (Goal::None, "printed; bounded by STS"),
+        ));
     }
     Ok(rows)
 }

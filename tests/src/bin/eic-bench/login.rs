@@ -39,24 +39,60 @@ fn agent_processes(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, Strin
     let none = time_on(&fleet.legacy, &[AGENT, "authorized-keys", "ubuntu"])?;
     push_key(fleet)?;
     let one = time_on(&fleet.legacy, &[AGENT, "authorized-keys", "ubuntu"])?;
-    let row = |name, value, limit, words| Row::new(name, value, "ms", None, (Goal::AtMost(limit), words));
+    let row =
+        |name, value, limit, words| Row::new(name, value, "ms", None, (Goal::AtMost(limit), words));
     Ok(vec![
-        row("authorized-keys, one valid key, wall", one.wall, 5.0, "<= 5 ms"),
-        row("authorized-keys, one valid key, CPU", one.cpu, 5.0, "<= 5 ms"),
-        row("authorized-keys, no key active, wall", none.wall, 3.0, "<= 3 ms"),
-        row("authorized-principals, wall", principals.wall, 2.0, "<= 2 ms"),
+        row(
+            "authorized-keys, one valid key, wall",
+            one.wall,
+            5.0,
+            "<= 5 ms",
+        ),
+        row(
+            "authorized-keys, one valid key, CPU",
+            one.cpu,
+            5.0,
+            "<= 5 ms",
+        ),
+        row(
+            "authorized-keys, no key active, wall",
+            none.wall,
+            3.0,
+            "<= 3 ms",
+        ),
+        row(
+            "authorized-principals, wall",
+            principals.wall,
+            2.0,
+            "<= 2 ms",
+        ),
     ])
 }
 
 fn time_on(host: &Host, command: &[&str]) -> Result<crate::process::Times, String> {
-    timed(&host.command(SELF).args(["time", PROCESS_RUNS]).args(command.iter().copied()))
+    timed(
+        &host
+            .command(SELF)
+            .args(["time", PROCESS_RUNS])
+            .args(command.iter().copied()),
+    )
 }
 
 /// The fingerprint that sshd would pass as `%F`.
 fn user_ca_fingerprint(fleet: &SmallFleet) -> Result<String, String> {
-    let file = fleet.ca.folder().join("keys/user-ca.pub").display().to_string();
+    let file = fleet
+        .ca
+        .folder()
+        .join("keys/user-ca.pub")
+        .display()
+        .to_string();
     let output = done(&fleet.lab.command("ssh-keygen").args(["-l", "-f", &file]))?;
-    output.stdout.split_whitespace().nth(1).map(str::to_owned).ok_or_else(|| "no fingerprint".to_owned())
+    output
+        .stdout
+        .split_whitespace()
+        .nth(1)
+        .map(str::to_owned)
+        .ok_or_else(|| "no fingerprint".to_owned())
 }
 
 /// Lets the legacy host have an active key for the next minute.
@@ -68,10 +104,25 @@ fn push_key(fleet: &SmallFleet) -> Result<(), String> {
 /// The same account on two hosts, alternating: a certificate through our commands, a key in authorized_keys.
 fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     let key = fleet.alice.make_key("plain").map_err(|e| e.to_string())?;
-    let plain = fleet.lab.host("plain-1").authorized_key("ubuntu", &key).start().map_err(|e| e.to_string())?;
+    let plain = fleet
+        .lab
+        .host("plain-1")
+        .authorized_key("ubuntu", &key)
+        .start()
+        .map_err(|e| e.to_string())?;
     let target = format!("ubuntu@{}", fleet.web.id());
-    done(&fleet.alice.command("eic-login").args(["issue", "--target", &target, "--out", "job"]))?;
-    let files = done(&fleet.alice.command("bash").args(["-c", "ls job/*-cert.pub"]))?;
+    done(
+        &fleet
+            .alice
+            .command("eic-login")
+            .args(["issue", "--target", &target, "--out", "job"]),
+    )?;
+    let files = done(
+        &fleet
+            .alice
+            .command("bash")
+            .args(["-c", "ls job/*-cert.pub"]),
+    )?;
     let certificate = files.stdout.trim().to_owned();
     let private = certificate.trim_end_matches("-cert.pub").to_owned();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -90,12 +141,15 @@ fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
 
 fn login(client: &Client, host: &Host, keys: &[&str]) -> Result<Duration, String> {
     let target = format!("ubuntu@{}", host.address());
-    let mut command = client.command("ssh").args(["-F", "none", "-o", "IdentitiesOnly=yes"]).args([
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-    ]);
+    let mut command = client
+        .command("ssh")
+        .args(["-F", "none", "-o", "IdentitiesOnly=yes"])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]);
     for key in keys {
         command = command.args(["-i", key]);
     }
@@ -105,15 +159,26 @@ fn login(client: &Client, host: &Host, keys: &[&str]) -> Result<Duration, String
 /// From the start of `eic-login connect` with a cached certificate until its TCP connection arrives.
 fn connect(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     let target = fleet.web.id().to_owned();
-    done(&fleet.alice.command("ssh").args([format!("ubuntu@{target}").as_str(), "true"]))?;
+    done(
+        &fleet
+            .alice
+            .command("ssh")
+            .args([format!("ubuntu@{target}").as_str(), "true"]),
+    )?;
     let listener = replace_sshd(fleet)?;
     let folder = run_folder(fleet)?;
-    let words = ["connect", "--dir", &folder, "--user", "ubuntu", "--host", &target, "--port", "2022"];
+    let words = [
+        "connect", "--dir", &folder, "--user", "ubuntu", "--host", &target, "--port", "2022",
+    ];
     let command = fleet.alice.command("eic-login").args(words);
     let mut times = Vec::new();
     for _ in 0..50 {
         let started = Instant::now();
-        let child = command.to_std().stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = command
+            .to_std()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
         let mut child = child.map_err(|e| e.to_string())?;
         let arrived = arrival(&listener, started);
         let _ = child.kill();
@@ -136,7 +201,9 @@ fn arrival(listener: &TcpListener, started: Instant) -> Result<Duration, String>
     while started.elapsed() < Duration::from_secs(10) {
         match listener.accept() {
             Ok(_) => return Ok(started.elapsed()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_micros(50)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_micros(50))
+            }
             Err(error) => return Err(error.to_string()),
         }
     }
@@ -147,14 +214,23 @@ fn arrival(listener: &TcpListener, started: Instant) -> Result<Duration, String>
 fn run_folder(fleet: &SmallFleet) -> Result<String, String> {
     let file = fleet.alice.home().join(".ssh/eic.config");
     let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let folder = text.split("--dir '").nth(1).and_then(|rest| rest.split('\'').next());
-    folder.map(str::to_owned).ok_or_else(|| "no --dir in eic.config".to_owned())
+    let folder = text
+        .split("--dir '")
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next());
+    folder
+        .map(str::to_owned)
+        .ok_or_else(|| "no --dir in eic.config".to_owned())
 }
 
 /// A listener on another port of web-1's address, in its network.
 fn replace_sshd(fleet: &SmallFleet) -> Result<TcpListener, String> {
     let address = std::net::SocketAddr::from((fleet.web.address(), 2022));
-    let listener = fleet.web.room().in_network(|| TcpListener::bind(address)).map_err(|e| e.to_string())?;
+    let listener = fleet
+        .web
+        .room()
+        .in_network(|| TcpListener::bind(address))
+        .map_err(|e| e.to_string())?;
     let listener = listener.map_err(|e| e.to_string())?;
     listener.set_nonblocking(true).map_err(|e| e.to_string())?;
     Ok(listener)
@@ -179,13 +255,17 @@ fn entering_the_room(fleet: &SmallFleet) -> Result<f64, String> {
 fn throughput(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     let ours = format!("ubuntu@{}", fleet.web.id());
     let address = fleet.web.address();
-    let direct = "-F none -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+    let direct =
+        "-F none -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
     let private = "$(ls job/*-cert.pub | sed s/-cert.pub//)";
     let send = |ssh: String| format!("head -c {BULK_MIB}M /dev/zero | {ssh} 'cat >/dev/null'");
     let mut rates = (Vec::new(), Vec::new());
     for _ in 0..3 {
         rates.0.push(bulk(fleet, &send(format!("ssh {ours}")))?);
-        rates.1.push(bulk(fleet, &send(format!("ssh {direct} -i {private} ubuntu@{address}")))?);
+        rates.1.push(bulk(
+            fleet,
+            &send(format!("ssh {direct} -i {private} ubuntu@{address}")),
+        )?);
     }
     let mib = |times: Vec<Duration>| f64::from(BULK_MIB) / median(times).as_secs_f64();
     Ok(vec![Row::new(
@@ -193,7 +273,10 @@ fn throughput(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
         mib(rates.0),
         "MiB/s",
         Some(("plain ssh", mib(rates.1))),
-        (Goal::RatioAtLeast(0.95), "that of plain ssh (ratio >= 0.95)"),
+        (
+            Goal::RatioAtLeast(0.95),
+            "that of plain ssh (ratio >= 0.95)",
+        ),
     )])
 }
 
@@ -202,5 +285,8 @@ fn bulk(fleet: &SmallFleet, script: &str) -> Result<Duration, String> {
 }
 
 fn done(command: &RoomCommand) -> Result<Output, String> {
-    command.run().and_then(Output::success).map_err(|e| e.to_string())
+    command
+        .run()
+        .and_then(Output::success)
+        .map_err(|e| e.to_string())
 }

@@ -37,7 +37,10 @@ fn bench(parts: &[String]) -> Result<(), String> {
     let folder = tempfile::tempdir_in(&target).map_err(|e| e.to_string())?;
     let cache = target.join("eic-lab");
     std::fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
 
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|p| p == part);
     let mut rows = Vec::new();

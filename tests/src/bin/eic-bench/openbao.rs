@@ -47,13 +47,19 @@ impl OpenBao {
         });
         for (path, body) in [
             ("/v1/sys/mounts/ssh", json!({"type": "ssh"})),
-            ("/v1/ssh/config/ca", json!({"generate_signing_key": true, "key_type": "ed25519"})),
+            (
+                "/v1/ssh/config/ca",
+                json!({"generate_signing_key": true, "key_type": "ed25519"}),
+            ),
             ("/v1/ssh/roles/bench", role),
         ] {
             let body = body.to_string();
             let (status, answer) = connection.call(&post(path, body.as_bytes())).await?;
             if status >= 300 {
-                return Err(format!("openbao {path}: {status} {}", String::from_utf8_lossy(&answer)));
+                return Err(format!(
+                    "openbao {path}: {status} {}",
+                    String::from_utf8_lossy(&answer)
+                ));
             }
         }
         Ok(())
@@ -61,7 +67,9 @@ impl OpenBao {
 
     /// A signing request for this key.
     pub(crate) fn sign_request(public_key: &str) -> Vec<u8> {
-        let body = json!({"public_key": public_key, "valid_principals": "ubuntu", "cert_type": "user"}).to_string();
+        let body =
+            json!({"public_key": public_key, "valid_principals": "ubuntu", "cert_type": "user"})
+                .to_string();
         post("/v1/ssh/sign/bench", body.as_bytes())
     }
 }
@@ -75,12 +83,21 @@ fn install(cache: &Path) -> Result<PathBuf, String> {
     let program = venv.join("bin/bao");
     if !program.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        run(Command::new(venv.join("bin/pip")).args(["install", "-q", "--disable-pip-version-check", PIN]))?;
+        run(Command::new(venv.join("bin/pip")).args([
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            PIN,
+        ]))?;
     }
     Ok(program)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
     let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?}: {status}"))
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use eic_ca::policy::{Action, Asked, Caller, Fact, PolicySet, Request, Resource, Source, Sources, Tags, evaluate};
+use eic_ca::policy::{
+    Action, Asked, Caller, Fact, PolicySet, Request, Resource, Source, Sources, Tags, evaluate,
+};
 use serde_json::json;
 
 use crate::summary::{Goal, Row};
@@ -14,10 +16,19 @@ pub(crate) fn evaluations() -> Result<Vec<Row>, String> {
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let file = folder.path().join("policy.json");
     std::fs::write(&file, document()).map_err(|e| e.to_string())?;
-    let sources = Sources { files: vec![file], ..Sources::default() };
+    let sources = Sources {
+        files: vec![file],
+        ..Sources::default()
+    };
     let set = PolicySet::load(&sources).map_err(|e| e.to_string())?;
     let rate = rate(&set)?;
-    Ok(vec![Row::new("policy evaluations/s, 200 statements, one core", rate, "1/s", None, (Goal::None, "printed"))])
+    Ok(vec![Row::new(
+        "policy evaluations/s, 200 statements, one core",
+        rate,
+        "1/s",
+        None,
+        (Goal::None, "printed"),
+    )])
 }
 
 fn document() -> String {
@@ -37,16 +48,29 @@ fn document() -> String {
 
 fn rate(set: &PolicySet) -> Result<f64, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let arn = "arn:aws:iam::123456789012:user/alice".parse().map_err(|e| text(&e))?;
+    let arn = "arn:aws:iam::123456789012:user/alice"
+        .parse()
+        .map_err(|e| text(&e))?;
     let caller = Caller::aws(arn, "AIDAIOSFODNN7EXAMPLE1", None, true);
     let account = "123456789012".parse().map_err(|e| text(&e))?;
     let last = format!("team-{}", STATEMENTS - 1);
-    let tags = Tags::from([("team".to_owned(), last), ("owner".to_owned(), "alice-1".to_owned())]);
+    let tags = Tags::from([
+        ("team".to_owned(), last),
+        ("owner".to_owned(), "alice-1".to_owned()),
+    ]);
     let id = "i-0123456789abcdef0".parse().map_err(|e| text(&e))?;
-    let resource =
-        Resource::instance(eic_protocol::arn::Partition::Aws, "us-east-1", &account, &id, Fact::Present(&tags));
+    let resource = Resource::instance(
+        eic_protocol::arn::Partition::Aws,
+        "us-east-1",
+        &account,
+        &id,
+        Fact::Present(&tags),
+    );
     let user = "ubuntu".parse().map_err(|e| text(&e))?;
-    let asked = Asked { os_user: Some(&user), ..Asked::default() };
+    let asked = Asked {
+        os_user: Some(&user),
+        ..Asked::default()
+    };
     let source = Source::of([203, 0, 113, 9].into(), &[]);
     let request = Request {
         caller: &caller,

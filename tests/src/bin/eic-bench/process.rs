@@ -24,7 +24,11 @@ pub(crate) fn time_command(args: &[String]) -> Result<(), String> {
     let before = children_cpu();
     for _ in 0..count {
         let mut command = Command::new(program);
-        command.args(rest).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(rest)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let started = Instant::now();
         let status = command.status().map_err(|e| format!("{program}: {e}"))?;
         walls.push(started.elapsed());
@@ -33,22 +37,34 @@ pub(crate) fn time_command(args: &[String]) -> Result<(), String> {
         }
     }
     let runs = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    println!("{} {}", ms(median(walls)), ms(children_cpu().saturating_sub(before)) / runs);
+    println!(
+        "{} {}",
+        ms(median(walls)),
+        ms(children_cpu().saturating_sub(before)) / runs
+    );
     Ok(())
 }
 
 /// CPU time of all children that ended so far (proc(5): cutime and cstime, in ticks of 10 ms).
 fn children_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<u64> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+    let fields: Vec<u64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|f| f.parse().unwrap_or(0))
+        .collect();
     let ticks = fields.get(13).copied().unwrap_or(0) + fields.get(14).copied().unwrap_or(0);
     Duration::from_millis(ticks * 10)
 }
 
 /// Runs `eic-bench time` by a prepared command and reads its answer.
 pub(crate) fn timed(command: &RoomCommand) -> Result<Times, String> {
-    let output = command.run().and_then(eic_lab::process::Output::success).map_err(|e| e.to_string())?;
+    let output = command
+        .run()
+        .and_then(eic_lab::process::Output::success)
+        .map_err(|e| e.to_string())?;
     let mut numbers = output.stdout.split_whitespace().map(str::parse::<f64>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(wall)), Some(Ok(cpu))) => Ok(Times { wall, cpu }),
@@ -75,9 +91,14 @@ pub(crate) fn fsync_p99(folder: &std::path::Path) -> Result<Duration, String> {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(1) {
         let one = Instant::now();
-        file.write_all(&[0; 4096]).and_then(|()| file.sync_data()).map_err(|e| e.to_string())?;
+        file.write_all(&[0; 4096])
+            .and_then(|()| file.sync_data())
+            .map_err(|e| e.to_string())?;
         times.push(one.elapsed());
     }
     times.sort_unstable();
-    Ok(times.get(times.len() * 99 / 100).copied().unwrap_or_default())
+    Ok(times
+        .get(times.len() * 99 / 100)
+        .copied()
+        .unwrap_or_default())
 }

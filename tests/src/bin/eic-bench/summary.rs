@@ -54,13 +54,25 @@ impl Row {
             Goal::RatioAtMost(limit) => ratio.map(|r| r <= limit),
             Goal::None => None,
         };
-        Self { name, value, unit, peer: peer.map(|p| p.0), peer_value: peer.map(|p| p.1), ratio, goal: words, met }
+        Self {
+            name,
+            value,
+            unit,
+            peer: peer.map(|p| p.0),
+            peer_value: peer.map(|p| p.1),
+            ratio,
+            goal: words,
+            met,
+        }
     }
 }
 
 /// Prints the table.
 pub(crate) fn print(rows: &[Row]) {
-    println!("{:<52} {:>12} {:<6} {:<18} {:>12} {:>7}  goal", "measured", "eic", "", "peer", "", "ratio");
+    println!(
+        "{:<52} {:>12} {:<6} {:<18} {:>12} {:>7}  goal",
+        "measured", "eic", "", "peer", "", "ratio"
+    );
     for row in rows {
         let number = |n: Option<f64>| n.map_or_else(|| "-".to_owned(), |n| format!("{n:.2}"));
         let met = match row.met {

@@ -18,16 +18,28 @@ pub(crate) fn tell() -> Result<()> {
     let mut teller = Teller::new();
     teller.step("A lab on this machine: AWS stand-ins that check signatures, in network namespaces of their own");
     let lab = Lab::new()?;
-    teller.say(&format!("everything lives in {} and goes with it", lab.folder().display()));
+    teller.say(&format!(
+        "everything lives in {} and goes with it",
+        lab.folder().display()
+    ));
 
-    teller.step("A CA with the embedded defaults: local Ed25519 keys, SQLite, an IAM policy in JSON");
+    teller
+        .step("A CA with the embedded defaults: local Ed25519 keys, SQLite, an IAM policy in JSON");
     let ca = small_fleet::ca(&lab)?.start()?;
     teller.say("made by `eic-ca init`, served on loopback; alice may log in as `ubuntu` to hosts tagged team=web");
 
     teller.step("Two real sshds: web-1 trusts the CA (eic-agent install), legacy-1 knows Instance Connect only");
     let web = enrolled_host(&lab, &ca, "web-1")?;
-    let legacy = lab.host("legacy-1").tag("team", "web").instance_connect_only().start()?;
-    teller.say(&format!("web-1 is {}, legacy-1 is {}", web.id(), legacy.id()));
+    let legacy = lab
+        .host("legacy-1")
+        .tag("team", "web")
+        .instance_connect_only()
+        .start()?;
+    teller.say(&format!(
+        "web-1 is {}, legacy-1 is {}",
+        web.id(),
+        legacy.id()
+    ));
 
     let alice = person(&lab, "alice")?;
     set_up(&mut teller, &alice, &ca)?;
@@ -43,28 +55,58 @@ pub(crate) fn tell() -> Result<()> {
 }
 
 fn set_up(teller: &mut Teller, alice: &Client, ca: &Ca) -> Result<()> {
-    teller.step("alice sets up her laptop once, with the root key's fingerprint from her platform team");
-    let setup = ["setup", &ca.url(), "--fingerprint", ca.root_fingerprint(), "--match", "web-*", "--match", "legacy-*", "--yes"];
+    teller.step(
+        "alice sets up her laptop once, with the root key's fingerprint from her platform team",
+    );
+    let setup = [
+        "setup",
+        &ca.url(),
+        "--fingerprint",
+        ca.root_fingerprint(),
+        "--match",
+        "web-*",
+        "--match",
+        "legacy-*",
+        "--yes",
+    ];
     teller.run("alice", &alice.command("eic-login").args(setup))?;
     teller.step("She signs in with the AWS credentials that she has anyway");
     teller.run("alice", &alice.command("eic-login"))?;
     Ok(())
 }
 
-fn log_in(teller: &mut Teller, alice: &Client, web: &Host, legacy: &Host) -> Result<Vec<(String, Duration)>> {
+fn log_in(
+    teller: &mut Teller,
+    alice: &Client,
+    web: &Host,
+    legacy: &Host,
+) -> Result<Vec<(String, Duration)>> {
     let mut times = Vec::new();
     let mut ssh = |teller: &Teller, name: &str, host: &Host| -> Result<()> {
         let target = format!("ubuntu@{}", host.id());
-        let output = teller.run("alice", &alice.command("ssh").args([target.as_str(), "whoami && hostname"]))?;
+        let output = teller.run(
+            "alice",
+            &alice
+                .command("ssh")
+                .args([target.as_str(), "whoami && hostname"]),
+        )?;
         times.push((name.to_owned(), output.elapsed));
         Ok(())
     };
     teller.step("Plain ssh to the host that trusts the CA: by a certificate for this user on this host, good for 5 minutes");
     ssh(teller, "web-1, first certificate", web)?;
-    teller.quote("sshd's log on web-1:", &web.log_line("Accepted publickey for ubuntu", SOON)?);
-    teller.step("The same command to the legacy host: the same key, pushed through EC2 Instance Connect");
+    teller.quote(
+        "sshd's log on web-1:",
+        &web.log_line("Accepted publickey for ubuntu", SOON)?,
+    );
+    teller.step(
+        "The same command to the legacy host: the same key, pushed through EC2 Instance Connect",
+    );
     ssh(teller, "legacy-1, key pushed by Instance Connect", legacy)?;
-    teller.quote("eic-agent's log on legacy-1:", &legacy.log_line("Providing ssh key from EC2 Instance Connect with", SOON)?);
+    teller.quote(
+        "eic-agent's log on legacy-1:",
+        &legacy.log_line("Providing ssh key from EC2 Instance Connect with", SOON)?,
+    );
     teller.step("And again to web-1: the certificate is still good");
     ssh(teller, "web-1, certificate at hand", web)?;
     Ok(times)
@@ -73,13 +115,27 @@ fn log_in(teller: &mut Teller, alice: &Client, web: &Host, legacy: &Host) -> Res
 fn be_denied(teller: &mut Teller, alice: &Client, ca: &Ca, web: &Host) -> Result<()> {
     teller.step("A denial says what would do, where policy lets the caller know");
     let target = format!("root@{}", web.id());
-    let output = teller.attempt("alice", &alice.command("ssh").args([target.as_str(), "true"]))?;
+    let output = teller.attempt(
+        "alice",
+        &alice.command("ssh").args([target.as_str(), "true"]),
+    )?;
     if output.status.success() {
         return output.success().map(drop);
     }
     teller.step("The administrator asks which statement decided");
     let config = ca.config().display().to_string();
-    let explain = ["policy", "explain", "--config", &config, "--caller", "arn:aws:iam::123456789012:user/alice", "--instance", web.id(), "--user", "root"];
+    let explain = [
+        "policy",
+        "explain",
+        "--config",
+        &config,
+        "--caller",
+        "arn:aws:iam::123456789012:user/alice",
+        "--instance",
+        web.id(),
+        "--user",
+        "root",
+    ];
     teller.attempt("admin", &ca.command(explain))?;
     Ok(())
 }
@@ -87,7 +143,13 @@ fn be_denied(teller: &mut Teller, alice: &Client, ca: &Ca, web: &Host) -> Result
 fn show_audit(teller: &mut Teller, ca: &Ca) -> Result<()> {
     teller.step("Everything was recorded before it happened; the records are chained");
     let config = ca.config().display().to_string();
-    teller.run("admin", &ca.command(["audit", "query", "--config", &config]))?;
-    teller.run("admin", &ca.command(["audit", "verify", "--config", &config]))?;
+    teller.run(
+        "admin",
+        &ca.command(["audit", "query", "--config", &config]),
+    )?;
+    teller.run(
+        "admin",
+        &ca.command(["audit", "verify", "--config", &config]),
+    )?;
     Ok(())
 }

@@ -16,13 +16,19 @@ pub(crate) struct Teller {
 impl Teller {
     /// For standard output.
     pub(crate) fn new() -> Self {
-        Self { colour: std::io::stdout().is_terminal(), step: 0 }
+        Self {
+            colour: std::io::stdout().is_terminal(),
+            step: 0,
+        }
     }
 
     /// The next step, in a line of plain words.
     pub(crate) fn step(&mut self, words: &str) {
         self.step += 1;
-        println!("\n{}", self.painted("1;36", &format!("{}. {words}", self.step)));
+        println!(
+            "\n{}",
+            self.painted("1;36", &format!("{}. {words}", self.step))
+        );
     }
 
     /// A remark.
@@ -38,7 +44,10 @@ impl Teller {
 
     /// Shows a command and runs it, whatever comes of it.
     pub(crate) fn attempt(&self, who: &str, command: &RoomCommand) -> Result<Output> {
-        println!("   {}", self.painted("1", &format!("{who}$ {}", command.line())));
+        println!(
+            "   {}",
+            self.painted("1", &format!("{who}$ {}", command.line()))
+        );
         let output = command.run()?;
         for line in output.stdout.lines().chain(output.stderr.lines()) {
             println!("   {} {line}", self.painted("2", "|"));
@@ -60,6 +69,10 @@ impl Teller {
     }
 
     fn painted(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }

@@ -1,0 +1,340 @@
+//! `eic-login setup`: pin a CA's root keys, write the configuration, tell ssh. Every change is shown first;
+//! a second run changes nothing; `--undo` takes all of it back.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use eic_protocol::api::discovery::Discovery;
+use eic_protocol::proof::Audience;
+use eic_protocol::trust::envelope::Envelope;
+use eic_protocol::trust::root::Root;
+
+use super::{paths, runtime};
+use crate::ca::CaClient;
+use crate::config::{self, CaConfig, Config};
+use crate::control::client::Agent;
+use crate::control::message::Ask;
+use crate::exit_code::{self, Failure};
+use crate::files::{self, FileError};
+use crate::paths::Paths;
+use crate::ssh_config::block::Block;
+use crate::ssh_config::installation::{Change, Installation};
+use crate::ssh_config::version::SshVersion;
+use crate::terminal;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The CA's URL, e.g. https://ca.example.
+    #[arg(required_unless_present_any = ["no_ca", "undo"], conflicts_with_all = ["no_ca", "undo"])]
+    url: Option<Audience>,
+    /// Fingerprint of a root key (SHA256:…), from whoever runs the CA; without it, it is shown and asked for.
+    #[arg(long, value_name = "SHA256:…", value_parser = parse_fingerprint)]
+    fingerprint: Vec<String>,
+    /// Further hosts that are reached this way, e.g. 'web-*'.
+    #[arg(long = "match", value_name = "PATTERN")]
+    patterns: Vec<String>,
+    /// PEM file with the only authorities that the CA's TLS certificate may chain to.
+    #[arg(long, value_name = "PEM", requires = "url")]
+    ca_file: Option<PathBuf>,
+    /// Without a CA: EC2 Instance Connect only.
+    #[arg(long, conflicts_with_all = ["fingerprint", "ca_file"])]
+    no_ca: bool,
+    /// Take everything back.
+    #[arg(long, conflicts_with_all = ["no_ca", "fingerprint", "patterns", "ca_file"])]
+    undo: bool,
+    /// Do not ask before changing files.
+    #[arg(long)]
+    yes: bool,
+}
+
+fn parse_fingerprint(text: &str) -> Result<String, String> {
+    let digest = text.strip_prefix("SHA256:").unwrap_or_default();
+    // 32 bytes in base64 without padding, as ssh-keygen -l shows them.
+    let form = digest.len() == 43
+        && digest
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
+    if form {
+        Ok(text.to_owned())
+    } else {
+        Err("expected `SHA256:` and 43 characters, as ssh-keygen -l shows it".to_owned())
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let paths = paths()?;
+    if arguments.undo {
+        return undo(&paths, arguments.yes);
+    }
+    SshVersion::installed().map_err(|e| Failure::usage(e.to_string()))?;
+    let pinned = match &arguments.url {
+        Some(url) => Some(pin(url, arguments)?),
+        None => None,
+    };
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::of(&e).context("cannot tell which program this is"))?;
+    let plan = Plan::make(&paths, &program, pinned, &arguments.patterns)?;
+    plan.carry_out(&paths, arguments.yes)
+}
+
+/// A verified root and what is remembered of its CA.
+#[derive(Debug)]
+struct Pinned {
+    ca: CaConfig,
+    root: Envelope,
+}
+
+fn pin(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
+    let ca_file = arguments
+        .ca_file
+        .as_ref()
+        .map(std::fs::canonicalize)
+        .transpose();
+    let ca_file = ca_file.map_err(|e| Failure::usage(format!("--ca-file: {e}")))?;
+    let mut ca = CaConfig {
+        url: url.clone(),
+        root_fingerprints: BTreeSet::new(),
+        ca_file,
+    };
+    let discovery = runtime()?.block_on(async { CaClient::new(&ca)?.discovery().await })?;
+    ca.root_fingerprints = match arguments.fingerprint.as_slice() {
+        [] => ask_for_fingerprints(&discovery)?,
+        given => given.iter().cloned().collect(),
+    };
+    let untrusted = |e| {
+        Failure::new(
+            exit_code::UNTRUSTED,
+            format!("the CA at {url} is not the one with this fingerprint: {e}"),
+        )
+    };
+    Root::pinned(&discovery.root, &ca.root_fingerprints).map_err(untrusted)?;
+    Ok(Pinned {
+        ca,
+        root: discovery.root,
+    })
+}
+
+/// Shows what the server claims; only a person who compares it can make it count.
+fn ask_for_fingerprints(discovery: &Discovery) -> Result<BTreeSet<String>, Failure> {
+    let claimed: BTreeSet<String> = discovery
+        .root
+        .signatures
+        .iter()
+        .map(|s| s.key.fingerprint())
+        .collect();
+    let shown: Vec<&str> = claimed.iter().map(String::as_str).collect();
+    terminal::note(&format!(
+        "the server claims these root keys: {}",
+        shown.join(" ")
+    ));
+    let refused = |what: &str| Failure::new(exit_code::UNTRUSTED, what.to_owned());
+    match terminal::confirm(
+        "Compare them with what your platform team published. Are they the same?",
+    ) {
+        Some(true) => Ok(claimed),
+        Some(false) => Err(refused("nothing was changed")),
+        None => Err(refused(
+            "there is no terminal to confirm the root key on: give --fingerprint SHA256:… from a source that you trust",
+        )),
+    }
+}
+
+/// Everything that setup writes, decided before the first byte.
+#[derive(Debug)]
+struct Plan {
+    config: Config,
+    root: Option<Envelope>,
+    installation: Installation,
+    changes: Vec<Change>,
+    config_text: String,
+    config_differs: bool,
+}
+
+impl Plan {
+    fn make(
+        paths: &Paths,
+        program: &std::path::Path,
+        pinned: Option<Pinned>,
+        patterns: &[String],
+    ) -> Result<Self, Failure> {
+        let before = Config::load(paths)?;
+        // A second setup without --match keeps the patterns of the first.
+        let patterns = if patterns.is_empty() {
+            before.patterns.clone()
+        } else {
+            patterns.to_vec()
+        };
+        let run_dir = before
+            .run_dir
+            .clone()
+            .unwrap_or_else(|| paths.run_dir.clone());
+        let block =
+            Block::new(program, &run_dir, &patterns).map_err(|e| Failure::usage(e.to_string()))?;
+        let (ca, root) = pinned.map(|p| (p.ca, p.root)).unzip();
+        let config = Config {
+            run_dir: Some(run_dir.clone()),
+            patterns,
+            ca,
+            hosts: before.hosts.clone(),
+        };
+        let installation = Installation::new(&paths.ssh_dir);
+        let changes = installation
+            .plan(&block.render(), &missing_parents(paths, &run_dir))
+            .map_err(|e| Failure::usage(e.to_string()))?;
+        let config_text = config.to_toml()?;
+        let config_differs = config != before;
+        Ok(Self {
+            config,
+            root,
+            installation,
+            changes,
+            config_text,
+            config_differs,
+        })
+    }
+
+    fn carry_out(&self, paths: &Paths, yes: bool) -> Result<(), Failure> {
+        let same_root = match (&self.root, &self.config.ca) {
+            (Some(root), Some(ca)) => {
+                config::load_root(paths, ca).is_ok_and(|(stored, _)| stored == *root)
+            }
+            _ => true,
+        };
+        if !self.config_differs && self.changes.is_empty() && same_root {
+            terminal::print("Everything is in place already; nothing was changed.\n");
+            return Ok(());
+        }
+        terminal::print(&self.shown(paths));
+        agree(yes)?;
+        self.write(paths)
+            .map_err(|e| e.context("setup was not completed"))?;
+        terminal::print(
+            "Done. Sign in with `eic-login`, then use ssh, scp, rsync and git as usual.\n",
+        );
+        Ok(())
+    }
+
+    fn shown(&self, paths: &Paths) -> String {
+        let mut text = String::from("This will change:\n");
+        for change in &self.changes {
+            text.push_str(&change.diff());
+        }
+        if self.config_differs {
+            let lines = self
+                .config_text
+                .lines()
+                .map(|line| format!("  | {}\n", terminal::one_line(line)));
+            text.push_str(&format!(
+                "{}\n{}",
+                paths.config_file().display(),
+                lines.collect::<String>()
+            ));
+        }
+        if self.root.is_some() {
+            text.push_str(&format!(
+                "{}\n  | the pinned root document\n",
+                paths.root_file().display()
+            ));
+        }
+        text
+    }
+
+    /// ssh's own configuration last: it never points to a client that is not configured.
+    fn write(&self, paths: &Paths) -> Result<(), Failure> {
+        let failed = |e: FileError| Failure::of(&e);
+        files::private_dir(&paths.config_dir).map_err(failed)?;
+        if let Some(root) = &self.root {
+            config::store_root(paths, root)?;
+        }
+        files::write_atomic(&paths.config_file(), self.config_text.as_bytes(), 0o600)
+            .map_err(failed)?;
+        if self.root.is_none() {
+            files::remove(&paths.root_file()).map_err(failed)?;
+        }
+        self.installation.apply(&self.changes).map_err(failed)
+    }
+}
+
+fn agree(yes: bool) -> Result<(), Failure> {
+    // Without a terminal the command line itself is the consent.
+    match if yes {
+        None
+    } else {
+        terminal::confirm("Go on?")
+    } {
+        Some(false) => Err(Failure::new(exit_code::FAILURE, "nothing was changed")),
+        _ => Ok(()),
+    }
+}
+
+fn undo(paths: &Paths, yes: bool) -> Result<(), Failure> {
+    let failed = |e: FileError| Failure::of(&e);
+    let installation = Installation::new(&paths.ssh_dir);
+    let changes = installation.plan_undo().map_err(failed)?;
+    let config = Config::load(paths);
+    let run_dir = config.map_or_else(|_| paths.run_dir.clone(), |config| config.run_dir(paths));
+    let files = our_files(paths, &run_dir);
+    let mut text = String::from("This will change:\n");
+    text.extend(changes.iter().map(Change::diff));
+    text.extend(
+        files
+            .iter()
+            .map(|file| format!("{}\n  - the file\n", file.display())),
+    );
+    terminal::print(&text);
+    agree(yes)?;
+    // Its keys first; an agent that cannot be asked has none that anybody could use.
+    let _ = Agent::new(&run_dir).and_then(|agent| agent.ask_running(Ask::Logout));
+    let (made, parents) = (installation.made_folder(), installation.made_parents());
+    installation.apply(&changes).map_err(failed)?;
+    installation.remove_empty_folder(made);
+    for file in files {
+        files::remove(&file).map_err(failed)?;
+    }
+    let ours = [paths.config_dir.clone(), paths.state_dir.clone(), run_dir];
+    for folder in ours.into_iter().chain(parents) {
+        // Refused by the system where something of somebody else's is in it, as it should be.
+        let _ = std::fs::remove_dir(folder);
+    }
+    terminal::print("Done: ssh is configured as before.\n");
+    Ok(())
+}
+
+/// Every file that setup and the resident agent made. Others in those folders are the user's.
+fn our_files(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
+    let mut files = vec![
+        paths.config_file(),
+        paths.root_file(),
+        paths.state_dir.join("hosts.json"),
+        paths.state_dir.join("events.json"),
+        crate::control::socket_path(run_dir),
+        crate::control::lock_path(run_dir),
+    ];
+    let logins = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    let logins = logins.filter(|entry| entry.file_name().as_encoded_bytes().contains(&b'@'));
+    files.extend(logins.map(|entry| entry.path()));
+    files.retain(|file| std::fs::symlink_metadata(file).is_ok());
+    files
+}
+
+/// The folders above ours that do not exist yet: `~/.config`, `~/.local`, …
+fn missing_parents(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
+    let ours = [
+        paths.config_dir.as_path(),
+        paths.state_dir.as_path(),
+        run_dir,
+    ];
+    let above = ours
+        .into_iter()
+        .flat_map(|folder| folder.ancestors().skip(1));
+    let missing: BTreeSet<PathBuf> = above
+        .filter(|folder| !folder.exists())
+        .map(PathBuf::from)
+        .collect();
+    missing.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;

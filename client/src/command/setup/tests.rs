@@ -1,0 +1,264 @@
+//! Setup against a stand-in CA: what is pinned, what is refused, what is written and taken back.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use eic_protocol::api::discovery::SessionMode;
+use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::sshsig::{self, Namespace};
+use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::trust::envelope::EnvelopeSignature;
+use eic_protocol::version::VersionRange;
+use signature::Signer as _;
+use ssh_key::PrivateKey;
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+
+use super::*;
+
+fn private(seed: u8) -> PrivateKey {
+    PrivateKey::new(
+        KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
+        "",
+    )
+    .unwrap()
+}
+
+fn public(seed: u8) -> SubjectKey {
+    private(seed)
+        .public_key()
+        .to_openssh()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// A discovery document whose root names key `named` and is signed by key `signed`.
+fn discovery(named: u8, signed: u8) -> Discovery {
+    let root = Root {
+        version: 1,
+        issued: 1,
+        root_keys: vec![public(named)],
+        threshold: 1,
+        bundle_keys: Vec::new(),
+        user_cas: Vec::new(),
+        host_cas: Vec::new(),
+    };
+    let bytes = serde_json::to_vec(&root).unwrap();
+    let signature = private(signed)
+        .try_sign(&sshsig::signed_data(Namespace::Root, &bytes))
+        .unwrap();
+    let blob = sshsig::blob(Namespace::Root, &public(signed), &signature).unwrap();
+    let signatures = vec![EnvelopeSignature {
+        key: public(signed),
+        signature: Base64Bytes(blob),
+    }];
+    Discovery {
+        server: "stub".to_owned(),
+        protocol: VersionRange::OURS,
+        auth: Vec::new(),
+        root: Envelope {
+            signed: Base64Bytes(bytes),
+            signatures,
+        },
+        sessions: SessionMode::On,
+        bundle_sequence: None,
+    }
+}
+
+/// Serves `answer` to every request.
+fn server(answer: Vec<u8>) -> Audience {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(&answer);
+        }
+    });
+    url.parse().unwrap()
+}
+
+fn serving(discovery: &Discovery) -> Audience {
+    let body = serde_json::to_vec(discovery).unwrap();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    server([head.into_bytes(), body].concat())
+}
+
+fn arguments(fingerprint: &[String]) -> Arguments {
+    Arguments {
+        url: None,
+        fingerprint: fingerprint.to_vec(),
+        patterns: Vec::new(),
+        ca_file: None,
+        no_ca: false,
+        undo: false,
+        yes: true,
+    }
+}
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(
+            dir.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        Self(dir)
+    }
+
+    fn paths(&self) -> Paths {
+        let home = self.0.path().to_path_buf();
+        Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap()
+    }
+
+    /// Every file with its bytes, and every folder.
+    fn files(&self) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+        let (mut found, mut folders) = (
+            std::collections::BTreeMap::new(),
+            vec![self.0.path().to_path_buf()],
+        );
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+                match entry.file_type().unwrap().is_dir() {
+                    true => {
+                        found.insert(entry.path(), Vec::new());
+                        folders.push(entry.path());
+                    }
+                    false => drop(found.insert(entry.path(), std::fs::read(entry.path()).unwrap())),
+                }
+            }
+        }
+        found
+    }
+}
+
+fn set_up(home: &Home, pinned: Option<Pinned>, patterns: &[&str]) -> Result<(), Failure> {
+    let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+    let plan = Plan::make(
+        &home.paths(),
+        std::path::Path::new("/usr/bin/eic-login"),
+        pinned,
+        &patterns,
+    )?;
+    plan.carry_out(&home.paths(), true)
+}
+
+#[test]
+fn a_ca_without_the_pinned_key_is_refused() {
+    let right = vec![public(1).fingerprint()];
+    for discovery in [discovery(2, 2), discovery(1, 2), discovery(2, 1)] {
+        let failure = pin(&serving(&discovery), &arguments(&right)).unwrap_err();
+        assert_eq!(failure.code, exit_code::UNTRUSTED, "{failure:?}");
+    }
+}
+
+#[test]
+fn without_a_terminal_a_fingerprint_is_demanded() {
+    let failure = pin(&serving(&discovery(1, 1)), &arguments(&[])).unwrap_err();
+    assert!(
+        failure.code == exit_code::UNTRUSTED && failure.message.contains("--fingerprint"),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn redirects_errors_and_foreign_answers_are_refused() {
+    // H-02
+    for answer in [
+        "HTTP/1.1 302 Found\r\nlocation: https://evil.example/\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        assert!(
+            pin(
+                &server(answer.as_bytes().to_vec()),
+                &arguments(&[public(1).fingerprint()])
+            )
+            .is_err(),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn malformed_fingerprints_are_refused() {
+    for bad in [
+        "",
+        "SHA256:",
+        "MD5:aa",
+        "SHA256:short",
+        &public(1).fingerprint()[..49],
+        &format!("{}=", public(1).fingerprint()),
+    ] {
+        assert!(parse_fingerprint(bad).is_err(), "{bad:?}");
+    }
+    assert!(parse_fingerprint(&public(1).fingerprint()).is_ok());
+}
+
+#[test]
+fn undo_leaves_no_trace_and_every_byte_as_it_was() {
+    let home = Home::new();
+    let paths = home.paths();
+    files::private_dir(&paths.ssh_dir).unwrap();
+    std::fs::write(paths.ssh_dir.join("config"), b"Host a\r\n\tUser b").unwrap();
+    let before = home.files();
+    let pinned = pin(
+        &serving(&discovery(1, 1)),
+        &arguments(&[public(1).fingerprint()]),
+    )
+    .unwrap();
+    set_up(&home, Some(pinned), &["web-*"]).unwrap();
+    files::private_dir(&paths.state_dir).unwrap();
+    std::fs::write(paths.state_dir.join("hosts.json"), "{}").unwrap();
+    files::private_dir(&Config::load(&paths).unwrap().run_dir(&paths)).unwrap();
+    assert!(home.files().len() > before.len() + 4);
+    undo(&paths, true).unwrap();
+    assert_eq!(home.files(), before);
+}
+
+#[test]
+fn undo_leaves_files_of_the_users_own_alone() {
+    let home = Home::new();
+    set_up(&home, None, &[]).unwrap();
+    let own = home.paths().config_dir.join("ca.pem");
+    std::fs::write(&own, "PEM").unwrap();
+    undo(&home.paths(), true).unwrap();
+    assert!(own.exists() && !home.paths().config_file().exists());
+}
+
+#[test]
+fn a_second_setup_changes_nothing_and_keeps_patterns_and_profiles() {
+    let home = Home::new();
+    let url = serving(&discovery(1, 1));
+    let pinned = || Some(pin(&url, &arguments(&[public(1).fingerprint()])).unwrap());
+    set_up(&home, pinned(), &["web-*"]).unwrap();
+    let file = home.paths().config_file();
+    let text =
+        std::fs::read_to_string(&file).unwrap() + "[[host]]\nmatch = \"db-*\"\nttl_seconds = 60\n";
+    std::fs::write(&file, text).unwrap();
+    let before = home.files();
+    set_up(&home, pinned(), &[]).unwrap();
+    assert_eq!(home.files(), before);
+    let config = Config::load(&home.paths()).unwrap();
+    assert_eq!(
+        (config.patterns, config.hosts.len()),
+        (vec!["web-*".to_owned()], 1)
+    );
+    assert!(config::load_root(&home.paths(), &config.ca.unwrap()).is_ok());
+}
+
+#[test]
+fn without_a_ca_nothing_is_pinned() {
+    let home = Home::new();
+    set_up(&home, None, &[]).unwrap();
+    let config = Config::load(&home.paths()).unwrap();
+    assert!(config.ca.is_none() && !home.paths().root_file().exists());
+    assert!(Installation::new(&home.paths().ssh_dir).is_in_place());
+}

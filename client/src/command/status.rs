@@ -1,0 +1,72 @@
+//! `eic-login status`: what the resident agent holds. No secret is among it, and asking starts no agent.
+
+use eic_protocol::text::printable;
+
+use super::{moment, paths};
+use crate::config::Config;
+use crate::control::client::Agent;
+use crate::control::message::{Ask, Reply, Status};
+use crate::exit_code::{self, Failure};
+use crate::ssh_config::installation::Installation;
+use crate::terminal;
+
+/// Runs the command.
+pub(super) fn run() -> Result<(), Failure> {
+    let paths = paths()?;
+    let config = Config::load(&paths)?;
+    let ca = config.ca.as_ref().map_or_else(
+        || "none (EC2 Instance Connect only)".to_owned(),
+        |ca| ca.url.to_string(),
+    );
+    let ssh = if Installation::new(&paths.ssh_dir).is_in_place() {
+        "set up"
+    } else {
+        "not set up: run `eic-login setup`"
+    };
+    terminal::print(&format!("CA: {ca}\nssh: {ssh}\n"));
+    match Agent::new(&config.run_dir(&paths))?.ask_running(Ask::Status)? {
+        Some(Reply::Status(status)) => terminal::print(&render(&status)),
+        Some(Reply::OtherVersion) => terminal::print("Resident agent: of another version, ended\n"),
+        None => terminal::print("Resident agent: not running (it starts with the next login)\n"),
+        Some(Reply::Failed(failure)) => return Err(failure),
+        Some(_) => {
+            return Err(Failure::new(
+                exit_code::FAILURE,
+                "the resident agent gave an unexpected answer",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn render(status: &Status) -> String {
+    let mut text = format!("Resident agent: process {}\n", status.pid);
+    for session in &status.sessions {
+        text.push_str(&format!(
+            "Session at {} as {} ({}) until {}, key {}\n",
+            printable(&session.ca),
+            printable(&session.caller.name),
+            printable(&session.selection),
+            moment(session.expires_at),
+            session.key
+        ));
+    }
+    for certificate in &status.certificates {
+        let principal = printable(&certificate.principal);
+        text.push_str(&format!(
+            "Certificate {} for {principal} until {}\n",
+            certificate.serial,
+            moment(certificate.valid_before)
+        ));
+    }
+    for login in &status.logins {
+        text.push_str(&format!("Login being made: {}\n", printable(login)));
+    }
+    if status.unsent_events > 0 {
+        text.push_str(&format!(
+            "{} pushed keys are not reported to the CA yet\n",
+            status.unsent_events
+        ));
+    }
+    text
+}

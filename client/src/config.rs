@@ -1,0 +1,257 @@
+//! The client's configuration: which CA, which root key is pinned, which hosts are ours.
+//! `eic-login setup` writes it; host profiles are added by hand and kept by the next `setup`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use eic_protocol::proof::Audience;
+use eic_protocol::text::printable;
+use eic_protocol::trust::envelope::{Envelope, Untrusted};
+use eic_protocol::trust::root::Root;
+use serde::{Deserialize, Serialize};
+
+use crate::exit_code::{self, Failure};
+use crate::files::{self, FileError};
+use crate::host_name::check_pattern;
+use crate::paths::Paths;
+
+mod host_profile;
+
+pub use host_profile::HostProfile;
+
+/// Largest configuration or root document that is read. Bytes.
+const MAX_FILE: u64 = 2 * 1024 * 1024;
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where sockets live; ssh_config names the same folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_dir: Option<PathBuf>,
+    /// Host patterns beside `i-*` and `mi-*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<String>,
+    /// The CA; without one this is an Instance Connect client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaConfig>,
+    /// What differs for some hosts; the first match counts.
+    #[serde(default, rename = "host", skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostProfile>,
+}
+
+/// The CA and how it is recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaConfig {
+    /// Its URL: also the audience of every proof.
+    pub url: Audience,
+    /// Fingerprints of the root keys that were pinned at setup.
+    pub root_fingerprints: BTreeSet<String>,
+    /// A PEM file with the only authorities that the CA's TLS certificate may chain to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file; one that is not there is the empty configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file and mistake.
+    pub fn load(paths: &Paths) -> Result<Self, ConfigError> {
+        let file = paths.config_file();
+        let Some(bytes) = files::read_capped(&file, MAX_FILE)? else {
+            return Ok(Self::default());
+        };
+        let invalid = |what: String| ConfigError::Invalid {
+            file: file.display().to_string(),
+            what,
+        };
+        let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
+        let config: Self =
+            toml::from_str(&text).map_err(|e| invalid(e.to_string().trim_end().to_owned()))?;
+        config.check().map_err(invalid)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for pattern in &self.patterns {
+            check_pattern(pattern).map_err(|e| format!("patterns: {e}"))?;
+        }
+        for host in &self.hosts {
+            host.check()
+                .map_err(|e| format!("[[host]] `{}`: {e}", printable(&host.pattern)))?;
+        }
+        let relative = |path: &Option<PathBuf>| path.as_ref().is_some_and(|p| !p.is_absolute());
+        if relative(&self.run_dir) || self.ca.as_ref().is_some_and(|ca| relative(&ca.ca_file)) {
+            return Err("run_dir and ca.ca_file must be absolute paths".to_owned());
+        }
+        match &self.ca {
+            Some(ca) if ca.root_fingerprints.is_empty() => {
+                Err("ca.root_fingerprints names no key".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        let body = toml::to_string(self).map_err(|e| ConfigError::Write(e.to_string()))?;
+        Ok(format!("{HEADER}{body}"))
+    }
+
+    /// Where sockets live.
+    #[must_use]
+    pub fn run_dir(&self, paths: &Paths) -> PathBuf {
+        self.run_dir
+            .clone()
+            .unwrap_or_else(|| paths.run_dir.clone())
+    }
+
+    /// The profile of a host: the first whose pattern matches, or the default one.
+    #[must_use]
+    pub fn profile(&self, host: &str) -> HostProfile {
+        self.hosts
+            .iter()
+            .find(|profile| profile.matches(host))
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+const HEADER: &str = "# Written by `eic-login setup`. Host profiles ([[host]]) may be added; the next setup keeps them,\n\
+                      # but not their comments.\n";
+
+/// Reads the root document and checks it against the pinned fingerprints.
+///
+/// # Errors
+/// [`ConfigError`] where it is missing or not signed by a pinned key.
+pub fn load_root(paths: &Paths, ca: &CaConfig) -> Result<(Envelope, Root), ConfigError> {
+    let file = paths.root_file();
+    let bytes = files::read_capped(&file, MAX_FILE)?.ok_or(ConfigError::NoRoot)?;
+    let invalid = |what: String| ConfigError::Invalid {
+        file: file.display().to_string(),
+        what,
+    };
+    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+    let root = Root::pinned(&envelope, &ca.root_fingerprints)?;
+    Ok((envelope, root))
+}
+
+/// Stores a root document that was verified.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn store_root(paths: &Paths, envelope: &Envelope) -> Result<(), ConfigError> {
+    let bytes =
+        serde_json::to_vec_pretty(envelope).map_err(|e| ConfigError::Write(e.to_string()))?;
+    files::private_dir(&paths.config_dir)?;
+    Ok(files::write_atomic(&paths.root_file(), &bytes, 0o600)?)
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is there, but wrong.
+    #[error("`{file}` is not a valid configuration: {what}")]
+    Invalid {
+        /// The file.
+        file: String,
+        /// Line, key and mistake.
+        what: String,
+    },
+    /// A value cannot be written.
+    #[error("the configuration cannot be written: {0}")]
+    Write(String),
+    /// The pinned root is gone.
+    #[error("the pinned root document is missing: run `eic-login setup URL` again")]
+    NoRoot,
+    /// The root is not signed by a pinned key.
+    #[error("the stored root document is not trusted: {0}; run `eic-login setup URL` again")]
+    Root(#[from] Untrusted),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let code = if matches!(error, ConfigError::Root(_)) {
+            exit_code::UNTRUSTED
+        } else {
+            exit_code::USAGE
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_path_buf();
+        let paths =
+            Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap();
+        files::private_dir(&paths.config_dir).unwrap();
+        std::fs::write(paths.config_file(), text).unwrap();
+        Config::load(&paths)
+    }
+
+    const CA: &str = "[ca]\nurl = \"https://ca.example\"\nroot_fingerprints = [\"SHA256:x\"]\n";
+
+    #[test]
+    fn mistakes_are_refused_with_their_place() {
+        for (bad, told) in [
+            ("unknown = 1", "unknown"),
+            ("patterns = [\"*\"]", "`*`"),
+            ("patterns = [\"a\\nHost *\"]", "pattern"),
+            ("run_dir = \"relative\"", "absolute"),
+            (
+                "[ca]\nurl = \"http://ca.example\"\nroot_fingerprints = [\"SHA256:x\"]",
+                "http",
+            ),
+            (
+                "[ca]\nurl = \"https://ca.example\"\nroot_fingerprints = []",
+                "no key",
+            ),
+            ("[[host]]\nmatch = \"*\"\nttl_seconds = 4000", "ttl_seconds"),
+            (
+                "[[host]]\nmatch = \"web-*\"\nextensions = [\"permit-everything\"]",
+                "permit-everything",
+            ),
+            ("a = 1\na = 2", "duplicate"),
+        ] {
+            let error = load(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("config.toml") && error.contains(told),
+                "{bad:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_written_file_reads_back_the_same() {
+        let text = format!(
+            "run_dir = \"/run/user/1000/eic\"\npatterns = [\"web-*\"]\n{CA}[[host]]\nmatch = \"db-*\"\nkey_type = \"ecdsa-p256\"\n"
+        );
+        let config = load(&text).unwrap();
+        assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+        assert_eq!(load("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_first_matching_profile_counts() {
+        let text = format!(
+            "{CA}[[host]]\nmatch = \"db-*\"\nttl_seconds = 60\n[[host]]\nmatch = \"*\"\nttl_seconds = 120\n"
+        );
+        let config = load(&text).unwrap();
+        assert_eq!(config.profile("db-1").ttl_seconds, Some(60));
+        assert_eq!(config.profile("web-1").ttl_seconds, Some(120));
+        assert_eq!(Config::default().profile("web-1"), HostProfile::default());
+    }
+}

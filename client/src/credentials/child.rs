@@ -1,0 +1,218 @@
+//! The parent's side: starts `eic-login credentials` with exactly the selected environment and reads its answer.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use eic_aws::endpoint::Endpoint;
+use eic_protocol::aws_region::AwsRegion;
+use eic_protocol::secret::Secret;
+use eic_protocol::text::printable;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+use super::remedy::remedy;
+use super::selection::Selection;
+use crate::exit_code::{self, Failure};
+use crate::terminal::one_line;
+
+/// A person may be asked for a second factor by a credential process; ssh's own patience is longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Longest answer. Bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// Region where neither environment nor profile names one: STS answers there for the whole partition.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The child's answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// The credentials.
+    Found(Wire),
+    /// None.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// The provider's words.
+        message: String,
+    },
+}
+
+/// Why there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reason {
+    /// Nothing is configured.
+    Missing,
+    /// A login has ended.
+    Expired,
+    /// A provider failed.
+    Failed,
+}
+
+/// Credentials on their way through the pipe.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Wire {
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: Hidden,
+    pub(super) session_token: Option<Hidden>,
+    pub(super) expires_at: Option<u64>,
+    pub(super) region: Option<String>,
+    pub(super) endpoint_ec2: Option<String>,
+    pub(super) endpoint_instance_connect: Option<String>,
+}
+
+/// A secret text that `Debug` does not show.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Hidden(Secret<String>);
+
+impl From<String> for Hidden {
+    fn from(text: String) -> Self {
+        Self(Secret::new(text))
+    }
+}
+
+/// Credentials with where they are good for.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The credentials.
+    pub credentials: Credentials,
+    /// When they end, in Unix seconds.
+    pub expires_at: Option<u64>,
+    /// The Region that the selection names, or us-east-1.
+    pub region: AwsRegion,
+    /// Where EC2 is, if not at AWS's own place.
+    pub ec2: Option<Endpoint>,
+    /// Where EC2 Instance Connect is, if not at AWS's own place.
+    pub instance_connect: Option<Endpoint>,
+}
+
+/// Resolves the credentials that `selection` means, in a child process of `program`.
+///
+/// # Errors
+/// [`CredentialsError`] with what to run.
+pub async fn resolve_in_child(
+    program: &Path,
+    selection: &Selection,
+) -> Result<Resolved, CredentialsError> {
+    let advice = || remedy(selection);
+    match ask(program, selection).await? {
+        Answer::Found(wire) => resolved(wire),
+        Answer::Failed {
+            reason: Reason::Missing,
+            ..
+        } => Err(CredentialsError::Missing { advice: advice() }),
+        Answer::Failed {
+            reason: Reason::Expired,
+            ..
+        } => Err(CredentialsError::Expired { advice: advice() }),
+        Answer::Failed { message, .. } => Err(CredentialsError::Failed {
+            message: printable(&message),
+            advice: advice(),
+        }),
+    }
+}
+
+async fn ask(program: &Path, selection: &Selection) -> Result<Answer, CredentialsError> {
+    let child_failed = |what: String| CredentialsError::Child(printable(&what));
+    let mut child = Command::new(program)
+        .arg("credentials")
+        .env_clear()
+        .envs(selection.variables())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| child_failed(e.to_string()))?;
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let stdout = child.stdout.take();
+    let talk = async {
+        if let Some(stdout) = stdout {
+            stdout.take(MAX_ANSWER).read_to_end(&mut bytes).await?;
+        }
+        child.wait().await
+    };
+    let status = tokio::time::timeout(DEADLINE, talk)
+        .await
+        .map_err(|_| CredentialsError::TimedOut)?;
+    let status = status.map_err(|e| child_failed(e.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|_| child_failed(status.to_string()))
+}
+
+fn resolved(wire: Wire) -> Result<Resolved, CredentialsError> {
+    let invalid = |e: &dyn std::fmt::Display| CredentialsError::Invalid(e.to_string());
+    let region = wire.region.as_deref().unwrap_or(DEFAULT_REGION);
+    let endpoint = |url: Option<String>| url.map(|url| Endpoint::overridden(&url)).transpose();
+    let token = wire.session_token.map(|token| token.0.reveal().clone());
+    // The SDK's own expiry is not set: the cache above decides when to ask again.
+    let secret = wire.secret_access_key.0.reveal().clone();
+    Ok(Resolved {
+        credentials: Credentials::new(wire.access_key_id, secret, token, None, "eic-login"),
+        expires_at: wire.expires_at,
+        region: region.parse().map_err(|e| invalid(&e))?,
+        ec2: endpoint(wire.endpoint_ec2).map_err(|e| invalid(&e))?,
+        instance_connect: endpoint(wire.endpoint_instance_connect).map_err(|e| invalid(&e))?,
+    })
+}
+
+/// There are no usable credentials.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialsError {
+    /// Nothing is configured.
+    #[error("no AWS credentials were found: {advice}")]
+    Missing {
+        /// What to run.
+        advice: String,
+    },
+    /// A login has ended.
+    #[error("the AWS credentials have expired: {advice}")]
+    Expired {
+        /// What to run.
+        advice: String,
+    },
+    /// AWS does not take them.
+    #[error("AWS does not accept these credentials: {advice} ({message})")]
+    Rejected {
+        /// AWS's words, or the CA's about them.
+        message: String,
+        /// What to run.
+        advice: String,
+    },
+    /// A provider failed.
+    #[error("the AWS credentials cannot be loaded: {advice} ({message})")]
+    Failed {
+        /// The provider's words.
+        message: String,
+        /// What to run.
+        advice: String,
+    },
+    /// Region or endpoint cannot be used.
+    #[error("the AWS configuration cannot be used: {0}")]
+    Invalid(String),
+    /// No answer.
+    #[error("the AWS credentials were not loaded within {} s", DEADLINE.as_secs())]
+    TimedOut,
+    /// The child process failed.
+    #[error("the AWS credentials cannot be loaded: the child process ended with `{0}`")]
+    Child(String),
+}
+
+impl CredentialsError {
+    /// Credentials that AWS does not take.
+    #[must_use]
+    pub fn rejected(selection: &Selection, message: &str) -> Self {
+        Self::Rejected {
+            message: one_line(message),
+            advice: remedy(selection),
+        }
+    }
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Self {
+        Self::new(exit_code::CREDENTIALS, error.to_string())
+    }
+}

@@ -1,0 +1,239 @@
+//! Ephemeral private keys: made in memory, wiped when dropped, never written by this module.
+
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use p256::elliptic_curve::Generate as _;
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::DecodePrivateKey as _;
+use serde::{Deserialize, Serialize};
+use signature::Signer as _;
+use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, KeypairData, RsaKeypair};
+use ssh_key::{HashAlg, LineEnding, PrivateKey, Signature};
+use zeroize::Zeroizing;
+
+use eic_protocol::sshsig::{self, Namespace};
+use eic_protocol::subject_key::SubjectKey;
+
+/// Which kind of key a host profile asks for.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyType {
+    /// Ed25519.
+    #[default]
+    Ed25519,
+    /// ECDSA on P-256, for hosts in FIPS mode. Instance Connect's own host scripts skip such keys.
+    EcdsaP256,
+    /// RSA of 3072 bits, for hosts in FIPS mode that take pushed keys by those scripts.
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
+}
+
+/// What is hashed with in a signature (RFC 8332 §3 for RSA).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureHash {
+    /// What the key's type prescribes; SHA-512 for RSA.
+    OfKey,
+    /// `rsa-sha2-256`
+    RsaSha256,
+    /// `rsa-sha2-512`
+    RsaSha512,
+}
+
+/// A key pair that lives as long as this value.
+pub struct EphemeralKey {
+    private: PrivateKey,
+    public: SubjectKey,
+}
+
+impl EphemeralKey {
+    /// A new key.
+    ///
+    /// # Errors
+    /// [`KeyError`] where the system gives no random bytes.
+    pub fn generate(kind: KeyType) -> Result<Self, KeyError> {
+        let pair = match kind {
+            KeyType::Ed25519 => ed25519()?,
+            KeyType::EcdsaP256 => ecdsa_p256()?,
+            KeyType::Rsa3072 => rsa_3072()?,
+        };
+        let private = PrivateKey::new(pair, "").map_err(|_| KeyError::Encoding)?;
+        let line = private
+            .public_key()
+            .to_openssh()
+            .map_err(|_| KeyError::Encoding)?;
+        let public = line.parse().map_err(|_| KeyError::Encoding)?;
+        Ok(Self { private, public })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> &SubjectKey {
+        &self.public
+    }
+
+    /// A plain SSH signature over `data`, in wire form (`string algorithm, string signature`).
+    ///
+    /// # Errors
+    /// [`KeyError`]; also for an RSA hash with a key of another type.
+    pub fn sign(&self, data: &[u8], hash: SignatureHash) -> Result<Vec<u8>, KeyError> {
+        Vec::try_from(self.signature(data, hash)?).map_err(|_| KeyError::Encoding)
+    }
+
+    /// An SSHSIG blob over `message` for an API request.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn sign_request(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let signature = self.signature(
+            &sshsig::signed_data(Namespace::Request, message),
+            SignatureHash::OfKey,
+        )?;
+        sshsig::blob(Namespace::Request, &self.public, &signature).map_err(|_| KeyError::Encoding)
+    }
+
+    /// The private key as OpenSSH text: for `eic-login issue` alone, which says that it writes it.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn reveal_openssh(&self) -> Result<Zeroizing<String>, KeyError> {
+        self.private
+            .to_openssh(LineEnding::LF)
+            .map_err(|_| KeyError::Encoding)
+    }
+
+    fn signature(&self, data: &[u8], hash: SignatureHash) -> Result<Signature, KeyError> {
+        let rsa = match hash {
+            SignatureHash::OfKey => None,
+            SignatureHash::RsaSha256 => Some(HashAlg::Sha256),
+            SignatureHash::RsaSha512 => Some(HashAlg::Sha512),
+        };
+        let signed = match (rsa, self.private.key_data()) {
+            (None, _) => self.private.try_sign(data),
+            (hash, KeypairData::Rsa(pair)) => (pair, hash).try_sign(data),
+            _ => return Err(KeyError::Encoding),
+        };
+        signed.map_err(|_| KeyError::Encoding)
+    }
+}
+
+fn ed25519() -> Result<KeypairData, KeyError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut()).map_err(|e| KeyError::Random(e.to_string()))?;
+    Ok(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)))
+}
+
+fn ecdsa_p256() -> Result<KeypairData, KeyError> {
+    let secret = p256::SecretKey::try_generate().map_err(|e| KeyError::Random(e.to_string()))?;
+    let public = secret.public_key().into();
+    Ok(KeypairData::Ecdsa(EcdsaKeypair::NistP256 {
+        public,
+        private: secret.into(),
+    }))
+}
+
+/// Made by aws-lc, which needs a tenth of a second; the SSH form is the `rsa` crate's business.
+fn rsa_3072() -> Result<KeypairData, KeyError> {
+    let failed = |what: &dyn std::fmt::Display| KeyError::Random(what.to_string());
+    let pair = KeyPair::generate(KeySize::Rsa3072).map_err(|e| failed(&e))?;
+    let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|e| failed(&e))?;
+    let private = RsaPrivateKey::from_pkcs8_der(der.as_ref()).map_err(|_| KeyError::Encoding)?;
+    let pair = RsaKeypair::try_from(&private).map_err(|_| KeyError::Encoding)?;
+    Ok(KeypairData::Rsa(pair))
+}
+
+impl std::fmt::Debug for EphemeralKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EphemeralKey({})", self.public.fingerprint())
+    }
+}
+
+/// Switches core dumps off and hides the process's memory from others of the same user (H-05).
+/// A system that refuses is told on stderr by the caller; the keys are still wiped when dropped.
+///
+/// # Errors
+/// The system's error.
+pub fn protect_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    )?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// A key cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// No random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(String),
+    /// A key or signature has no SSH form; cannot happen for the kinds that exist.
+    #[error("a key cannot be written in SSH form")]
+    Encoding,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_the_fingerprint_only() {
+        // H-05
+        let key = EphemeralKey::generate(KeyType::Ed25519).unwrap();
+        let pem = key.reveal_openssh().unwrap();
+        let body = pem.lines().nth(2).unwrap();
+        let shown = format!("{key:?}");
+        assert!(shown.contains("SHA256:") && !shown.contains(body) && !shown.contains("PRIVATE"));
+    }
+
+    #[test]
+    fn signatures_verify_for_each_kind_of_key() {
+        for kind in [KeyType::Ed25519, KeyType::EcdsaP256, KeyType::Rsa3072] {
+            let key = EphemeralKey::generate(kind).unwrap();
+            let signature = key.sign(b"data", SignatureHash::OfKey).unwrap();
+            sshsig::verify_raw(key.public(), b"data", &signature).unwrap();
+            assert!(sshsig::verify_raw(key.public(), b"date", &signature).is_err());
+            let blob = key.sign_request(b"message").unwrap();
+            sshsig::verify(Namespace::Request, key.public(), b"message", &blob).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_rsa_hash_is_refused_by_keys_of_other_types() {
+        let key = EphemeralKey::generate(KeyType::Ed25519).unwrap();
+        for hash in [SignatureHash::RsaSha256, SignatureHash::RsaSha512] {
+            assert!(key.sign(b"data", hash).is_err());
+        }
+    }
+
+    #[test]
+    fn two_keys_are_never_the_same() {
+        let a = EphemeralKey::generate(KeyType::EcdsaP256).unwrap();
+        let b = EphemeralKey::generate(KeyType::EcdsaP256).unwrap();
+        assert_ne!(a.public(), b.public());
+    }
+
+    #[test]
+    fn core_dumps_are_off_once_memory_is_protected() {
+        // H-05: in a process of its own, since the limit cannot be raised again.
+        if std::env::var_os("EIC_TEST_PROTECT").is_some() {
+            protect_memory().unwrap();
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
+            assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+            return;
+        }
+        let name = "key::tests::core_dumps_are_off_once_memory_is_protected";
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env("EIC_TEST_PROTECT", "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}

@@ -1,0 +1,85 @@
+//! The resident agent: ephemeral keys, sessions and certificates in memory, one socket per login.
+//!
+//! It acts only on requests of the same user's programs, with the credentials that each request names.
+//! What it holds ends with it; on disk it leaves what is remembered of hosts, and events that the CA lacks.
+
+mod aws;
+mod certificates;
+mod connect;
+mod event_queue;
+mod host_key;
+mod issue;
+mod keyring;
+mod login_board;
+mod login_error;
+mod resolve;
+mod server;
+mod sessions;
+mod settings;
+mod sign_in;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::clock::unix_now;
+use crate::exit_code::Failure;
+use crate::host_trust::memory::HostMemory;
+use crate::paths::Paths;
+
+pub use issue::IssuedFiles;
+pub use login_error::LoginError;
+pub use server::{ServeError, serve};
+
+/// The agent's parts. One per process, shared by its tasks.
+#[derive(Debug)]
+pub struct Resident {
+    settings: settings::Settings,
+    keyring: keyring::Keyring,
+    sessions: sessions::Sessions,
+    certificates: certificates::Certificates,
+    routes: resolve::Routes,
+    aws: aws::Aws,
+    logins: login_board::LoginBoard,
+    memory: Mutex<HostMemory>,
+    events: event_queue::EventQueue,
+}
+
+impl Resident {
+    /// An agent with its sockets in `run_dir`; `program` is this program, for the credentials child.
+    ///
+    /// # Errors
+    /// A [`Failure`] where what is remembered on disk cannot be understood.
+    pub fn new(paths: &Paths, run_dir: &Path, program: PathBuf) -> Result<Self, Failure> {
+        let memory =
+            HostMemory::load(&paths.state_dir).map_err(|e| Failure::usage(e.to_string()))?;
+        let events = event_queue::EventQueue::load(&paths.state_dir)
+            .map_err(|e| Failure::usage(e.to_string()))?;
+        Ok(Self {
+            settings: settings::Settings::new(paths.clone()),
+            keyring: keyring::Keyring::default(),
+            sessions: sessions::Sessions::default(),
+            certificates: certificates::Certificates::default(),
+            routes: resolve::Routes::default(),
+            aws: aws::Aws::new(program),
+            logins: login_board::LoginBoard::new(run_dir.to_owned()),
+            memory: Mutex::new(memory),
+            events,
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HostMemory> {
+        lock(&self.memory)
+    }
+
+    fn now(&self) -> u64 {
+        unix_now()
+    }
+}
+
+/// A poisoned lock means a panic elsewhere; the data behind these is whole after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! AWS for the agent: credentials of a selection (cached for minutes), and the three calls made with them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eic_aws::ec2::{self, Instance, Which};
+use eic_aws::endpoint::Endpoint;
+use eic_aws::error::AwsError;
+use eic_aws::http_client::{HttpClient, Roots};
+use eic_aws::instance_connect::send_ssh_public_key;
+use eic_aws::sigv4::Scope;
+use eic_protocol::api::instance::InstanceView;
+use eic_protocol::aws_region::AwsRegion;
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::os_user::OsUser;
+use eic_protocol::subject_key::SubjectKey;
+
+use super::lock;
+use crate::credentials::{CredentialsError, Resolved, Selection, SelectionId, resolve_in_child};
+
+/// Credentials without an end are asked for again after this. Seconds.
+const MAX_CACHED: u64 = 900;
+/// Credentials count as ended this early, so that a call made with them still arrives in time. Seconds.
+const MARGIN: u64 = 300;
+/// Pauses before the second and third try of a throttled push.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(900)];
+
+/// A selection's slot: one child process at a time, however many logins wait for it.
+type Slot = Arc<tokio::sync::Mutex<Option<(u64, Arc<Resolved>)>>>;
+
+#[derive(Debug)]
+pub(super) struct Aws {
+    program: PathBuf,
+    credentials: Mutex<HashMap<SelectionId, Slot>>,
+    https: Mutex<Option<HttpClient>>,
+}
+
+impl Aws {
+    pub(super) fn new(program: PathBuf) -> Self {
+        Self {
+            program,
+            credentials: Mutex::default(),
+            https: Mutex::default(),
+        }
+    }
+
+    /// The credentials of a selection.
+    pub(super) async fn credentials(
+        &self,
+        selection: &Selection,
+        now: u64,
+    ) -> Result<Arc<Resolved>, CredentialsError> {
+        let slot = self.slot(selection.id());
+        let mut held = slot.lock().await;
+        if let Some((_, found)) = held.as_ref().filter(|(until, _)| now < *until) {
+            return Ok(Arc::clone(found));
+        }
+        let found = Arc::new(resolve_in_child(&self.program, selection).await?);
+        *held = Some((cached_until(found.expires_at, now), Arc::clone(&found)));
+        Ok(found)
+    }
+
+    fn slot(&self, id: SelectionId) -> Slot {
+        let mut slots = lock(&self.credentials);
+        // A person has a handful; a job that sweeps profiles starts over.
+        if slots.len() > 256 {
+            slots.clear();
+        }
+        Arc::clone(slots.entry(id).or_default())
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.credentials).clear();
+    }
+
+    /// Forgets the credentials of a selection: AWS said that they have ended.
+    pub(super) fn forget(&self, selection: &Selection) {
+        lock(&self.credentials).remove(&selection.id());
+    }
+
+    pub(super) async fn describe(
+        &self,
+        with: &Resolved,
+        which: &Which<'_>,
+        now: u64,
+    ) -> Result<Vec<Instance>, AwsError> {
+        let (client, endpoint) = self.target(with.ec2.as_ref(), "ec2", with.region)?;
+        ec2::describe_instances(
+            &client,
+            &endpoint,
+            &scope(with, with.region, "ec2", now),
+            which,
+        )
+        .await
+    }
+
+    pub(super) async fn console(
+        &self,
+        with: &Resolved,
+        view: &InstanceView,
+        now: u64,
+    ) -> Result<String, AwsError> {
+        let (client, endpoint) = self.target(with.ec2.as_ref(), "ec2", view.region)?;
+        ec2::get_console_output(
+            &client,
+            &endpoint,
+            &scope(with, view.region, "ec2", now),
+            &view.id,
+        )
+        .await
+    }
+
+    /// Pushes a key; throttling is answered by patience (three tries in all).
+    pub(super) async fn push(
+        &self,
+        with: &Resolved,
+        view: &InstanceView,
+        user: &OsUser,
+        key: &SubjectKey,
+        now: u64,
+    ) -> Result<String, AwsError> {
+        let mut pauses = BACKOFF.into_iter();
+        loop {
+            let result = self.push_once(with, view, user, key, now).await;
+            let throttled = result
+                .as_ref()
+                .is_err_and(|e| e.code() == Some("ThrottlingException"));
+            match pauses.next().filter(|_| throttled) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return result,
+            }
+        }
+    }
+
+    async fn push_once(
+        &self,
+        with: &Resolved,
+        view: &InstanceView,
+        user: &OsUser,
+        key: &SubjectKey,
+        now: u64,
+    ) -> Result<String, AwsError> {
+        check_push(&view.id, user, key)?;
+        let service = "ec2-instance-connect";
+        let (client, endpoint) =
+            self.target(with.instance_connect.as_ref(), service, view.region)?;
+        let zone = view.availability_zone.as_deref();
+        send_ssh_public_key(
+            &client,
+            &endpoint,
+            &scope(with, view.region, service, now),
+            &view.id,
+            user,
+            key,
+            zone,
+        )
+        .await
+    }
+
+    fn target(
+        &self,
+        given: Option<&Endpoint>,
+        service: &'static str,
+        region: AwsRegion,
+    ) -> Result<(HttpClient, Endpoint), AwsError> {
+        let endpoint = given
+            .cloned()
+            .unwrap_or_else(|| Endpoint::regional(service, region));
+        if endpoint.url("").starts_with("http://") {
+            return Ok((HttpClient::plain_only()?, endpoint));
+        }
+        let mut https = lock(&self.https);
+        let client = match &*https {
+            Some(client) => client.clone(),
+            None => HttpClient::new(Roots::System)?,
+        };
+        *https = Some(client.clone());
+        Ok((client, endpoint))
+    }
+}
+
+fn cached_until(expires_at: Option<u64>, now: u64) -> u64 {
+    let longest = now.saturating_add(MAX_CACHED);
+    expires_at.map_or(longest, |end| end.saturating_sub(MARGIN).min(longest))
+}
+
+fn scope<'a>(with: &'a Resolved, region: AwsRegion, service: &'static str, now: u64) -> Scope<'a> {
+    Scope {
+        credentials: &with.credentials,
+        region,
+        service,
+        now,
+    }
+}
+
+/// What SendSSHPublicKey would refuse is told before it is asked (its model: InstanceId `^i-[a-f0-9]+$`,
+/// InstanceOSUser must not end in `.` at its full length, SSHPublicKey 80 to 4096 characters).
+fn check_push(instance: &InstanceId, user: &OsUser, key: &SubjectKey) -> Result<(), AwsError> {
+    let length = key.to_string().len();
+    if instance.is_managed() {
+        return Err(AwsError::Signing(
+            "Instance Connect takes EC2 instance ids only".to_owned(),
+        ));
+    }
+    if user.as_str().len() == 32 && user.as_str().ends_with('.') {
+        return Err(AwsError::Signing(format!(
+            "Instance Connect does not take the user name `{user}`"
+        )));
+    }
+    if !(80..=4096).contains(&length) {
+        return Err(AwsError::Signing(format!(
+            "Instance Connect takes keys of 80 to 4096 characters, this one has {length}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{EphemeralKey, KeyType};
+
+    #[test]
+    fn arguments_that_the_api_refuses_are_refused_here() {
+        // H-13
+        let key = EphemeralKey::generate(KeyType::Ed25519)
+            .unwrap()
+            .public()
+            .clone();
+        let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+        let user = |text: &str| text.parse::<OsUser>();
+        for bad in [
+            "ubuntu$",
+            "a@b",
+            &"a".repeat(33),
+            "Administrator",
+            "1a",
+            "-l",
+        ] {
+            assert!(user(bad).is_err(), "{bad}");
+        }
+        assert!(
+            check_push(
+                &instance,
+                &user(&format!("{}.", "a".repeat(31))).unwrap(),
+                &key
+            )
+            .is_err()
+        );
+        assert!(
+            check_push(
+                &"mi-0123456789abcdef0".parse().unwrap(),
+                &user("ubuntu").unwrap(),
+                &key
+            )
+            .is_err()
+        );
+        assert!(check_push(&instance, &user("ubuntu").unwrap(), &key).is_ok());
+        // A certificate is no SubjectKey, so that it cannot even be passed.
+        assert!(
+            "ssh-ed25519-cert-v01@openssh.com AAAA"
+                .parse::<SubjectKey>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn credentials_are_cached_until_five_minutes_before_their_end() {
+        assert_eq!(cached_until(None, 1_000), 1_900);
+        assert_eq!(cached_until(Some(1_400), 1_000), 1_100);
+        assert_eq!(cached_until(Some(100), 1_000), 0);
+        assert_eq!(cached_until(Some(1_000_000), 1_000), 1_900);
+    }
+}

@@ -1,0 +1,259 @@
+//! Certificates: asked for, checked against what was asked, kept while they are good.
+//! Kept by CA, key (and so identity), user, host and everything that was asked: never used for another (H-14).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use eic_protocol::api::certificate::{
+    CertificateScope, UserCertificateRequest, UserCertificateResponse,
+};
+use eic_protocol::api::instance::InstanceView;
+use eic_protocol::cert::check::{Asked, user_certificate};
+use eic_protocol::cert::options::Extension;
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::os_user::OsUser;
+use eic_protocol::proof::Audience;
+use eic_protocol::subject_key::CaKey;
+use eic_protocol::validity::MAX_TARGET_TTL;
+use ssh_key::Certificate;
+
+use super::sessions::Session;
+use super::settings::Ca;
+use super::{LoginError, Resident, lock};
+use crate::ca::CaError;
+use crate::config::HostProfile;
+use crate::control::message::CertificateStatus;
+use crate::credentials::Selection;
+use crate::key::EphemeralKey;
+
+/// A certificate that ends sooner is not used for a new login: ssh may wait for a person. Seconds.
+const MIN_REMAINING: u64 = 60;
+/// Most certificates that are kept: a run over a fleet of that size still needs each once.
+const MAX_KEPT: usize = 4096;
+
+/// A checked certificate.
+#[derive(Debug)]
+pub(super) struct Issued {
+    pub(super) key: Arc<EphemeralKey>,
+    /// In SSH wire form.
+    pub(super) blob: Vec<u8>,
+    /// With a forced command, source addresses or fewer extensions than the default.
+    pub(super) restricted: bool,
+    /// The host as the CA knew it then.
+    pub(super) instance: Option<InstanceView>,
+    /// When it was issued, in Unix seconds.
+    pub(super) at: u64,
+    principal: String,
+    serial: u64,
+    valid_after: u64,
+    /// First second at which it is not good any more.
+    pub(super) valid_before: u64,
+}
+
+/// Everything that makes two certificates different ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Wanted {
+    ca: Audience,
+    key: String,
+    user: OsUser,
+    instance: InstanceId,
+    profile: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Certificates(Mutex<HashMap<Wanted, Arc<Issued>>>);
+
+impl Issued {
+    /// Good for a login that begins now: another minute, or half of a shorter life.
+    fn is_usable(&self, now: u64) -> bool {
+        let life = self.valid_before.saturating_sub(self.valid_after);
+        now.saturating_add(MIN_REMAINING.min(life / 2)) < self.valid_before
+    }
+}
+
+impl Certificates {
+    fn get(&self, wanted: &Wanted, now: u64) -> Option<Arc<Issued>> {
+        lock(&self.0)
+            .get(wanted)
+            .filter(|issued| issued.is_usable(now))
+            .cloned()
+    }
+
+    fn keep(&self, wanted: Wanted, issued: Arc<Issued>, now: u64) {
+        let mut kept = lock(&self.0);
+        if kept.len() >= MAX_KEPT {
+            kept.retain(|_, issued| issued.is_usable(now));
+        }
+        if kept.len() < MAX_KEPT {
+            kept.insert(wanted, issued);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
+    pub(super) fn status(&self, now: u64) -> Vec<CertificateStatus> {
+        let kept = lock(&self.0);
+        let good = kept.values().filter(|issued| now < issued.valid_before);
+        good.map(|issued| CertificateStatus {
+            principal: issued.principal.clone(),
+            serial: issued.serial,
+            valid_before: issued.valid_before,
+        })
+        .collect()
+    }
+}
+
+impl Resident {
+    /// A certificate for this user on this host: the kept one, or a new one.
+    pub(super) async fn certificate(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        user: &OsUser,
+        instance: &InstanceId,
+        profile: &HostProfile,
+    ) -> Result<Arc<Issued>, LoginError> {
+        let owner = self.owner(Some(ca), selection, profile.key_type);
+        let wanted = |key: &EphemeralKey| Wanted {
+            ca: ca.config.url.clone(),
+            key: key.public().fingerprint(),
+            user: user.clone(),
+            instance: instance.clone(),
+            profile: asked_text(profile),
+        };
+        if let Some(kept) = self
+            .sessions
+            .peek(&owner)
+            .and_then(|s| self.certificates.get(&wanted(&s.key), self.now()))
+        {
+            return Ok(kept);
+        }
+        let session = self.session(ca, selection, profile.key_type).await?;
+        let request = request(&session, user, instance, profile);
+        let (session, response) = match ca.client.post(session.granted(self.now()), &request).await
+        {
+            Err(error) if error.wants_new_session() => {
+                let session = self.renew_session(ca, selection, profile.key_type).await?;
+                let request = self::request(&session, user, instance, profile);
+                let response = ca
+                    .client
+                    .post(session.granted(self.now()), &request)
+                    .await?;
+                (session, response)
+            }
+            other => (session, other?),
+        };
+        let issued = Arc::new(check(ca, &session.key, &request, &response, self.now())?);
+        self.certificates
+            .keep(wanted(&session.key), Arc::clone(&issued), self.now());
+        Ok(issued)
+    }
+}
+
+fn request(
+    session: &Session,
+    user: &OsUser,
+    instance: &InstanceId,
+    profile: &HostProfile,
+) -> UserCertificateRequest {
+    UserCertificateRequest {
+        protocol: session.protocol,
+        public_key: session.key.public().clone(),
+        scope: CertificateScope::Target {
+            user: user.clone(),
+            instance: instance.clone(),
+        },
+        ttl_seconds: profile.ttl_seconds,
+        force_command: profile.force_command.clone(),
+        source_addresses: profile.source_addresses.clone(),
+        extensions: profile.extensions.clone(),
+        reason: profile.reason.clone(),
+    }
+}
+
+/// The CA is not trusted blindly: what differs from the request is named and not used (H-01).
+fn check(
+    ca: &Ca,
+    key: &Arc<EphemeralKey>,
+    request: &UserCertificateRequest,
+    response: &UserCertificateResponse,
+    now: u64,
+) -> Result<Issued, LoginError> {
+    let certificate = checked(&ca.user_cas(), request, response, now)?;
+    let principal = request.scope.principal();
+    let CertificateScope::Target { instance, .. } = &request.scope else {
+        return Err(CaError::Malformed("a target certificate was asked for".to_owned()).into());
+    };
+    if let Some(other) = response
+        .instance
+        .as_ref()
+        .filter(|view| view.id != *instance)
+    {
+        return Err(LoginError::OtherInstance {
+            asked: instance.to_string(),
+            answered: other.id.clone(),
+        });
+    }
+    Ok(Issued {
+        key: Arc::clone(key),
+        blob: certificate
+            .to_bytes()
+            .map_err(|e| CaError::Malformed(e.to_string()))?,
+        restricted: response.restricted || is_restricted(&certificate),
+        instance: response.instance.clone(),
+        at: now,
+        principal: principal.to_string(),
+        serial: certificate.serial(),
+        valid_after: certificate.valid_after(),
+        valid_before: certificate.valid_before(),
+    })
+}
+
+/// The certificate of a response, where it is exactly what was asked for.
+fn checked(
+    cas: &[CaKey],
+    request: &UserCertificateRequest,
+    response: &UserCertificateResponse,
+    now: u64,
+) -> Result<Certificate, CaError> {
+    let principal = request.scope.principal();
+    let asked = Asked {
+        public_key: &request.public_key,
+        principal: &principal,
+        // Where no lifetime was asked for, the CA's default counts: at most what any target certificate may have.
+        max_ttl: request.ttl_seconds.unwrap_or(MAX_TARGET_TTL),
+        force_command: request.force_command.as_ref(),
+        source_addresses: request.source_addresses.as_ref(),
+        extensions: request.extensions.as_ref(),
+    };
+    Ok(user_certificate(&response.certificate, &asked, cas, now)?)
+}
+
+/// Read from the certificate itself, whatever the response says about it.
+fn is_restricted(certificate: &Certificate) -> bool {
+    let carries = |e: &Extension| {
+        certificate
+            .extensions()
+            .iter()
+            .any(|(name, _)| name.as_str() == e.as_str())
+    };
+    !certificate.critical_options().is_empty() || !Extension::defaults().iter().all(carries)
+}
+
+fn asked_text(profile: &HostProfile) -> String {
+    let HostProfile {
+        pattern: _,
+        instance_connect: _,
+        key_type,
+        ttl_seconds,
+        extensions,
+        force_command,
+        source_addresses,
+        reason,
+    } = profile;
+    format!(
+        "{key_type:?} {ttl_seconds:?} {extensions:?} {force_command:?} {source_addresses:?} {reason:?}"
+    )
+}

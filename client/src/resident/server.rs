@@ -1,0 +1,213 @@
+//! The control socket's serving end: one agent per folder, one request per connection, an end when nobody asks.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
+
+use super::Resident;
+use super::login_board::{ACCEPT_PAUSE, peer};
+use crate::clock::unix_now;
+use crate::control::message::{Ask, Reply, VERSION};
+use crate::control::{frame, lock_path, socket_path};
+use crate::exit_code::{self, Failure};
+use crate::files::{self, FileError};
+
+/// A request must arrive within this.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a conversation may take in all: [`crate::control::client`] gives up at 100 s, TCP at 17 s.
+const CONVERSATION_DEADLINE: Duration = Duration::from_secs(130);
+/// Most conversations at a time: an Ansible run with 100 forks and their host keys.
+const MAX_CONVERSATIONS: usize = 512;
+/// How often sockets that are over are closed.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Serves until it is told to end, or nobody asked for `idle`.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(
+    resident: Arc<Resident>,
+    run_dir: &Path,
+    idle: Duration,
+) -> Result<(), ServeError> {
+    files::private_dir(run_dir)?;
+    let _lock = lock(run_dir)?;
+    resident.logins.clean_up();
+    let listener = bind(run_dir)?;
+    let server = Arc::new(Server {
+        resident,
+        end: Notify::new(),
+        conversations: Arc::new(Semaphore::new(MAX_CONVERSATIONS)),
+    });
+    let ended = server.run(&listener, idle).await;
+    server.resident.forget_all();
+    let _ = std::fs::remove_file(socket_path(run_dir));
+    ended
+}
+
+struct Server {
+    resident: Arc<Resident>,
+    end: Notify,
+    conversations: Arc<Semaphore>,
+}
+
+/// The part of a request that every version has.
+#[derive(Deserialize)]
+struct RawRequest {
+    version: String,
+    ask: Box<RawValue>,
+}
+
+impl Server {
+    async fn run(
+        self: &Arc<Self>,
+        listener: &UnixListener,
+        idle: Duration,
+    ) -> Result<(), ServeError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Socket)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Socket)?;
+        let mut sweep = tokio::time::interval(SWEEP.min(idle));
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    last = Instant::now();
+                    match accepted {
+                        Ok((stream, _)) => self.accept(stream),
+                        // Out of descriptors: they come back when conversations end.
+                        Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                    }
+                }
+                _ = sweep.tick() => {
+                    self.resident.logins.sweep(unix_now());
+                    if self.is_idle() && last.elapsed() >= idle {
+                        return Ok(());
+                    }
+                }
+                () = self.end.notified() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.resident.logins.is_busy()
+            && self.conversations.available_permits() == MAX_CONVERSATIONS
+    }
+
+    fn accept(self: &Arc<Self>, stream: UnixStream) {
+        let Ok(permit) = Arc::clone(&self.conversations).try_acquire_owned() else {
+            return;
+        };
+        if peer(&stream).is_none() {
+            return;
+        }
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            // A peer that went away needs no answer.
+            let _ = tokio::time::timeout(CONVERSATION_DEADLINE, server.converse(stream)).await;
+            drop(permit);
+        });
+    }
+
+    async fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        let request = tokio::time::timeout(
+            REQUEST_DEADLINE,
+            frame::read_async::<RawRequest>(&mut stream),
+        );
+        let request = request.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if request.version != VERSION {
+            frame::write_async(&mut stream, &Reply::OtherVersion).await?;
+            self.end.notify_one();
+            return Ok(());
+        }
+        let ask = serde_json::from_str(request.ask.get());
+        let reply = match ask {
+            Err(e) => Some(Reply::Failed(Failure::new(
+                exit_code::USAGE,
+                format!("the request is malformed: {e}"),
+            ))),
+            Ok(ask) => self.answer(ask, &mut stream).await,
+        };
+        match reply {
+            Some(reply) => frame::write_async(&mut stream, &reply).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The answer that is still to be sent.
+    async fn answer(&self, ask: Ask, stream: &mut UnixStream) -> Option<Reply> {
+        let resident = &self.resident;
+        let result = match ask {
+            Ask::Connect(ask) => {
+                return resident
+                    .connect(ask, stream)
+                    .await
+                    .err()
+                    .map(|e| Reply::Failed(e.into()));
+            }
+            Ask::HostKey(ask) => resident.host_key(ask).await,
+            Ask::SignIn(selection) => resident.sign_in(selection).await.map(Reply::SignedIn),
+            Ask::Status => Ok(Reply::Status(resident.status())),
+            Ask::Logout => {
+                let reply = Reply::LoggedOut {
+                    sessions: resident.forget_all(),
+                };
+                let _ = frame::write_async(stream, &reply).await;
+                // The process ends after its answer: no memory outlives a logout.
+                self.end.notify_one();
+                return None;
+            }
+        };
+        Some(result.unwrap_or_else(|error| Reply::Failed(error.into())))
+    }
+}
+
+fn lock(run_dir: &Path) -> Result<OwnedFd, ServeError> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(lock_path(run_dir), flags, Mode::RUSR | Mode::WUSR);
+    let file = file.map_err(|e| ServeError::Socket(e.into()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Running),
+        Err(e) => Err(ServeError::Socket(e.into())),
+    }
+}
+
+/// Only the holder of the lock comes here: a socket file that is there is a dead agent's.
+fn bind(run_dir: &Path) -> Result<UnixListener, ServeError> {
+    let path = socket_path(run_dir);
+    files::remove(&path)?;
+    let listener = UnixListener::bind(&path).map_err(ServeError::Socket)?;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&path, mode).map_err(ServeError::Socket)?;
+    Ok(listener)
+}
+
+/// The agent cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another one does.
+    #[error("a resident agent is running already")]
+    Running,
+    /// The folder or the socket's file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The socket.
+    #[error("cannot serve the control socket: {0}")]
+    Socket(io::Error),
+}
+
+#[cfg(test)]
+mod tests;

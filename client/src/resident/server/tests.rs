@@ -1,0 +1,95 @@
+//! Peers that send what no program of ours sends.
+
+use std::path::PathBuf;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::paths::Paths;
+
+fn resident(dir: &Path) -> Arc<Resident> {
+    let home = dir.to_path_buf();
+    let paths = Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap();
+    Arc::new(Resident::new(&paths, &dir.join("run"), PathBuf::from("/bin/false")).unwrap())
+}
+
+async fn connected(dir: &Path) -> UnixStream {
+    let socket = socket_path(&dir.join("run"));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match UnixStream::connect(&socket).await {
+            Ok(stream) => return stream,
+            Err(e) if Instant::now() > deadline => panic!("{e}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_second_agent_in_the_same_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    let first = tokio::spawn({
+        let (resident, run_dir) = (Arc::clone(&resident), run_dir.clone());
+        async move { serve(resident, &run_dir, Duration::from_secs(60)).await }
+    });
+    drop(connected(dir.path()).await);
+    let second = serve(resident, &run_dir, Duration::from_secs(60)).await;
+    assert!(matches!(second, Err(ServeError::Running)));
+    first.abort();
+}
+
+#[tokio::test]
+async fn absurd_and_malformed_requests_end_the_conversation_only() {
+    // H-07
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    let server =
+        tokio::spawn(async move { serve(resident, &run_dir, Duration::from_secs(60)).await });
+    for bytes in [
+        &[0xff_u8, 0xff, 0xff, 0xff, b'{'][..],
+        &[0, 0, 0, 2, b'{', b'{'],
+        &[0, 0, 0, 0],
+    ] {
+        let mut stream = connected(dir.path()).await;
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // Ended by the agent, with or without a reset for what it did not read.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{bytes:?}");
+    }
+    let mut stream = connected(dir.path()).await;
+    let unknown = serde_json::json!({"version": VERSION, "ask": {"Dance": {}}});
+    frame::write_async(&mut stream, &unknown).await.unwrap();
+    let reply: Reply = frame::read_async(&mut stream).await.unwrap();
+    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn an_agent_of_another_version_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    let server =
+        tokio::spawn(async move { serve(resident, &run_dir, Duration::from_secs(60)).await });
+    let mut stream = connected(dir.path()).await;
+    let newer = serde_json::json!({"version": "99.0.0", "ask": {"SomethingNew": 1}});
+    frame::write_async(&mut stream, &newer).await.unwrap();
+    let reply: Reply = frame::read_async(&mut stream).await.unwrap();
+    assert!(matches!(reply, Reply::OtherVersion), "{reply:?}");
+    server.await.unwrap().unwrap();
+    assert!(!socket_path(&dir.path().join("run")).exists());
+}
+
+#[tokio::test]
+async fn an_agent_that_nobody_asks_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    let ended = tokio::time::timeout(
+        Duration::from_secs(10),
+        serve(resident, &run_dir, Duration::from_millis(50)),
+    )
+    .await;
+    ended.expect("it did not end").unwrap();
+    assert!(!socket_path(&dir.path().join("run")).exists());
+}

@@ -1,0 +1,643 @@
+//! A CA, EC2 and Instance Connect on one loopback port, and a world around them with a running agent.
+//! They verify nothing of what they are sent: that is the CA's own tests' business.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use eic_protocol::api::certificate::{UserCertificateRequest, UserCertificateResponse};
+use eic_protocol::api::discovery::{AuthMethod, Discovery, SessionMode};
+use eic_protocol::api::event::{ClientEvent, EventRequest};
+use eic_protocol::api::instance::{
+    Enrolment, InstanceConnectMode, InstanceView, InstancesResponse,
+};
+use eic_protocol::api::problem::{Problem, ProblemCode};
+use eic_protocol::api::session::{CallerView, NameStanding, SessionRequest, SessionResponse};
+use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::cert::options::Extension;
+use eic_protocol::sshsig::{self, Namespace};
+use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::trust::envelope::{Envelope, EnvelopeSignature};
+use eic_protocol::trust::root::{KeyState, Root, Scope, ScopedCa};
+use eic_protocol::validity::Validity;
+use eic_protocol::version::VersionRange;
+use signature::Signer as _;
+use ssh_key::PrivateKey;
+use ssh_key::certificate::{Builder, CertType};
+use ssh_key::private::{Ed25519Keypair, KeypairData};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::clock::unix_now;
+use crate::config::{CaConfig, Config, HostProfile};
+use crate::control::client::{Agent, Conversation};
+use crate::control::message::{Ask, ConnectAsk, HostKeyAsk, Reply};
+use crate::credentials::Selection;
+use crate::exit_code::Failure;
+use crate::files;
+use crate::paths::Paths;
+use crate::resident::{Resident, serve};
+
+pub(super) const INSTANCE: &str = "i-0123456789abcdef0";
+pub(super) const OTHER_INSTANCE: &str = "i-0fedcba9876543210";
+
+/// How the stand-ins behave, and what they have seen.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) enrolment: Enrolment,
+    pub(super) mode: InstanceConnectMode,
+    pub(super) sessions_mode: SessionMode,
+    /// Answer certificate requests with this problem.
+    pub(super) refuse: Option<ProblemCode>,
+    /// Answer sign-ins with this problem.
+    pub(super) refuse_session: Option<ProblemCode>,
+    /// Answer everything of the CA with 503.
+    pub(super) absent: bool,
+    /// Answer its inventory with 503.
+    pub(super) blind: bool,
+    /// Which field of a certificate is not as asked.
+    pub(super) tamper: Option<&'static str>,
+    pub(super) restricted: bool,
+    pub(super) instances: Vec<String>,
+    /// Port of the instances' sshd.
+    pub(super) port: u16,
+    /// Where a pushed key appears for sshd.
+    pub(super) authorized_keys: Option<PathBuf>,
+    pub(super) console: String,
+    pub(super) sessions: Vec<SubjectKey>,
+    pub(super) certificates: usize,
+    pub(super) pushes: Vec<String>,
+    pub(super) events: Vec<ClientEvent>,
+}
+
+/// Everything of one test.
+pub(super) struct World {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) paths: Paths,
+    pub(super) run_dir: PathBuf,
+    pub(super) aws: String,
+}
+
+pub(super) fn private(seed: u8) -> PrivateKey {
+    PrivateKey::new(
+        KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
+        "",
+    )
+    .unwrap()
+}
+
+pub(super) fn public(seed: u8) -> SubjectKey {
+    private(seed)
+        .public_key()
+        .to_openssh()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+pub(super) const ROOT: u8 = 1;
+pub(super) const USER_CA: u8 = 2;
+pub(super) const HOST_CA: u8 = 3;
+const STRANGER: u8 = 9;
+
+/// A host's certificate, as a running agent on it would show.
+pub(super) fn host_certificate(ca: u8, instance: &str, leaf: u8) -> Vec<u8> {
+    let now = unix_now();
+    let mut builder = Builder::new(
+        vec![1; 32],
+        private(leaf).public_key().key_data().clone(),
+        now - 60,
+        now + 600,
+    )
+    .unwrap();
+    builder
+        .serial(7)
+        .unwrap()
+        .key_id("host")
+        .unwrap()
+        .cert_type(CertType::Host)
+        .unwrap()
+        .valid_principal(instance)
+        .unwrap();
+    builder.sign(&private(ca)).unwrap().to_bytes().unwrap()
+}
+
+impl World {
+    /// With an agent in this process.
+    pub(super) async fn new() -> Self {
+        let world = Self::without_agent().await;
+        world.start();
+        world
+    }
+
+    /// With the stand-ins and the configuration only.
+    pub(super) async fn without_agent() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State {
+            enrolment: Enrolment::Enrolled,
+            mode: InstanceConnectMode::On,
+            sessions_mode: SessionMode::On,
+            refuse: None,
+            refuse_session: None,
+            absent: false,
+            blind: false,
+            tamper: None,
+            restricted: false,
+            instances: vec![INSTANCE.to_owned()],
+            port: 22,
+            authorized_keys: None,
+            console: String::new(),
+            sessions: Vec::new(),
+            certificates: 0,
+            pushes: Vec::new(),
+            events: Vec::new(),
+        }));
+        tokio::spawn(accept(listener, Arc::clone(&state)));
+        let world = Self::around(state, format!("http://{address}"));
+        world.configure(Some(&format!("http://{address}")), Vec::new());
+        world
+    }
+
+    fn around(state: Arc<Mutex<State>>, aws: String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_path_buf();
+        let paths =
+            Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap();
+        let run_dir = dir.path().join("run");
+        Self {
+            dir,
+            state,
+            paths,
+            run_dir,
+            aws,
+        }
+    }
+
+    pub(super) fn configure(&self, ca: Option<&str>, hosts: Vec<HostProfile>) {
+        files::private_dir(&self.paths.config_dir).unwrap();
+        let ca = ca.map(|url| CaConfig {
+            url: url.parse().unwrap(),
+            root_fingerprints: [public(ROOT).fingerprint()].into(),
+            ca_file: None,
+        });
+        let config = Config {
+            run_dir: None,
+            patterns: Vec::new(),
+            ca,
+            hosts,
+        };
+        files::write_atomic(
+            &self.paths.config_file(),
+            config.to_toml().unwrap().as_bytes(),
+            0o600,
+        )
+        .unwrap();
+        let root = serde_json::to_vec(&root()).unwrap();
+        files::write_atomic(&self.paths.root_file(), &root, 0o600).unwrap();
+    }
+
+    fn start(&self) {
+        let resident =
+            Resident::new(&self.paths, &self.run_dir, self.credentials_program()).unwrap();
+        let run_dir = self.run_dir.clone();
+        tokio::spawn(async move {
+            serve(Arc::new(resident), &run_dir, Duration::from_secs(60))
+                .await
+                .unwrap()
+        });
+    }
+
+    /// What the agent takes for its own program: answers as the `credentials` child does, by profile.
+    fn credentials_program(&self) -> PathBuf {
+        let program = self.dir.path().join("program");
+        let found = format!(
+            r#"{{"Found":{{"access_key_id":"'"AKIA0000000000${{AWS_PROFILE:-MAIN}}"'","secret_access_key":"secret","session_token":null,"expires_at":null,"region":"eu-west-1","endpoint_ec2":"{0}","endpoint_instance_connect":"{0}"}}}}"#,
+            self.aws
+        );
+        let failed = r#"{"Failed":{"reason":"Expired","message":"the SSO token has expired"}}"#;
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = credentials ] || exit 9\nif [ \"$AWS_PROFILE\" = EXPIRED ]; then echo '{failed}'; exit 0; fi\necho '{found}'\n"
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        program
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(super) fn selection(&self, profile: &str) -> Selection {
+        let home = self.dir.path().to_str().unwrap().to_owned();
+        let variables = [
+            ("HOME", home),
+            ("PATH", "/bin:/usr/bin".to_owned()),
+            ("AWS_PROFILE", profile.to_owned()),
+        ];
+        Selection::from_variables(variables.map(|(name, value)| (name.to_owned(), value)))
+    }
+
+    pub(super) fn login(&self, user: &str, host: &str) -> ConnectAsk {
+        ConnectAsk {
+            user: user.parse().unwrap(),
+            host: host.parse().unwrap(),
+            port: 22,
+            ssh_pid: None,
+            user_agent: None,
+            selection: self.selection("MAIN"),
+        }
+    }
+
+    /// What `connect` does: the route, then what came after it.
+    pub(super) async fn connect(&self, ask: ConnectAsk) -> Result<Vec<String>, Failure> {
+        let (mut conversation, reply) = self.ask(Ask::Connect(ask)).await;
+        match reply {
+            Reply::Failed(failure) => Err(failure),
+            Reply::Route { port, .. } => {
+                assert_eq!(port, 22);
+                let reply = tokio::task::spawn_blocking(move || conversation.answer().unwrap())
+                    .await
+                    .unwrap();
+                match reply {
+                    Reply::Ready { notes } => Ok(notes),
+                    Reply::Failed(failure) => Err(failure),
+                    other => panic!("{other:?}"),
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What `known-hosts` does.
+    pub(super) async fn host_key(
+        &self,
+        user: &str,
+        host: &str,
+        key: Option<&[u8]>,
+    ) -> Result<(Vec<String>, Vec<String>), Failure> {
+        use base64::Engine as _;
+        let key = key.map(|key| base64::engine::general_purpose::STANDARD.encode(key));
+        let ask = HostKeyAsk {
+            login: self.login(user, host),
+            key,
+        };
+        match self.ask(Ask::HostKey(ask)).await.1 {
+            Reply::KnownHost { keys, notes } => Ok((keys, notes)),
+            Reply::Failed(failure) => Err(failure),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) async fn ask(&self, ask: Ask) -> (Conversation, Reply) {
+        let agent = Agent {
+            run_dir: self.run_dir.clone(),
+            program: PathBuf::from("/bin/false"),
+        };
+        let socket = crate::control::socket_path(&self.run_dir);
+        wait_for(|| socket.exists()).await;
+        tokio::task::spawn_blocking(move || agent.ask(ask).unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub(super) fn socket(&self, name: &str) -> PathBuf {
+        self.run_dir.join(name)
+    }
+}
+
+/// Waits on a condition, at most ten seconds.
+pub(super) async fn wait_for(condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the condition did not come true"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Asks a login's socket for its identities.
+pub(super) async fn identities(socket: &Path) -> Vec<Vec<u8>> {
+    let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+    stream
+        .write_all(&crate::ssh_agent::message::framed(&[11]))
+        .await
+        .unwrap();
+    let answer = crate::ssh_agent::message::read(&mut stream)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut r = eic_protocol::wire::Reader::new(&answer[1..]);
+    let count = r.u32().unwrap();
+    (0..count)
+        .map(|_| {
+            let blob = r.string().unwrap().to_vec();
+            r.string().unwrap();
+            blob
+        })
+        .collect()
+}
+
+pub(super) fn root() -> Envelope {
+    let root = Root {
+        version: 1,
+        issued: 1,
+        root_keys: vec![public(ROOT)],
+        threshold: 1,
+        bundle_keys: Vec::new(),
+        user_cas: vec![ScopedCa {
+            key: public(USER_CA).to_string().parse().unwrap(),
+            state: KeyState::Active,
+            scope: Scope::default(),
+        }],
+        host_cas: vec![public(HOST_CA).to_string().parse().unwrap()],
+    };
+    let bytes = serde_json::to_vec(&root).unwrap();
+    let signature = private(ROOT)
+        .try_sign(&sshsig::signed_data(Namespace::Root, &bytes))
+        .unwrap();
+    let blob = sshsig::blob(Namespace::Root, &public(ROOT), &signature).unwrap();
+    Envelope {
+        signed: Base64Bytes(bytes),
+        signatures: vec![EnvelopeSignature {
+            key: public(ROOT),
+            signature: Base64Bytes(blob),
+        }],
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(serve_one(stream, Arc::clone(&state)));
+    }
+}
+
+async fn serve_one(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut bytes = Vec::new();
+    let (head, body_at, length) = loop {
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece).await.unwrap();
+        if read == 0 {
+            return;
+        }
+        bytes.extend_from_slice(&piece[..read]);
+        if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            let head = String::from_utf8(bytes[..at].to_vec())
+                .unwrap()
+                .to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|l| l.strip_prefix("content-length: "))
+                .map_or(0, |l| l.parse().unwrap());
+            break (head, at + 4, length);
+        }
+    };
+    while bytes.len() < body_at + length {
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece).await.unwrap();
+        bytes.extend_from_slice(&piece[..read]);
+    }
+    let (status, body) = answer(&head, &bytes[body_at..], &mut state.lock().unwrap());
+    let answer = format!(
+        "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all(&[answer.as_bytes(), &body].concat()).await;
+}
+
+fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
+    let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap();
+    let json = |value: &dyn erased::Json| (200, value.json());
+    if path == "/" {
+        return (200, aws(head, std::str::from_utf8(body).unwrap(), state));
+    }
+    if state.absent {
+        return problem(ProblemCode::Overloaded);
+    }
+    match path {
+        "/.well-known/eic" => json(&discovery(state)),
+        "/v1/sessions" if state.refuse_session.is_some() => {
+            state.refuse_session.map(problem).unwrap()
+        }
+        "/v1/sessions" => json(&session(body, state)),
+        "/v1/instances" if state.blind => problem(ProblemCode::InventoryUnavailable),
+        "/v1/instances" => {
+            let host = head
+                .split("host=")
+                .nth(1)
+                .map(|rest| rest.split([' ', '&']).next().unwrap().to_owned());
+            let ids = state.instances.iter().filter(|id| {
+                host.as_ref()
+                    .is_none_or(|h| !h.starts_with("i-") || h == *id)
+            });
+            json(&InstancesResponse {
+                instances: ids.map(|id| view(id, state)).collect(),
+                truncated: false,
+            })
+        }
+        "/v1/certificates/user" => certificate(body, state),
+        "/v1/events" => {
+            let request: EventRequest = serde_json::from_slice(body).unwrap();
+            state.events.push(request.event);
+            (
+                200,
+                br#"{"request_id":"00112233445566778899aabbccddeeff"}"#.to_vec(),
+            )
+        }
+        _ => problem(ProblemCode::NotFound),
+    }
+}
+
+mod erased {
+    //! JSON of any serializable value behind one reference.
+    pub(super) trait Json {
+        fn json(&self) -> Vec<u8>;
+    }
+    impl<T: serde::Serialize> Json for T {
+        fn json(&self) -> Vec<u8> {
+            serde_json::to_vec(self).unwrap()
+        }
+    }
+}
+
+fn problem(code: ProblemCode) -> (u16, Vec<u8>) {
+    let problem = Problem::new(
+        code,
+        "told by the stand-in",
+        "00112233445566778899aabbccddeeff".parse().unwrap(),
+    );
+    (code.status(), serde_json::to_vec(&problem).unwrap())
+}
+
+fn discovery(state: &State) -> Discovery {
+    Discovery {
+        server: "stub".to_owned(),
+        protocol: VersionRange::OURS,
+        auth: vec![AuthMethod::AwsSts {
+            accounts: Vec::new(),
+        }],
+        root: root(),
+        sessions: state.sessions_mode,
+        bundle_sequence: None,
+    }
+}
+
+fn session(body: &[u8], state: &mut State) -> SessionResponse {
+    let request: SessionRequest = serde_json::from_slice(body).unwrap();
+    state.sessions.push(request.public_key);
+    SessionResponse {
+        grant: format!("grant.{}", state.sessions.len()).parse().unwrap(),
+        expires_at: unix_now() + 900,
+        caller: CallerView {
+            arn: "arn:aws:iam::123456789012:user/alice".parse().unwrap(),
+            user_id: "AIDA".to_owned(),
+            name: "alice".to_owned(),
+            name_standing: NameStanding::Attested,
+        },
+        server_time: unix_now(),
+        request_id: "00112233445566778899aabbccddeeff".parse().unwrap(),
+    }
+}
+
+fn view(id: &str, state: &State) -> InstanceView {
+    InstanceView {
+        id: id.parse().unwrap(),
+        account: "123456789012".parse().unwrap(),
+        region: "eu-west-1".parse().unwrap(),
+        availability_zone: Some("eu-west-1a".to_owned()),
+        name: Some("web-1".to_owned()),
+        private_dns: None,
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        ssh_port: state.port,
+        enrolment: state.enrolment,
+        instance_connect: state.mode,
+        users: Vec::new(),
+    }
+}
+
+/// Answers a certificate request as the state says.
+fn certificate(body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
+    if let Some(code) = state.refuse {
+        return problem(code);
+    }
+    state.certificates += 1;
+    let request: UserCertificateRequest = serde_json::from_slice(body).unwrap();
+    let signed = signed_certificate(&request, state.tamper.unwrap_or_default());
+    let instance = match state.tamper {
+        Some("instance") => OTHER_INSTANCE,
+        _ => INSTANCE,
+    };
+    let response = UserCertificateResponse {
+        certificate: signed.to_openssh().unwrap(),
+        serial: "42".parse().unwrap(),
+        request_id: "00112233445566778899aabbccddeeff".parse().unwrap(),
+        validity: Validity::new(signed.valid_after(), signed.valid_before()).unwrap(),
+        principal: request.scope.principal(),
+        restricted: state.restricted,
+        instance: Some(view(instance, state)),
+    };
+    (200, serde_json::to_vec(&response).unwrap())
+}
+
+/// A certificate as asked for, but for the field that is tampered with.
+fn signed_certificate(request: &UserCertificateRequest, tamper: &str) -> ssh_key::Certificate {
+    let is = |what: &str| tamper == what;
+    let now = unix_now();
+    let life = if is("lifetime") {
+        7_200
+    } else {
+        request.ttl_seconds.unwrap_or(300)
+    };
+    let subject = if is("public key") {
+        public(STRANGER)
+    } else {
+        request.public_key.clone()
+    };
+    let nonce = vec![1; 32];
+    let mut builder =
+        Builder::new(nonce, subject.key_data().clone(), now - 60, now + life).unwrap();
+    builder.serial(if is("serial") { 0 } else { 42 }).unwrap();
+    builder
+        .key_id("eic:alice:00112233445566778899aabbccddeeff")
+        .unwrap();
+    builder
+        .cert_type(if is("type") {
+            CertType::Host
+        } else {
+            CertType::User
+        })
+        .unwrap();
+    let principal = request.scope.principal().to_string();
+    builder
+        .valid_principal(if is("wildcard") { "*" } else { &principal })
+        .unwrap();
+    if is("extra principal") {
+        builder.valid_principal("root").unwrap();
+    }
+    let wanted = request
+        .extensions
+        .clone()
+        .unwrap_or_else(Extension::defaults);
+    for extension in wanted.iter().filter(|_| !is("extensions")) {
+        builder.extension(extension.as_str(), "").unwrap();
+    }
+    if let Some(command) = request
+        .force_command
+        .as_ref()
+        .filter(|_| !is("force-command"))
+    {
+        builder
+            .critical_option("force-command", command.as_str())
+            .unwrap();
+    }
+    if is("unknown critical option") {
+        builder.critical_option("x@example.com", "1").unwrap();
+    }
+    builder
+        .sign(&private(if is("signature key") {
+            STRANGER
+        } else {
+            USER_CA
+        }))
+        .unwrap()
+}
+
+/// EC2 and Instance Connect.
+fn aws(head: &str, body: &str, state: &mut State) -> Vec<u8> {
+    use base64::Engine as _;
+    if head.contains("x-amz-target: awsec2instanceconnectservice.sendsshpublickey") {
+        let fields: BTreeMap<String, String> = serde_json::from_str(body).unwrap();
+        state.pushes.push(format!(
+            "{}@{}",
+            fields["InstanceOSUser"], fields["InstanceId"]
+        ));
+        if let Some(file) = &state.authorized_keys {
+            std::fs::write(file, format!("{}\n", fields["SSHPublicKey"])).unwrap();
+        }
+        return br#"{"RequestId":"aws-1","Success":true}"#.to_vec();
+    }
+    if body.contains("Action=GetConsoleOutput") {
+        let output = base64::engine::general_purpose::STANDARD.encode(&state.console);
+        return format!("<R><instanceId>{INSTANCE}</instanceId><output>{output}</output></R>")
+            .into_bytes();
+    }
+    let items: String = state
+        .instances
+        .iter()
+        .map(|id| {
+            format!(
+                "<item><instanceId>{id}</instanceId><instanceState><name>running</name></instanceState>\
+                 <privateIpAddress>127.0.0.1</privateIpAddress></item>"
+            )
+        })
+        .collect();
+    format!(
+        "<R><reservationSet><item><ownerId>123456789012</ownerId><instancesSet>{items}</instancesSet></item></reservationSet></R>"
+    )
+    .into_bytes()
+}

@@ -1,0 +1,5 @@
+//! What ssh is told: one file of ours with one block, and one `Include` line in the user's own configuration.
+
+pub mod block;
+pub mod installation;
+pub mod version;

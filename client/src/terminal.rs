@@ -1,0 +1,114 @@
+//! What people see: escaped lines on stderr, questions on a terminal, tables on stdout.
+//! Text of strangers is made printable here, whatever its producer did.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use eic_protocol::text::printable;
+
+use crate::exit_code::Failure;
+
+/// One line on stderr, `eic-login: …`, with every control character escaped.
+pub fn note(text: &str) {
+    // A closed stderr is no reason to fail.
+    let _ = writeln!(io::stderr().lock(), "eic-login: {}", one_line(text));
+}
+
+/// Tells why the command ends and gives its exit code.
+#[must_use]
+pub fn fail(failure: &Failure) -> u8 {
+    note(&failure.message);
+    failure.code
+}
+
+/// Text on stdout as it is: the caller made it printable.
+pub fn print(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Asks a question that takes `yes`; `None` where there is no terminal to ask on.
+#[must_use]
+pub fn confirm(question: &str) -> Option<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return None;
+    }
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{question} [yes/no] ");
+    let _ = stderr.flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).ok()?;
+    Some(answer.trim().eq_ignore_ascii_case("yes"))
+}
+
+/// `text` as one printable line; longer than an error of ours ever is, it is cut.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    // `printable` cuts at 200 characters: escape piece by piece, and cut the whole at 2,000.
+    let chars: Vec<char> = text.chars().take(2_000).collect();
+    chars
+        .chunks(100)
+        .map(|piece| printable(&piece.iter().collect::<String>()))
+        .collect()
+}
+
+/// Rows under a header, columns padded to the widest cell.
+#[must_use]
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let shown: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| one_line(cell)).collect())
+        .collect();
+    let widths: Vec<usize> = header
+        .iter()
+        .enumerate()
+        .map(|(column, title)| {
+            let cells = shown
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(String::len);
+            cells.chain([title.len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = line(header.iter().copied(), &widths);
+    for row in &shown {
+        text.push_str(&line(row.iter().map(String::as_str), &widths));
+    }
+    text
+}
+
+fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
+    let padded: Vec<String> = cells
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:<width$}"))
+        .collect();
+    format!("{}\n", padded.join("  ").trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        // H-15
+        let shown = one_line("denied\u{1b}]52;c;cGF5bG9hZA==\u{7}\nroot@host:~# \u{202e}");
+        assert!(shown.bytes().all(|b| (0x20..0x7f).contains(&b)), "{shown}");
+        assert!(!table(&["NAME"], &[vec!["\u{1b}[2Jx".to_owned()]]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn long_errors_are_cut() {
+        assert!(one_line(&"x".repeat(1_000_000)).len() <= 2_000);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [
+            vec!["i-01234567".to_owned(), "web".to_owned()],
+            vec!["i-1".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(
+            table(&["ID", "NAME"], &rows),
+            "ID          NAME\ni-01234567  web\ni-1         x\n"
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! From a connected descriptor to ssh: passed over stdout where that is a Unix socket (`ProxyUseFdpass yes`),
+//! so that no byte of the session goes through us; else stdin and stdout are pumped.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt,
+};
+
+/// Hands `stream` to whoever started us, and returns when there is nothing left to do.
+///
+/// # Errors
+/// The system's error.
+pub fn hand_over(stream: TcpStream) -> io::Result<()> {
+    let stdout = io::stdout();
+    if is_unix_socket(stdout.as_fd()) {
+        return pass(stdout.as_fd(), stream.as_fd());
+    }
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let stdout = File::from(stdout.as_fd().try_clone_to_owned()?);
+    pump(stdin, stdout, stream)
+}
+
+fn is_unix_socket(fd: BorrowedFd<'_>) -> bool {
+    sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::UNIX)
+}
+
+/// One byte with the descriptor attached, as OpenSSH's `mm_receive_fd` expects it.
+fn pass(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for a descriptor"));
+    }
+    let sent = sendmsg(
+        socket,
+        &[IoSlice::new(&[0])],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    if sent == 1 {
+        Ok(())
+    } else {
+        Err(io::Error::from(io::ErrorKind::WriteZero))
+    }
+}
+
+/// Both ways until the host closes; the end of stdin is passed on as a half-close.
+fn pump(mut stdin: File, mut stdout: File, stream: TcpStream) -> io::Result<()> {
+    let mut sending = stream.try_clone()?;
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut stdin, &mut sending);
+        let _ = sending.shutdown(Shutdown::Write);
+    });
+    let mut receiving = stream;
+    io::copy(&mut receiving, &mut stdout).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use std::io::{IoSliceMut, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+
+    fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    fn receive(socket: &UnixStream) -> TcpStream {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [9];
+        let received = recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut ancillary,
+            RecvFlags::empty(),
+        )
+        .unwrap();
+        assert_eq!((received.bytes, byte), (1, [0]));
+        let fd = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        TcpStream::from(fd.unwrap())
+    }
+
+    #[test]
+    fn pipes_are_not_taken_for_sockets() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        assert!(!is_unix_socket(reader.as_fd()));
+        let (tcp, _peer) = tcp_pair();
+        assert!(!is_unix_socket(tcp.as_fd()));
+    }
+
+    #[test]
+    fn the_descriptor_passes_over_a_socket_pair() {
+        let (ours, ssh) = UnixStream::pair().unwrap();
+        let (tcp, mut host) = tcp_pair();
+        assert!(is_unix_socket(ours.as_fd()));
+        pass(ours.as_fd(), tcp.as_fd()).unwrap();
+        drop(tcp);
+        let mut received = receive(&ssh);
+        host.write_all(b"SSH-2.0-x").unwrap();
+        let mut banner = [0; 9];
+        received.read_exact(&mut banner).unwrap();
+        assert_eq!(&banner, b"SSH-2.0-x");
+    }
+
+    #[test]
+    fn the_pump_passes_on_a_half_close_and_ends_with_the_host() {
+        let (tcp, mut host) = tcp_pair();
+        let (stdin_read, mut stdin) = std::io::pipe().unwrap();
+        let (mut stdout, stdout_write) = std::io::pipe().unwrap();
+        let pump_thread = std::thread::spawn(move || {
+            pump(
+                File::from(std::os::fd::OwnedFd::from(stdin_read)),
+                File::from(std::os::fd::OwnedFd::from(stdout_write)),
+                tcp,
+            )
+        });
+        stdin.write_all(b"request").unwrap();
+        drop(stdin);
+        let mut request = Vec::new();
+        host.read_to_end(&mut request).unwrap();
+        assert_eq!(request, b"request");
+        host.write_all(b"answer").unwrap();
+        drop(host);
+        let mut answer = Vec::new();
+        stdout.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"answer");
+        pump_thread.join().unwrap().unwrap();
+    }
+}
