@@ -50,6 +50,7 @@ impl AwsError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
+            Self::Http(HttpError::Name(_)) => true,
             Self::Http(error) => error.is_unreachable(),
             Self::Service { status, code, .. } => {
                 *status >= 500 || code.contains("Throttl") || code == "RequestLimitExceeded"

@@ -173,6 +173,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> HttpError {
         _ if is_tls(error) => HttpError::Tls(text),
         Some(std::io::ErrorKind::TimedOut) => HttpError::TimedOut(CONNECT_TIMEOUT),
         Some(std::io::ErrorKind::InvalidData) => HttpError::Tls(text),
+        _ if is_name_resolution(error) => HttpError::Name(text),
         _ if error.is_connect() => HttpError::Unreachable(text),
         _ => HttpError::Broken(text),
     }
@@ -182,6 +183,11 @@ fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std:
     error
         .downcast_ref()
         .or_else(|| error.source().and_then(io_cause))
+}
+
+/// hyper-util has no type for it, only the words of its connector.
+fn is_name_resolution(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.to_string() == "dns error" || error.source().is_some_and(is_name_resolution)
 }
 
 /// rustls errors come wrapped in one or two `io::Error`s, whose `source` skips what they wrap.
@@ -207,9 +213,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// No TCP connection: refused, no route, no such name.
+    /// No TCP connection: refused, or no route.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
+    /// The server's name has no address. Not a sign that the server is down: the network may be another one.
+    #[error("the server's name cannot be resolved: {0}")]
+    Name(String),
     /// Too slow.
     #[error("no complete answer within {0:?}")]
     TimedOut(Duration),
@@ -228,7 +237,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Refused or timed out: nobody was there. A TLS error is not that.
+    /// Refused or timed out: nobody was there. A TLS error or an unknown name is not that.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TimedOut(_))

@@ -47,7 +47,7 @@ pub use decision::{Decision, Denial, DenialKind, Permit, UNIFORM_DENIAL};
 pub use document::{LoadError, Unread, UnreadReason};
 pub use evaluate::{Reach, evaluate, reach};
 pub use explain::{ElementReport, Explanation, StatementReport, explain};
-pub use extension::{Extension, ExtensionSet};
+pub use extension::ExtensionSet;
 pub use hint::{Hint, Need};
 pub use key::Proof;
 pub use network::{Cidr, InvalidCidr, NatRule, Source};

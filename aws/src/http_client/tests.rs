@@ -80,6 +80,15 @@ async fn nobody_there_differs_from_somebody_wrong_there() {
         .unwrap_err();
     assert!(matches!(refused, HttpError::Unreachable(_)), "{refused:?}");
 
+    // RFC 6761: this name never resolves.
+    let unknown = get("http://ca.invalid/".to_owned(), 10_000, 100)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(unknown, HttpError::Name(_)) && !unknown.is_unreachable(),
+        "{unknown:?}"
+    );
+
     let plain = server(b"HTTP/1.1 200 OK\r\n\r\n");
     let wrong = get(format!("https://{plain}/"), 2_000, 100)
         .await

@@ -1,11 +1,8 @@
 //! Policy's facts about a request: what the proof shows, what it cannot show, what the inventory and the
 //! network say. Nothing here comes from the request except the choices that policy knows as such.
 
-use std::collections::BTreeSet;
-
 use eic_protocol::api::certificate::UserCertificateRequest;
 use eic_protocol::api::session::NameStanding;
-use eic_protocol::cert::options::Extension;
 use eic_protocol::fleet::FleetName;
 use eic_protocol::os_user::OsUser;
 
@@ -86,16 +83,16 @@ pub(crate) struct Choices<'r> {
 }
 
 impl<'r> Choices<'r> {
-    /// Of this request; none where policy cannot compare a source address or does not know an extension.
+    /// Of this request; none where policy cannot compare a source address.
     pub(crate) fn of(request: &'r UserCertificateRequest) -> Option<Self> {
         let blocks = request
             .source_addresses
             .iter()
             .flat_map(|blocks| blocks.iter());
-        let extensions = match &request.extensions {
-            Some(extensions) => Some(extension_set(extensions)?),
-            None => None,
-        };
+        let extensions = request
+            .extensions
+            .as_ref()
+            .map(|wanted| wanted.iter().copied().collect());
         Some(Self {
             request,
             sources: blocks
@@ -125,13 +122,6 @@ impl<'r> Choices<'r> {
             tunnel: None,
         }
     }
-}
-
-fn extension_set(extensions: &BTreeSet<Extension>) -> Option<policy::ExtensionSet> {
-    extensions
-        .iter()
-        .map(|extension| policy::Extension::parse(extension.as_str()))
-        .collect()
 }
 
 #[cfg(test)]

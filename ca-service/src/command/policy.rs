@@ -21,8 +21,8 @@ use crate::inventory::ec2::Ec2Inventory;
 use crate::inventory::static_file::StaticInventory;
 use crate::inventory::{InstanceRecord, Inventory, InventoryError};
 use crate::policy::{
-    Action, Asked, Caller, Cidr, Decision, ExtensionSet, LoadError, PolicySet, Proof, Request,
-    Severity, Source, check, explain,
+    Action, Asked, Caller, Cidr, Decision, LoadError, PolicySet, Proof, Request, Severity, Source,
+    check, explain,
 };
 use eic_aws::http_client::{HttpClient, HttpError, Roots};
 
@@ -144,7 +144,10 @@ fn print_explanation(
     let asked = Asked {
         os_user: Some(&args.user),
         ttl_seconds: args.ttl,
-        extensions: args.extensions.as_ref().map(|list| extension_set(list)),
+        extensions: args
+            .extensions
+            .as_ref()
+            .map(|list| list.iter().copied().collect()),
         force_command: args.force_command.as_deref(),
         source_address: &sources,
         reason: args.reason.as_deref(),
@@ -183,13 +186,6 @@ fn caller(args: &ExplainArgs) -> Caller {
     } else {
         caller
     }
-}
-
-fn extension_set(extensions: &[Extension]) -> ExtensionSet {
-    extensions
-        .iter()
-        .filter_map(|extension| crate::policy::Extension::parse(extension.as_str()))
-        .collect()
 }
 
 fn source_addresses(blocks: &[String]) -> Result<Vec<Cidr>, PolicyCommandError> {

@@ -74,13 +74,7 @@ impl Grant {
         if asked_otherwise || ttl > max_ttl {
             return Err(GrantError::Lifetime);
         }
-        let names = permit
-            .extensions()
-            .iter()
-            .map(|extension| extension.as_str().parse());
-        let extensions: BTreeSet<Extension> = names
-            .collect::<Result<_, _>>()
-            .map_err(|_| GrantError::Extensions)?;
+        let extensions: BTreeSet<Extension> = permit.extensions().iter().collect();
         if request
             .extensions
             .as_ref()

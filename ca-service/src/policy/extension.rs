@@ -3,61 +3,7 @@
 
 use std::fmt;
 
-/// The extensions that a user certificate can carry (draft-miller-ssh-cert, section 2.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Extension {
-    /// `permit-X11-forwarding`
-    X11Forwarding,
-    /// `permit-agent-forwarding`
-    AgentForwarding,
-    /// `permit-port-forwarding`
-    PortForwarding,
-    /// `permit-pty`
-    Pty,
-    /// `permit-user-rc`
-    UserRc,
-}
-
-impl Extension {
-    /// All, in the byte order that a certificate needs.
-    pub const ALL: [Self; 5] = [
-        Self::X11Forwarding,
-        Self::AgentForwarding,
-        Self::PortForwarding,
-        Self::Pty,
-        Self::UserRc,
-    ];
-
-    /// The name in the certificate and in `eic:Extensions`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::X11Forwarding => "permit-X11-forwarding",
-            Self::AgentForwarding => "permit-agent-forwarding",
-            Self::PortForwarding => "permit-port-forwarding",
-            Self::Pty => "permit-pty",
-            Self::UserRc => "permit-user-rc",
-        }
-    }
-
-    /// The extension of that exact name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|extension| extension.as_str() == name)
-    }
-
-    fn bit(self) -> u8 {
-        match self {
-            Self::X11Forwarding => 1,
-            Self::AgentForwarding => 2,
-            Self::PortForwarding => 4,
-            Self::Pty => 8,
-            Self::UserRc => 16,
-        }
-    }
-}
+use eic_protocol::cert::options::Extension;
 
 /// A set of extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +18,7 @@ impl ExtensionSet {
     /// Whether the extension is in the set.
     #[must_use]
     pub fn contains(self, extension: Extension) -> bool {
-        self.0 & extension.bit() != 0
+        self.0 & bit(extension) != 0
     }
 
     /// Whether each of ours is in `other`.
@@ -95,17 +41,27 @@ impl ExtensionSet {
     }
 }
 
+fn bit(extension: Extension) -> u8 {
+    match extension {
+        Extension::X11Forwarding => 1,
+        Extension::AgentForwarding => 2,
+        Extension::PortForwarding => 4,
+        Extension::Pty => 8,
+        Extension::UserRc => 16,
+    }
+}
+
 impl FromIterator<Extension> for ExtensionSet {
     fn from_iter<I: IntoIterator<Item = Extension>>(extensions: I) -> Self {
         extensions
             .into_iter()
-            .fold(Self::EMPTY, |set, extension| Self(set.0 | extension.bit()))
+            .fold(Self::EMPTY, |set, extension| Self(set.0 | bit(extension)))
     }
 }
 
 impl fmt::Display for ExtensionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.iter().map(Extension::as_str).collect();
+        let names: Vec<_> = self.iter().map(|extension| extension.as_str()).collect();
         f.write_str(&names.join(","))
     }
 }
@@ -134,10 +90,10 @@ mod tests {
 
     #[test]
     fn extensions_come_in_byte_order() {
-        let names: Vec<_> = Extension::ALL.map(Extension::as_str).to_vec();
+        let names: Vec<_> = Extension::ALL.map(|extension| extension.as_str()).to_vec();
         let mut sorted = names.clone();
         sorted.sort_unstable();
         assert_eq!(names, sorted);
-        assert_eq!(Extension::parse("permit-x11-forwarding"), None);
+        assert!("permit-x11-forwarding".parse::<Extension>().is_err());
     }
 }

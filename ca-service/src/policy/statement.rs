@@ -6,7 +6,7 @@ use std::fmt;
 use super::action::ActionSet;
 use super::caller::NamedOnly;
 use super::condition::Condition;
-use super::extension::{Extension, ExtensionSet};
+use super::extension::ExtensionSet;
 use super::key::Key;
 use super::operator::Base;
 use super::principal::PrincipalRule;
@@ -226,7 +226,7 @@ impl Literals {
         };
         let extensions = on(Key::Extensions)
             .flat_map(Condition::literals)
-            .filter_map(Extension::parse)
+            .filter_map(|name| name.parse().ok())
             .collect();
         Self {
             ttl: on(Key::TtlSeconds).filter_map(Condition::upper_bound).min(),

@@ -83,13 +83,15 @@ fn describe(problem: &Problem) -> String {
     if problem.detail.is_empty() {
         text.push_str(problem.code.title());
     }
-    if !problem.would_allow.is_empty() {
-        let hints: Vec<String> = problem
-            .would_allow
-            .iter()
-            .take(5)
-            .map(|hint| printable(hint))
-            .collect();
+    // A detail that says it already is not repeated.
+    let hints: Vec<String> = problem
+        .would_allow
+        .iter()
+        .take(5)
+        .map(|hint| printable(hint))
+        .filter(|hint| !text.contains(hint))
+        .collect();
+    if !hints.is_empty() {
         text.push_str(&format!("; allowed would be: {}", hints.join(", ")));
     }
     text.push_str(&format!(
@@ -104,6 +106,7 @@ impl From<CaError> for Failure {
     fn from(error: CaError) -> Self {
         let code = match &error {
             absent if absent.is_absence() => exit_code::UNREACHABLE,
+            CaError::Http(HttpError::Name(_)) => exit_code::UNREACHABLE,
             CaError::Http(HttpError::Tls(_) | HttpError::Roots(_)) | CaError::Certificate(_) => {
                 exit_code::UNTRUSTED
             }
@@ -140,6 +143,7 @@ mod tests {
             (CaError::Http(HttpError::Tls("wrong name".into())), false),
             (CaError::Http(HttpError::Broken("reset".into())), false),
             (CaError::Http(HttpError::TooLarge(1)), false),
+            (CaError::Http(HttpError::Name("no such name".into())), false),
             (
                 CaError::Http(HttpError::Unreachable("refused".into())),
                 true,

@@ -41,11 +41,10 @@ fn permit(request: &UserCertificateRequest) -> Permit {
     let proven = caller();
     let attested = proven.standing() == NameStanding::Attested;
     let who = policy::Caller::aws(proven.arn().clone(), proven.user_id(), None, attested);
-    let extensions = request.extensions.as_ref().map(|set| {
-        set.iter()
-            .map(|e| policy::Extension::parse(e.as_str()).unwrap())
-            .collect()
-    });
+    let extensions = request
+        .extensions
+        .as_ref()
+        .map(|set| set.iter().copied().collect());
     let asked = Asked {
         os_user: Some(user),
         ttl_seconds: request.ttl_seconds,

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use eic_protocol::arn::{AccountId, CallerArn, Partition};
+use eic_protocol::cert::options::Extension;
 use eic_protocol::fleet::FleetName;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 
 use crate::policy::{
-    Action, Asked, Caller, Cidr, Claims, Extension, ExtensionSet, Fact, Request, Resource,
-    Settings, Source, Tags, Tunnel,
+    Action, Asked, Caller, Cidr, Claims, ExtensionSet, Fact, Request, Resource, Settings, Source,
+    Tags, Tunnel,
 };
 
 /// 2026-11-22T08:00:00Z.
@@ -225,7 +226,8 @@ fn is_about_caller(name: &str) -> bool {
 }
 
 fn extension(name: &str) -> Extension {
-    Extension::parse(name).unwrap_or_else(|| panic!("no extension `{name}`"))
+    name.parse()
+        .unwrap_or_else(|_| panic!("no extension `{name}`"))
 }
 
 fn caller(pairs: &[(&str, &str)]) -> Caller {
