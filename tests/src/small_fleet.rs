@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::aws::{ACCOUNT, OTHER_ACCOUNT};
 use crate::ca::CaBuilder;
 use crate::error::Result;
+use crate::host::HostBuilder;
 use crate::{Ca, Client, Host, Lab};
 
 /// What alice's IAM policy allows: the two calls that an Instance Connect client makes.
@@ -45,11 +46,25 @@ impl SmallFleet {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with(lab: Lab, change: impl FnOnce(CaBuilder) -> CaBuilder) -> Result<Self> {
+        Self::start_on(lab, change, |host| host)
+    }
+
+    /// The same with OpenSSH 10 on every host and at every client.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when trixie's packages cannot be fetched.
+    pub fn start_with_openssh10() -> Result<Self> {
+        Self::start_on(Lab::with_openssh10()?, |ca| ca, HostBuilder::openssh10)
+    }
+
+    fn start_on(
+        lab: Lab,
+        change: impl FnOnce(CaBuilder) -> CaBuilder,
+        shape: fn(HostBuilder) -> HostBuilder,
+    ) -> Result<Self> {
         let ca = change(ca(&lab)?).start()?;
-        let web = enrolled_host(&lab, &ca, "web-1")?;
-        let legacy = lab
-            .host("legacy-1")
-            .tag("team", "web")
+        let web = enrolled(&ca, shape(lab.host("web-1")))?;
+        let legacy = shape(lab.host("legacy-1").tag("team", "web"))
             .instance_connect_only()
             .start()?;
         let alice = person(&lab, "alice")?;
@@ -143,12 +158,16 @@ pub fn set_up(client: &Client, ca: &Ca) -> Result<()> {
 /// # Errors
 /// When a step fails.
 pub fn enrolled_host(lab: &Lab, ca: &Ca, name: &str) -> Result<Host> {
-    let signer = ca.signer();
-    lab.host(name)
-        .tag("team", "web")
+    enrolled(ca, lab.host(name))
+}
+
+/// The same of a host that is already described.
+///
+/// # Errors
+/// When a step fails.
+pub fn enrolled(ca: &Ca, host: HostBuilder) -> Result<Host> {
+    host.tag("team", "web")
         .tag("eic:enrolled", "true")
-        .enrolled(ca.root_fingerprint(), move |host| {
-            signer.host_state(host, &[])
-        })
+        .trusting(ca, &[])
         .start()
 }

@@ -85,3 +85,35 @@ fn kms_and_the_database_occur_under_the_ca_service_only() {
         );
     }
 }
+
+#[test]
+fn iam_policies_of_infra_are_json_and_name_only_calls_that_we_make() {
+    let calls = [
+        "ec2:DescribeInstances",
+        "ec2:GetConsoleOutput",
+        "ec2-instance-connect:SendSSHPublicKey",
+        "sts:AssumeRole",
+        "iam:GetRolePolicy",
+        "kms:Sign",
+        "kms:GetPublicKey",
+    ];
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/iam");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let policy: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        for statement in policy["Statement"].as_array().unwrap() {
+            if statement["Sid"] == "AdministratorsDoNotSign" {
+                continue;
+            }
+            let action = &statement["Action"];
+            let named = action.as_array().cloned().unwrap_or(vec![action.clone()]);
+            for action in named {
+                assert!(
+                    calls.contains(&action.as_str().unwrap()),
+                    "{file:?}: {action}"
+                );
+            }
+        }
+    }
+}

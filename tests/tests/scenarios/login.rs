@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use eic_lab::small_fleet::SmallFleet;
+use eic_lab::small_fleet::{self, SmallFleet};
 use eic_lab::{Client, Host, Lab};
 
 /// For a line that sshd writes right after a login.
@@ -183,10 +183,27 @@ fn unmodified_programs_work_with_instance_ids_and_leave_no_private_key_on_disk()
 
 #[test]
 fn the_same_programs_work_with_openssh_10_on_both_sides() {
-    let fleet = SmallFleet::start_with(Lab::with_openssh10().unwrap(), |ca| ca).unwrap();
-    let version = fleet.alice.run("ssh", ["-V"]).unwrap().stderr;
-    assert!(version.contains("OpenSSH_10"), "{version}");
+    let fleet = SmallFleet::start_with_openssh10().unwrap();
+    let web = ubuntu_at(&fleet.web);
+    let said = fleet
+        .alice
+        .run("ssh", ["-v", &web, "true"])
+        .unwrap()
+        .success()
+        .unwrap()
+        .stderr;
+    assert!(
+        said.contains("Local version string SSH-2.0-OpenSSH_10"),
+        "{said}"
+    );
+    assert!(
+        said.contains("remote software version OpenSSH_10"),
+        "{said}"
+    );
     programs_work(&fleet);
+    let bastion = small_fleet::enrolled(&fleet.ca, fleet.lab.host("bastion").openssh10()).unwrap();
+    let jumped = ssh(&fleet.alice, &["-J", &ubuntu_at(&bastion), &web, "whoami"]);
+    assert_eq!(jumped.trim(), "ubuntu");
     assert_no_private_key(&fleet);
 }
 
