@@ -199,15 +199,23 @@ fn a_hostile_host_behind_agent_forwarding_gets_nothing_of_ours() {
         ca.file("policy.json", &forwarding_policy())
     })
     .unwrap();
-    fleet.alice.make_key("own").unwrap();
+    let own = fleet.alice.make_key("own").unwrap();
+    let profile = "\n[[host]]\nmatch = \"*\"\nextensions = [\"permit-pty\", \"permit-port-forwarding\", \"permit-agent-forwarding\"]\n";
+    let config = fleet.alice.home().join(".config/eic/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap() + profile;
+    std::fs::write(&config, text).unwrap();
     let web = at("ubuntu", &fleet.web);
     let script = format!(
         "eval $(ssh-agent) >/dev/null; trap 'kill $SSH_AGENT_PID' EXIT; ssh-add -q ~/.ssh/own; \
-         ssh -A {web} 'ssh-add -l; ssh-add -L'"
+         ssh -A {web} 'ssh-add -L'"
     );
     let output = fleet.alice.run("bash", ["-c", &script]).unwrap();
-    assert!(!output.stdout.contains("CERT"), "{}", output.stdout);
-    assert!(!output.stdout.contains("cert-v01"), "{}", output.stdout);
+    let forwarded = output.success().unwrap().stdout;
+    assert_eq!(
+        forwarded.trim(),
+        own.trim(),
+        "the user's own agent answers, and nothing of ours"
+    );
 }
 
 /// The default policy, with agent forwarding granted literally.
