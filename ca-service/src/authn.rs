@@ -24,7 +24,9 @@ pub enum AuthnError {
     #[error("the public key is one of the CA's own keys; make a fresh key for each sign-in")]
     SpecialKey,
     /// The key's own signature is wrong.
-    #[error("{0}; sign the request with the private half of `public_key`")]
+    #[error(
+        "{0}; sign the request with the private half of `public_key`, for the URL under which this CA is known (`public_url`): was `eic-login setup` given another one?"
+    )]
     PossessionNotProven(InvalidSignature),
     /// The date is off.
     #[error(

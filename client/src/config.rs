@@ -68,8 +68,7 @@ impl Config {
             what,
         };
         let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8".to_owned()))?;
-        let config: Self =
-            toml::from_str(&text).map_err(|e| invalid(e.to_string().trim_end().to_owned()))?;
+        let config: Self = toml::from_str(&text).map_err(|e| invalid(mistake(&text, &e)))?;
         config.check().map_err(invalid)?;
         Ok(config)
     }
@@ -177,6 +176,13 @@ pub enum ConfigError {
     Root(#[from] Untrusted),
 }
 
+/// One line: the parser's own text is a drawing of several.
+fn mistake(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", error.message().replace('\n', ", "))
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let code = if matches!(error, ConfigError::Root(_)) {
@@ -200,6 +206,17 @@ mod tests {
         files::private_dir(&paths.config_dir).unwrap();
         std::fs::write(paths.config_file(), text).unwrap();
         Config::load(&paths)
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_line_with_their_number() {
+        let text = load("patterns = []\n[[host]]\nmatch = \"i-*\"\nkey_typ = \"rsa\"\n");
+        let text = text.unwrap_err().to_string();
+        assert!(
+            text.contains("line 4: ") && text.contains("key_typ"),
+            "{text}"
+        );
+        assert!(!text.contains('\n'), "{text}");
     }
 
     const CA: &str = "[ca]\nurl = \"https://ca.example\"\nroot_fingerprints = [\"SHA256:x\"]\n";

@@ -46,7 +46,7 @@ fn render(signed_in: &SignedIn) -> String {
     text.push('\n');
     text.push_str(&table(&signed_in.instances));
     if signed_in.truncated {
-        text.push_str("… and more.\n");
+        text.push_str("... and more.\n");
     }
     text
 }

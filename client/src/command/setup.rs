@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     /// Take everything back.
     #[arg(long, conflicts_with_all = ["no_ca", "fingerprint", "patterns", "ca_file"])]
     undo: bool,
-    /// Do not ask before changing files.
+    /// Do not ask on a terminal before changing files; without a terminal nothing is asked.
     #[arg(long)]
     yes: bool,
 }
@@ -136,7 +136,7 @@ fn ask_for_fingerprints(discovery: &Discovery) -> Result<BTreeSet<String>, Failu
         Some(true) => Ok(claimed),
         Some(false) => Err(refused("nothing was changed")),
         None => Err(refused(
-            "there is no terminal to confirm the root key on: give --fingerprint SHA256:… from a source that you trust",
+            "there is no terminal to confirm the root key on: give --fingerprint SHA256:... from a source that you trust",
         )),
     }
 }

@@ -107,7 +107,7 @@ pub enum Untrusted {
     },
     /// An enrolled host without its certificate.
     #[error(
-        "{0} is enrolled but showed a plain key: somebody else answers at its address, or its agent lost the certificate (run `eic-agent run` there)"
+        "{0} is enrolled but showed a plain key: somebody else answers at its address, or its host certificate is gone (renew it: `eic-ca host-state --host-key`, then `eic-agent install` there)"
     )]
     PlainKey(InstanceId),
     /// Another key than before.

@@ -106,7 +106,7 @@ pub enum LoginError {
 
 fn join(ids: &[InstanceId]) -> String {
     let shown: Vec<&str> = ids.iter().take(5).map(InstanceId::as_str).collect();
-    let more = if ids.len() > shown.len() { ", …" } else { "" };
+    let more = if ids.len() > shown.len() { ", ..." } else { "" };
     format!("{}{more}", shown.join(", "))
 }
 

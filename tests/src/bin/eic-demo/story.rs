@@ -88,7 +88,7 @@ fn log_in(
             "alice",
             &alice
                 .command("ssh")
-                .args([target.as_str(), "whoami && hostname"]),
+                .args([target.as_str(), "whoami && hostname -I"]),
         )?;
         times.push((name.to_owned(), output.elapsed));
         Ok(())
