@@ -1,4 +1,4 @@
-//! `POST /v1/sessions`: threats.md section A, as far as this API lets it be expressed.
+//! `POST /v1/sessions`: the adversarial cases A-01 to A-38 (docs/threat-model.md), as far as this API lets them be expressed.
 
 use eic_aws::http_client::Answer;
 use eic_protocol::api::problem::ProblemCode;
