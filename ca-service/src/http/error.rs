@@ -10,6 +10,7 @@ use eic_protocol::api::problem::{MEDIA_TYPE, Problem, ProblemCode};
 use eic_protocol::request_id::RequestId;
 
 use crate::authn::AuthnError;
+use crate::inventory::InventoryError;
 use crate::issuance::{IssueError, PrepareError};
 use crate::policy::UNIFORM_DENIAL;
 use crate::refusal::{Denied, Refusal};
@@ -118,6 +119,11 @@ fn told(refusal: &Refusal) -> (ProblemCode, String) {
         ),
         Refusal::Malformed(detail) => (Code::MalformedRequest, detail.clone()),
         Refusal::Denied(denied) => denial(denied),
+        // Not a 503: our own limit must never look like an absent CA, which lets clients push keys (H-18).
+        Refusal::Inventory(InventoryError::Busy) => (
+            Code::TooManyRequests,
+            "too many unknown hosts were asked for; try again in a moment".to_owned(),
+        ),
         Refusal::Inventory(_) => (
             Code::InventoryUnavailable,
             "the host could not be looked up; try again".to_owned(),
@@ -232,7 +238,12 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::inventory::InventoryError;
+
+    #[test]
+    fn a_spent_look_up_budget_never_looks_like_an_absent_ca() {
+        let code = told(&Refusal::Inventory(InventoryError::Busy)).0;
+        assert_eq!((code, code.status()), (ProblemCode::TooManyRequests, 429));
+    }
 
     #[test]
     fn what_may_not_be_told_apart_has_one_text() {

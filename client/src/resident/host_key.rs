@@ -130,13 +130,23 @@ impl Resident {
             .await
         {
             Ok(output) => Ok(console::parse(&output)),
-            Err(cause) if cause.is_transient() => Err(LoginError::Console {
+            Err(cause) if is_forbidden(&cause) => Ok(ConsoleKeys::None),
+            Err(cause) => Err(LoginError::Console {
                 instance: entry.view.id.clone(),
                 cause,
             }),
-            Err(_) => Ok(ConsoleKeys::None),
         }
     }
+}
+
+/// Only a missing permission: expired credentials or another instance's answer must not lead to first use.
+fn is_forbidden(error: &eic_aws::error::AwsError) -> bool {
+    let codes = [
+        "UnauthorizedOperation",
+        "AccessDenied",
+        "AccessDeniedException",
+    ];
+    error.code().is_some_and(|code| codes.contains(&code))
 }
 
 /// Logins of several ssh processes to one name must mean one instance; otherwise none can be told from the other.
