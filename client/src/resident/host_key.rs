@@ -177,3 +177,30 @@ fn known(keys: Vec<SubjectKey>, notes: Vec<String>) -> Reply {
         notes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eic_aws::error::AwsError;
+
+    #[test]
+    fn only_a_missing_permission_counts_as_an_empty_console() {
+        let said = |code: &str| AwsError::Service {
+            status: 403,
+            code: code.to_owned(),
+            message: String::new(),
+        };
+        for code in [
+            "ExpiredToken",
+            "AuthFailure",
+            "InvalidInstanceID.NotFound",
+            "",
+        ] {
+            assert!(!is_forbidden(&said(code)), "{code}");
+        }
+        assert!(!is_forbidden(&AwsError::Malformed(
+            "console output of another instance"
+        )));
+        assert!(is_forbidden(&said("UnauthorizedOperation")));
+    }
+}
