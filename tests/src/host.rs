@@ -284,7 +284,7 @@ impl HostBuilder {
             accounts: self.accounts.clone(),
             hardware: Some(hardware),
             distribution,
-            programs: Vec::new(),
+            ..Furniture::default()
         })
     }
 

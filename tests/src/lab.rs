@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 use crate::host::HostBuilder;
 use crate::openssh10;
+use crate::other_programs;
 use crate::process::RoomCommand;
 use crate::room::{Furniture, Role, Room, append};
 use crate::standin::locked;
@@ -55,7 +56,19 @@ impl Lab {
     /// # Errors
     /// Without root, and when the machine lacks a program that the lab needs.
     pub fn new() -> Result<Lab> {
-        Lab::open(true, None)
+        Lab::open(true, Furniture::default())
+    }
+
+    /// A lab with AWS stand-ins whose clients find other people's programs below /opt.
+    ///
+    /// # Errors
+    /// As [`Lab::new`], and when the programs cannot be fetched.
+    pub fn with_other_programs() -> Result<Lab> {
+        let furniture = Furniture {
+            tools: Some(other_programs::folder()?),
+            ..Furniture::default()
+        };
+        Lab::open(true, furniture)
     }
 
     /// A lab with AWS stand-ins whose clients run trixie's ssh.
@@ -63,7 +76,11 @@ impl Lab {
     /// # Errors
     /// As [`Lab::new`], and when trixie's packages cannot be fetched.
     pub fn with_openssh10() -> Result<Lab> {
-        Lab::open(true, Some(openssh10::distribution()?))
+        let furniture = Furniture {
+            distribution: Some(openssh10::distribution()?),
+            ..Furniture::default()
+        };
+        Lab::open(true, furniture)
     }
 
     /// A lab without AWS stand-ins: hosts get made-up instance ids and no metadata service.
@@ -71,19 +88,19 @@ impl Lab {
     /// # Errors
     /// As [`Lab::new`].
     pub fn without_aws() -> Result<Lab> {
-        Lab::open(false, None)
+        Lab::open(false, Furniture::default())
     }
 
-    fn open(with_aws: bool, distribution: Option<PathBuf>) -> Result<Lab> {
+    /// The control room shows this furniture and our programs.
+    fn open(with_aws: bool, furniture: Furniture) -> Result<Lab> {
         demand_root()?;
         demand_programs()?;
         let folder = Folder(make_folder()?);
-        let control = Room::open(
-            &folder.0,
-            "control",
-            Role::Keeper,
-            &control_furniture(distribution),
-        )?;
+        let furniture = Furniture {
+            programs: binaries::built(),
+            ..furniture
+        };
+        let control = Room::open(&folder.0, "control", Role::Keeper, &furniture)?;
         control.ip(&format!(
             "link add br0 type bridge\naddr add {BRIDGE} dev br0\nlink set br0 up\n"
         ))?;
@@ -249,13 +266,4 @@ fn make_folder() -> Result<PathBuf> {
         .tempdir_in(PLACE)
         .context(|| format!("make the lab's folder in {PLACE}"))?;
     Ok(folder.keep())
-}
-
-/// The CA, the client and the agent, those of them that are built.
-fn control_furniture(distribution: Option<PathBuf>) -> Furniture {
-    Furniture {
-        programs: binaries::built(),
-        distribution,
-        ..Furniture::default()
-    }
 }

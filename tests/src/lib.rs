@@ -15,6 +15,7 @@ pub mod host;
 pub mod lab;
 pub mod load;
 pub mod openssh10;
+pub mod other_programs;
 pub mod pki;
 pub mod process;
 pub mod room;

@@ -57,6 +57,14 @@ impl SmallFleet {
         Self::start_on(Lab::with_openssh10()?, |ca| ca, HostBuilder::openssh10)
     }
 
+    /// The same in this lab, every host changed by `shape`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_shaped(lab: Lab, shape: fn(HostBuilder) -> HostBuilder) -> Result<Self> {
+        Self::start_on(lab, |ca| ca, shape)
+    }
+
     fn start_on(
         lab: Lab,
         change: impl FnOnce(CaBuilder) -> CaBuilder,

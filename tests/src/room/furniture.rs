@@ -63,6 +63,8 @@ pub struct Furniture {
     pub programs: Vec<PathBuf>,
     /// A folder whose `usr` is shown in place of the machine's.
     pub distribution: Option<PathBuf>,
+    /// A folder that is shown as the room's /opt.
+    pub tools: Option<PathBuf>,
     /// What the hardware says the instance id is; `None` keeps the machine's /sys.
     pub hardware: Option<Hardware>,
 }
@@ -111,7 +113,8 @@ impl Furniture {
             copy_program(program, &room.join("bin"))?;
         }
         self.write_hardware(&room.join("sys"))?;
-        self.write_distribution(&room.join("distribution"))
+        write_name(&room.join("distribution"), self.distribution.as_deref())?;
+        write_name(&room.join("tools"), self.tools.as_deref())
     }
 
     fn write_etc(&self, etc: &Path) -> Result<()> {
@@ -162,13 +165,13 @@ impl Furniture {
         make_folder(&dmi, 0o755)?;
         write(&dmi.join("board_asset_tag"), &format!("{tag}\n"), 0o444)
     }
+}
 
-    /// The holder reads this name.
-    fn write_distribution(&self, file: &Path) -> Result<()> {
-        match &self.distribution {
-            Some(folder) => write(file, &format!("{}\n", folder.display()), 0o600),
-            None => Ok(()),
-        }
+/// Names a folder for the holder to mount.
+fn write_name(file: &Path, folder: Option<&Path>) -> Result<()> {
+    match folder {
+        Some(folder) => write(file, &format!("{}\n", folder.display()), 0o600),
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,8 @@
 # lab, says "ready PID" and then waits for the end of its standard input. When it ends, the kernel ends every process
 # of the room and drops every mount; so a test that is killed leaves nothing running.
 #
-# usage: holder.sh LAB ROOM; LAB/rooms/ROOM/distribution names a folder whose usr is to be shown as /usr
+# usage: holder.sh LAB ROOM; LAB/rooms/ROOM/distribution names a folder whose usr is to be shown as /usr,
+# LAB/rooms/ROOM/tools one that is to be shown as /opt
 set -eu
 lab=$1
 room=$lab/rooms/$2
@@ -29,6 +30,12 @@ if [ -e "$room/distribution" ]; then
     read -r distribution < "$room/distribution"
     mount -n --bind "$distribution/usr" /usr
     mount -n -o remount,bind,ro /usr
+fi
+
+# Before /root and /home are covered, where the build cache may be.
+if [ -e "$room/tools" ]; then
+    read -r tools < "$room/tools"
+    mount -n --bind "$tools" /opt
 fi
 
 for folder in etc home root tmp var; do

@@ -17,6 +17,7 @@ mod instance_connect;
 mod lab;
 mod login;
 mod metadata;
+mod other_programs;
 mod refusal;
 mod signers;
 mod stand_ins;

@@ -1,0 +1,104 @@
+//! Programs that other people wrote, unmodified, each at a host of the CA and at a legacy host whose sshds allow two
+//! tries, while the user's own agent holds eight keys that open nothing.
+
+use eic_lab::other_programs::{PACKAGES, PYTHON};
+use eic_lab::process::Output;
+use eic_lab::small_fleet::SmallFleet;
+use eic_lab::{Client, Host, Lab};
+
+/// A server that gives up early, as hardened images do.
+const TWO_TRIES: &str = "MaxAuthTries 2";
+
+/// Starts an agent with eight keys; the shell's end takes it along.
+const FOREIGN_KEYS: &str = "\
+eval \"$(ssh-agent -s)\" > /dev/null; trap 'ssh-agent -k > /dev/null' EXIT; mkdir -p foreign; \
+for n in 1 2 3 4 5 6 7 8; do [ -e foreign/$n ] || ssh-keygen -q -t ed25519 -N '' -f foreign/$n; ssh-add -q foreign/$n; done; ";
+
+fn strict_fleet() -> SmallFleet {
+    let lab = Lab::with_other_programs().unwrap();
+    SmallFleet::start_shaped(lab, |host| host.sshd_config(TWO_TRIES)).unwrap()
+}
+
+fn bash(client: &Client, script: &str) -> Output {
+    client
+        .run("bash", ["-euc", &format!("{FOREIGN_KEYS}{script}")])
+        .unwrap()
+}
+
+fn ubuntu_at(host: &Host) -> String {
+    format!("ubuntu@{}", host.id())
+}
+
+#[test]
+fn eight_foreign_keys_in_the_users_own_agent_do_not_use_up_two_tries() {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let script = format!("ssh-add -l | wc -l; ssh {} whoami", ubuntu_at(host));
+        let output = bash(&fleet.alice, &script).success().unwrap();
+        assert_eq!(output.stdout, "8\nubuntu\n", "{}", output.stderr);
+    }
+}
+
+#[test]
+fn ansible_runs_modules_and_copies_files_over_its_ssh_connection() {
+    let fleet = strict_fleet();
+    let inventory = format!(
+        "web-1 ansible_host={}\\nlegacy-1 ansible_host={}\\n",
+        fleet.web.id(),
+        fleet.legacy.id()
+    );
+    let ansible = format!(
+        "export PYTHONPATH={PACKAGES} ANSIBLE_PYTHON_INTERPRETER={PYTHON} ANSIBLE_REMOTE_USER=ubuntu ANSIBLE_NOCOLOR=1; \
+         printf '{inventory}' > hosts; date > file; ansible() {{ {PYTHON} -m ansible adhoc -i hosts all -o \"$@\"; }}; "
+    );
+    let ran = bash(
+        &fleet.alice,
+        &format!("{ansible} ansible -m command -a whoami"),
+    );
+    let ran = ran.success().unwrap().stdout;
+    for name in ["web-1", "legacy-1"] {
+        assert!(
+            ran.contains(&format!("{name} | CHANGED | rc=0 | (stdout) ubuntu")),
+            "{ran}"
+        );
+    }
+    let copied = bash(
+        &fleet.alice,
+        &format!("{ansible} ansible -m copy -a 'src=file dest=/home/ubuntu/file'"),
+    );
+    let copied = copied.success().unwrap().stdout;
+    assert_eq!(copied.matches("| CHANGED =>").count(), 2, "{copied}");
+}
+
+/// What an editor's remote extension does: look at ssh's version and configuration, open a shell without a terminal
+/// with a SOCKS port, type a script into it, and then talk through that port.
+#[test]
+fn an_editors_remote_session_gets_its_shell_and_its_socks_port() {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let target = ubuntu_at(host);
+        let script = format!(
+            "ssh -V; ssh -G {target} | grep -qi '^proxycommand '; \
+             mkfifo in; (ssh -T -D 18080 -o ConnectTimeout=15 -o RemoteCommand=none {target} bash < in > out 2> err) & \
+             exec 3> in; printf 'uname -sm; echo \"ready: $(whoami)\"\\n' >&3; \
+             for n in $(seq 100); do grep -q ready: out && break; sleep 0.1; done; cat out; \
+             curl -s --max-time 5 --socks5-hostname 127.0.0.1:18080 telnet://127.0.0.1:22 < /dev/null | head -1; \
+             exec 3>&-; wait; rm in"
+        );
+        let output = bash(&fleet.alice, &script).success().unwrap();
+        assert!(output.stdout.contains("ready: ubuntu"), "{output:?}");
+        assert!(output.stdout.contains("SSH-2.0-OpenSSH"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_third_program_that_is_refused_says_so_and_not_too_many_failures() {
+    let fleet = strict_fleet();
+    let target = format!("root@{}", fleet.web.id());
+    let output = bash(&fleet.alice, &format!("scp file {target}: ; exit 9"));
+    assert!(
+        output.stderr.contains("the CA refused") && !output.stderr.contains("Too many"),
+        "{}",
+        output.stderr
+    );
+}
