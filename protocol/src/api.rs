@@ -3,6 +3,13 @@
 pub mod certificate;
 pub mod discovery;
 pub mod event;
+pub mod host_certificate;
+pub mod host_report;
 pub mod instance;
 pub mod problem;
+pub mod revocation;
 pub mod session;
+pub mod trust_bundle;
+
+#[cfg(test)]
+mod tests;

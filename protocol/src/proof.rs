@@ -26,6 +26,12 @@ pub enum Route {
     Instances,
     /// `POST /v1/events`
     Events,
+    /// `POST /v1/revocations`
+    Revocations,
+    /// `POST /v1/certificates/host`
+    HostCertificates,
+    /// `POST /v1/hosts/report`
+    HostReports,
 }
 
 impl Route {
@@ -37,6 +43,9 @@ impl Route {
             Self::UserCertificates => "POST /v1/certificates/user",
             Self::Instances => "GET /v1/instances",
             Self::Events => "POST /v1/events",
+            Self::Revocations => "POST /v1/revocations",
+            Self::HostCertificates => "POST /v1/certificates/host",
+            Self::HostReports => "POST /v1/hosts/report",
         }
     }
 
@@ -84,6 +93,19 @@ impl Fields {
         }
         self.0.string(items.as_slice());
         self
+    }
+
+    /// A list of records in the order given, each with fields of its own.
+    pub fn records<T>(
+        &mut self,
+        records: impl IntoIterator<Item = T>,
+        write: impl Fn(T, &mut Self),
+    ) -> &mut Self {
+        self.list(records.into_iter().map(|record| {
+            let mut fields = Self::default();
+            write(record, &mut fields);
+            fields.0.into_bytes()
+        }))
     }
 }
 

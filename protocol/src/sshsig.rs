@@ -24,6 +24,10 @@ pub enum Namespace {
     Root,
     /// A host view.
     HostView,
+    /// A trust bundle.
+    Bundle,
+    /// Keys that a user CA's key lets sign for some hours.
+    Endorsement,
 }
 
 impl Namespace {
@@ -34,6 +38,8 @@ impl Namespace {
             Self::Request => "eic-request-v1",
             Self::Root => "eic-root-v1",
             Self::HostView => "eic-host-view-v1",
+            Self::Bundle => "eic-bundle-v1",
+            Self::Endorsement => "eic-endorsement-v1",
         }
     }
 }

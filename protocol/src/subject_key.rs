@@ -2,6 +2,7 @@
 //! A subject key is checked here once, before anything is decided or signed with it;
 //! whether its owner holds the private half is [`crate::sshsig`]'s business.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -146,6 +147,19 @@ fn check_ecdsa(key: &EcdsaPublicKey) -> Result<(), InvalidKey> {
     }
 }
 
+impl Ord for SubjectKey {
+    /// By wire form: the order in which trust documents and revocation lists hold keys.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.blob.cmp(&other.blob)
+    }
+}
+
+impl PartialOrd for SubjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl FromStr for SubjectKey {
     type Err = InvalidKey;
 
@@ -206,7 +220,7 @@ impl From<SubjectKey> for String {
 /// A CA's public key: a plain key of a type that every sshd accepts as a CA.
 /// Ed25519, ECDSA P-256 and P-384, RSA of at least 3072 bits; never a certificate
 /// (a certificate as signature key is how others were forged).
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CaKey(SubjectKey);
 

@@ -103,6 +103,14 @@ problem_codes! {
     CallerRevoked 403 "caller-revoked" "the caller is revoked";
     NotAllowed 403 "not-allowed" "no policy allows this";
     ConditionsNotMet 403 "conditions-not-met" "policy allows this only in another form";
+    EvidenceRefused 401 "evidence-refused" "the host's evidence does not hold";
+    EvidenceStale 401 "evidence-stale" "the host's evidence is too old or was used before";
+    EnrolmentTokenInvalid 401 "enrolment-token-invalid" "the enrolment token is not known, used or ended";
+    InstanceNotAccepted 403 "instance-not-accepted" "the instance is not running, or not one of the accepted accounts";
+    HostNotEnrolled 403 "host-not-enrolled" "the host is not enrolled with this key";
+    HostKeyChanged 409 "host-key-changed" "the host is enrolled with another key: sign with that one too, or have an operator approve";
+    BundleUnavailable 503 "bundle-unavailable" "there is no trust bundle yet";
+    KeyNotPropagated 503 "key-not-propagated" "the signing key is not known to hosts yet";
     TooManyRequests 429 "too-many-requests" "too many requests";
     SignerUnavailable 503 "signer-unavailable" "the signing key did not answer in time";
     StoreUnavailable 503 "store-unavailable" "the request could not be recorded";

@@ -10,8 +10,9 @@ use super::lint::SelfChecked;
 use super::options::{Extension, ForceCommand, SourceAddresses};
 use crate::instance_id::InstanceId;
 use crate::principal::Principal;
+use crate::serial::Serial;
 use crate::subject_key::{CaKey, SubjectKey};
-use crate::validity::MAX_BACKDATE;
+use crate::validity::{MAX_BACKDATE, MAX_HOST_TTL};
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -126,6 +127,37 @@ pub fn host_certificate(
     let plain = ssh_encoding::Encode::encode_vec(certificate.public_key())
         .map_err(|_| Mismatch::Unreadable)?;
     SubjectKey::from_blob(&plain).map_err(|_| Mismatch::Field("public key"))
+}
+
+/// Checks a host certificate that the host asked for itself, before sshd gets it: as
+/// [`host_certificate`], for just this key, of the profile (no extension, a serial that can be revoked,
+/// at most 24 hours).
+///
+/// # Errors
+/// [`Mismatch`] names what does not hold.
+pub fn own_host_certificate(
+    line: &str,
+    public_key: &SubjectKey,
+    instance: &InstanceId,
+    cas: &[CaKey],
+    now: u64,
+) -> Result<Certificate, Mismatch> {
+    let certificate = Certificate::from_openssh(line).map_err(|_| Mismatch::Unreadable)?;
+    let blob = certificate.to_bytes().map_err(|_| Mismatch::Unreadable)?;
+    let key = host_certificate(&blob, instance, cas, now)?;
+    let end = certificate.valid_before();
+    let lifetime = end.saturating_sub(certificate.valid_after());
+    let longest = MAX_HOST_TTL.saturating_add(MAX_BACKDATE);
+    let checks = [
+        ("public key", key == *public_key),
+        ("serial", Serial::new(certificate.serial()).is_some()),
+        ("extensions", certificate.extensions().is_empty()),
+        ("lifetime", lifetime <= longest),
+    ];
+    match checks.iter().find(|(_, holds)| !holds) {
+        Some((field, _)) => Err(Mismatch::Field(field)),
+        None => Ok(certificate),
+    }
 }
 
 fn signed_by(

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use signature::Signer as _;
 use ssh_key::PrivateKey;
 
-use super::check::{Asked, Mismatch, host_certificate, user_certificate};
+use super::check::{Asked, Mismatch, host_certificate, own_host_certificate, user_certificate};
 use super::lint::{LintError, lint, prepare};
 use super::options::{Extension, SourceAddresses};
 use super::tbs::{CertNonce, Tbs};
@@ -334,6 +334,77 @@ fn a_host_certificate_of_another_instance_or_ca_is_refused() {
         host_certificate(&user, &instance, &cas, NOW),
         Err(Mismatch::Field("type"))
     );
+}
+
+#[test]
+fn a_host_certificate_outside_its_profile_is_refused_by_field() {
+    // E-10, D-08: what an agent puts before sshd is just what it asked for.
+    use ssh_key::certificate::{Builder, CertType};
+    let (key, host_key) = (private_key(), private_key());
+    let instance: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+    let made = |change: &dyn Fn(&mut Builder), hours: u64| {
+        let public = host_key.public_key().key_data().clone();
+        let end = NOW + hours * 3_600;
+        let mut builder = Builder::new([7; 32], public, NOW - 60, end).unwrap();
+        builder.cert_type(CertType::Host).unwrap();
+        builder.valid_principal(instance.as_str()).unwrap();
+        change(&mut builder);
+        builder.sign(&key).unwrap().to_openssh().unwrap()
+    };
+    let serial = |builder: &mut Builder| {
+        builder.serial(5).unwrap();
+    };
+    let checked = |line: &str, asked: &PrivateKey| {
+        own_host_certificate(line, &subject(asked), &instance, &[ca(&key)], NOW).err()
+    };
+    let good = made(&serial, 24);
+    assert_eq!(checked(&good, &host_key), None);
+    let field = |name| Some(Mismatch::Field(name));
+    assert_eq!(checked(&good, &private_key()), field("public key"));
+    assert_eq!(checked(&made(&|_| {}, 24), &host_key), field("serial"));
+    assert_eq!(checked(&made(&serial, 25), &host_key), field("lifetime"));
+    let with = |change: &dyn Fn(&mut Builder)| {
+        let both = |builder: &mut Builder| {
+            serial(builder);
+            change(builder);
+        };
+        checked(&made(&both, 24), &host_key)
+    };
+    let extension = |b: &mut Builder| {
+        b.extension("permit-pty", "").unwrap();
+    };
+    assert_eq!(with(&extension), field("extensions"));
+    let option = |b: &mut Builder| {
+        b.critical_option("force-command", "x").unwrap();
+    };
+    assert_eq!(with(&option), field("critical options"));
+    let second_name = |b: &mut Builder| {
+        b.valid_principal("web-1").unwrap();
+    };
+    assert_eq!(with(&second_name), field("principals"));
+    assert_eq!(
+        checked("ssh-ed25519 AAAA", &host_key),
+        Some(Mismatch::Unreadable)
+    );
+}
+
+#[test]
+fn a_host_profile_of_more_than_a_day_is_not_signed() {
+    // D14
+    let (key, host_key) = (private_key(), private_key());
+    let profile = |before| {
+        let host = HostCertificate {
+            subject: subject(&host_key),
+            serial: Serial::new(5).unwrap(),
+            key_id: KeyId::new("host", ID.parse().unwrap()),
+            instance: "i-0123456789abcdef0".parse().unwrap(),
+            validity: Validity::new(NOW - 60, before).unwrap(),
+        };
+        let nonce = CertNonce::from_random([7; 32]);
+        prepare(&Profile::Host(host), &nonce, &ca(&key), NOW).map(|_| ())
+    };
+    assert!(profile(NOW + 86_400).is_ok());
+    assert!(matches!(profile(NOW + 86_401), Err(LintError::Validity)));
 }
 
 /// What `ssh-keygen -L` prints of a certificate, a line each, blanks trimmed.

@@ -100,6 +100,32 @@ pub enum Untrusted {
         /// Installed.
         installed: u64,
     },
+    /// A version was left out on the way.
+    #[error(
+        "the document has version {offered}, but after {installed} comes the next: fetch those between"
+    )]
+    Gap {
+        /// Offered.
+        offered: u64,
+        /// Installed.
+        installed: u64,
+    },
+    /// It goes with a newer root.
+    #[error(
+        "the document goes with root {needed}, but {installed} is installed: fetch the newer roots"
+    )]
+    NeedsRoot {
+        /// The root that it goes with.
+        needed: u64,
+        /// Installed.
+        installed: u64,
+    },
+    /// The same version, other bytes.
+    #[error("there are two different documents with version {0}")]
+    Equivocation(u64),
+    /// Too many roots at once.
+    #[error("more than {0} roots are offered at once")]
+    TooMany(usize),
     /// For another host.
     #[error("the host view is for `{0}`, not for this host")]
     OtherHost(String),

@@ -69,6 +69,22 @@ impl HostView {
         instance: &InstanceId,
         now: u64,
     ) -> Result<Self, Untrusted> {
+        let view = Self::authentic(envelope, root, instance)?;
+        if view.hard_stop.is_some_and(|stop| stop <= now) {
+            return Err(Untrusted::HardStop);
+        }
+        Ok(view)
+    }
+
+    /// As [`Self::verified`], even after its hard stop: what is kept until a newer one comes.
+    ///
+    /// # Errors
+    /// [`Untrusted`].
+    pub fn authentic(
+        envelope: &Envelope,
+        root: &Root,
+        instance: &InstanceId,
+    ) -> Result<Self, Untrusted> {
         let bundle = |key: &SubjectKey| root.bundle_keys.contains(key);
         let view: Self = parse(envelope.verified(Namespace::HostView, 1, bundle)?)?;
         if view.instance != *instance {
@@ -79,9 +95,6 @@ impl HostView {
                 offered: root.version,
                 installed: view.root_version,
             });
-        }
-        if view.hard_stop.is_some_and(|stop| stop <= now) {
-            return Err(Untrusted::HardStop);
         }
         Ok(view)
     }

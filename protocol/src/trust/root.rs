@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{Envelope, Untrusted, parse};
+use super::envelope::{Envelope, MAX_DOCUMENT, Untrusted, parse};
 use crate::os_user::OsUser;
 use crate::sshsig::Namespace;
 use crate::subject_key::{CaKey, SubjectKey};
+
+/// Most roots that are walked at once; one a day for over two years.
+pub const MAX_WALK: usize = 1_024;
 
 /// What root keys sign (namespace `eic-root-v1`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,15 +109,91 @@ impl Root {
         let ours = |key: &SubjectKey| self.root_keys.contains(key);
         let next: Self = parse(envelope.verified(Namespace::Root, self.threshold, ours)?)?;
         next.check()?;
-        if next.version != self.version.saturating_add(1) {
-            return Err(Untrusted::Rollback {
-                offered: next.version,
-                installed: self.version,
-            });
-        }
+        self.check_next(next.version)?;
         let own = |key: &SubjectKey| next.root_keys.contains(key);
         envelope.verified(Namespace::Root, next.threshold, own)?;
         Ok(next)
+    }
+
+    fn check_next(&self, offered: u64) -> Result<(), Untrusted> {
+        let installed = self.version;
+        match offered.checked_sub(installed) {
+            Some(1) => Ok(()),
+            Some(2..) => Err(Untrusted::Gap { offered, installed }),
+            _ => Err(Untrusted::Rollback { offered, installed }),
+        }
+    }
+
+    /// The newest root that `envelopes`, sorted by version, lead to from this one, step by step.
+    /// Those that are not newer than this one are passed over unread, so that a whole history may be given.
+    ///
+    /// # Errors
+    /// [`Untrusted`] of the first step that does not hold; over 1,024 envelopes.
+    pub fn walk(&self, envelopes: &[Envelope]) -> Result<Self, Untrusted> {
+        self.steps(envelopes).map(|(root, _)| root)
+    }
+
+    /// As [`Self::walk`], with the envelopes that were a step of the way.
+    pub(super) fn steps<'a>(
+        &self,
+        envelopes: &'a [Envelope],
+    ) -> Result<(Self, Vec<&'a Envelope>), Untrusted> {
+        if envelopes.len() > MAX_WALK {
+            return Err(Untrusted::TooMany(MAX_WALK));
+        }
+        let (mut root, mut steps) = (self.clone(), Vec::new());
+        for envelope in envelopes {
+            if Self::claimed_version(envelope)? > root.version {
+                root = root.successor(envelope)?;
+                steps.push(envelope);
+            }
+        }
+        Ok((root, steps))
+    }
+
+    /// The newest root of a history whose oldest pinned root is signed by a pinned key: what a host
+    /// that keeps every root it has walked reads at its start.
+    ///
+    /// # Errors
+    /// As [`Self::pinned`] where no root is by a pinned key, else as [`Self::walk`].
+    pub fn history(envelopes: &[Envelope], pins: &BTreeSet<String>) -> Result<Self, Untrusted> {
+        Self::oldest_pinned(envelopes, pins)?.walk(envelopes)
+    }
+
+    /// The first root of a history that a pinned key signed.
+    pub(super) fn oldest_pinned(
+        envelopes: &[Envelope],
+        pins: &BTreeSet<String>,
+    ) -> Result<Self, Untrusted> {
+        let mut refused = Untrusted::Signatures { good: 0, needed: 1 };
+        for envelope in envelopes.iter().take(MAX_WALK) {
+            match Self::pinned(envelope, pins) {
+                Ok(root) => return Ok(root),
+                Err(flaw) => refused = flaw,
+            }
+        }
+        Err(refused)
+    }
+
+    /// What the document says of itself, unverified: only to pass over what is not newer.
+    fn claimed_version(envelope: &Envelope) -> Result<u64, Untrusted> {
+        #[derive(Deserialize)]
+        struct Claimed {
+            version: u64,
+        }
+        if envelope.signed.as_slice().len() > MAX_DOCUMENT {
+            return Err(Untrusted::TooLarge);
+        }
+        parse::<Claimed>(envelope.signed.as_slice()).map(|claimed| claimed.version)
+    }
+
+    /// Whether the key has a part in this root already: a root, bundle, user-CA or host-CA key.
+    #[must_use]
+    pub fn names(&self, key: &SubjectKey) -> bool {
+        self.root_keys.contains(key)
+            || self.bundle_keys.contains(key)
+            || self.user_cas.iter().any(|ca| ca.key.key() == key)
+            || self.host_cas.iter().any(|ca| ca.key() == key)
     }
 
     /// The CA with this fingerprint (sshd's `%F`), unless it is retired.

@@ -13,6 +13,10 @@ use crate::cert::tests::{private_key, subject};
 use crate::sshsig::{Namespace, blob, signed_data};
 use crate::subject_key::CaKey;
 
+mod bundle;
+mod endorsement;
+mod state;
+
 const NOW: u64 = 1_800_000_000;
 
 fn envelope(
@@ -138,14 +142,17 @@ fn a_successor_needs_the_old_keys_the_new_keys_and_the_next_version() {
             .successor(&envelope(Namespace::Root, &next, &[new_key]))
             .is_err()
     );
-    for version in [0, 1, 3] {
+    for version in [0, 1, 3, u64::MAX] {
         let wrong = envelope(
             Namespace::Root,
             &root(&new, version, 1),
             &[old_key, new_key],
         );
         assert!(
-            matches!(current.successor(&wrong), Err(Untrusted::Rollback { .. })),
+            matches!(
+                current.successor(&wrong),
+                Err(Untrusted::Rollback { .. } | Untrusted::Gap { .. })
+            ),
             "{version}"
         );
     }
