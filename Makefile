@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TERM_COLOR ?= never
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: demo test check bench soak deps build lint doc deny unit fault scenarios clean
+.PHONY: demo test check bench soak deps build portable lint doc deny unit fault scenarios clean
 
 demo: deps build
 	@$(BIN)/eic-demo
@@ -38,7 +38,11 @@ deny:
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed (cargo install cargo-deny@0.20.2): dependency policy not checked"; fi
 
-unit:
+# The agent as it is released: for any glibc from 2.17 on. Both programs; `scripts/build-portable` alone adds aarch64.
+portable:
+	scripts/build-portable x86_64
+
+unit: portable
 	cargo test --locked --workspace --exclude eic-lab
 	cargo test --locked --package eic-lab --lib --bins
 
@@ -50,9 +54,10 @@ fault:
 scenarios: build fault
 	cargo test --locked --package eic-lab --tests -- --test-threads=3
 
-bench: deps
+# The agents that are measured are the released ones.
+bench: deps portable
 	cargo build --locked --release --workspace --bins
-	@$(CARGO_TARGET_DIR)/release/eic-bench
+	@EIC_LAB_RELEASED=$(CARGO_TARGET_DIR)/portable/$(shell uname -m) $(CARGO_TARGET_DIR)/release/eic-bench
 
 soak: deps build fault
 	cargo test --locked --package eic-lab --tests -- --ignored --test-threads=1

@@ -1,6 +1,12 @@
 //! What strangers send, given to the code that reads it. Each function must return, whatever the bytes are.
 //! Used by the libFuzzer targets and by the replay of the corpus in `make test`.
 
+use std::sync::OnceLock;
+
+use eic_agent::instance_connect::ocsp;
+use eic_agent::instance_connect::place::SignerName;
+use eic_agent::instance_connect::roots::Roots;
+use eic_agent::instance_connect::signer::{Chain, Path};
 use eic_protocol::api::certificate::UserCertificateRequest;
 use eic_protocol::api::session::SessionRequest;
 use eic_protocol::subject_key::SubjectKey;
@@ -10,12 +16,17 @@ use eic_protocol::trust::envelope::Envelope;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Target); 5] = [
+pub const ALL: [(&str, Target); 10] = [
     ("names", names),
     ("blobs", blobs),
     ("documents", documents),
     ("records", records),
+    ("certificates", certificates),
+    ("staples", staples),
+    ("configuration", configuration),
     ("agent_messages", agent_messages),
+    ("trust", trust),
+    ("host_identity", host_identity),
 ];
 
 /// Texts: names, ARNs, headers, dates, key lines. What parses is written back as it was read.
@@ -74,6 +85,30 @@ pub fn documents(data: &[u8]) {
     }
 }
 
+/// What an agent fetches and what hosts send: revocation lists, bundles, host requests and reports.
+pub fn trust(data: &[u8]) {
+    if let Ok(written) = eic_protocol::krl::read(data).map(|list| list.encode()) {
+        assert!(written.is_ok_and(|w| eic_protocol::krl::read(&w.bytes).is_ok()));
+    }
+    let _ = eic_protocol::trust::bundle::Bundle::parse(data);
+    let _ = eic_protocol::api::trust_bundle::TrustBundleResponse::parse(data);
+    let _ = eic_protocol::api::host_report::SignedHostReport::parse(data);
+    let _ = eic_protocol::api::host_certificate::HostCertificateRequest::parse(data);
+}
+
+/// Evidence of who a host is: identity documents with their signatures, tokens, an issuer's keys.
+pub fn host_identity(data: &[u8]) {
+    use eic_ca::host_identity::{identity_document, jwt, role_trust, signed_data, web_identity};
+    let _ = identity_document::parse(data);
+    let _ = signed_data::verify(data, b"content", &[]);
+    let _ = jwt::KeySet::parse(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = jwt::Jwt::parse(text);
+        let _ = web_identity::claimed_issuer(text);
+        let _ = role_trust::read(text);
+    }
+}
+
 /// Instance metadata: Instance Connect records and the signer's chain.
 pub fn records(data: &[u8]) {
     for record in eic_agent::instance_connect::record::parse(data)
@@ -85,7 +120,59 @@ pub fn records(data: &[u8]) {
                 .any(|w| w == record.key_line().as_bytes())
         );
     }
-    let _ = eic_agent::instance_connect::signer::Chain::from_pem(data);
+    let _ = Chain::from_pem(data);
+}
+
+/// 15 June 2026, noon: a time at which the certificates in `fixtures/` are valid.
+const NOW: u64 = 1_781_524_800;
+
+/// The signer of the chain in `fixtures/`.
+const SIGNER: &str = "managed-ssh-signer.us-east-1.amazonaws.com";
+
+/// A certificate in the place of Instance Connect's signer, below an intermediate and a root that are sound.
+pub fn certificates(data: &[u8]) {
+    let intermediate: &[u8] = include_bytes!("../fixtures/intermediate.der");
+    let chains = [
+        Chain::from_der(&[data, intermediate]),
+        Chain::from_der(&[intermediate, data]),
+    ];
+    for chain in chains.into_iter().flatten() {
+        let _ = chain.root_names();
+        if let (Some(name), Some(roots)) = (SignerName::stated(SIGNER), roots()) {
+            let _ = chain.verify(&roots, &name, NOW);
+        }
+    }
+}
+
+/// A revocation staple for a signer whose chain is sound.
+pub fn staples(data: &[u8]) {
+    static PATH: OnceLock<Option<Path>> = OnceLock::new();
+    let path = PATH.get_or_init(|| {
+        let chain = Chain::from_pem(include_bytes!("../fixtures/chain.pem")).ok()?;
+        chain
+            .verify(&roots()?, &SignerName::stated(SIGNER)?, NOW)
+            .ok()
+    });
+    let links = path.as_ref().map(Path::links).unwrap_or_default();
+    assert_eq!(links.len(), 2, "the chain in fixtures/ leads to its root");
+    for link in links {
+        let _ = ocsp::check(data, link, NOW);
+    }
+}
+
+fn roots() -> Option<Roots> {
+    Roots::from_pem(include_bytes!("../fixtures/root.pem")).ok()
+}
+
+/// The agent's configuration; what is read has a command line for sshd.
+pub fn configuration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(config) = eic_agent::config::Config::parse(text) {
+        let words = config.authorized_keys.command.sshd_words();
+        assert!(words.starts_with("%u %f") && !words.contains(['\n', '"']));
+    }
 }
 
 /// Requests to a login's agent socket.

@@ -4,11 +4,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
+/// A folder whose programs come before those of the running test's profile: the bench measures released agents.
+const RELEASED: &str = "EIC_LAB_RELEASED";
+
 /// The program `name` of this workspace, built in the same profile as the running test.
 ///
 /// # Errors
 /// [`Error::MissingBinary`] when it is not built; the message says how to.
 pub fn find(name: &str) -> Result<PathBuf> {
+    if let Some(released) = released(name) {
+        return Ok(released);
+    }
     let path = profile_folder()?.join(name);
     if path.is_file() {
         Ok(path)
@@ -17,9 +23,15 @@ pub fn find(name: &str) -> Result<PathBuf> {
     }
 }
 
+/// The program in the folder that [`RELEASED`] names, if it is there.
+pub fn released(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os(RELEASED)?;
+    Some(Path::new(&folder).join(name)).filter(|path| path.is_file())
+}
+
 /// Those of our programs that are built.
 pub(crate) fn built() -> Vec<PathBuf> {
-    let names = ["eic-ca", "eic-login", "eic-agent"];
+    let names = ["eic-ca", "eic-login", "eic-agent", "eic-agent-service"];
     names
         .into_iter()
         .filter_map(|name| find(name).ok())

@@ -65,12 +65,29 @@ fn the_protocol_has_no_network_no_runtime_and_no_database() {
 }
 
 #[test]
-fn the_agent_links_no_runtime_no_tls_and_no_aws_sdk() {
+fn the_agent_is_built_from_no_runtime_and_no_aws_sdk() {
     let crates = tree("eic-agent");
     let sdk = crates.iter().find(|c| c.starts_with("aws-"));
     assert_eq!(sdk, None);
-    for bad in ["tokio", "hyper", "rustls", "clap"] {
+    for bad in ["tokio", "hyper", "clap"] {
         assert!(!has(&crates, bad), "{bad}");
+    }
+}
+
+/// The agent's service speaks HTTPS; what sshd starts twice per login is another program and has no TLS in it.
+#[test]
+fn the_program_on_the_login_path_has_no_tls_and_its_service_has() {
+    let symbols = |program: &str| {
+        let file = eic_lab::binaries::find(program).unwrap();
+        let output = Command::new("nm").arg("-C").arg(file).output().unwrap();
+        assert!(output.status.success(), "nm: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(symbols("eic-agent-service").contains("rustls::"));
+    let agent = symbols("eic-agent");
+    assert!(agent.contains("eic_agent::"), "the binary has its symbols");
+    for bad in ["rustls::", "ureq::"] {
+        assert!(!agent.contains(bad), "{bad}");
     }
 }
 

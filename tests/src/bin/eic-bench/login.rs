@@ -41,7 +41,7 @@ fn agent_processes(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, Strin
     let one = time_on(&fleet.legacy, &[AGENT, "authorized-keys", "ubuntu"])?;
     let row =
         |name, value, limit, words| Row::new(name, value, "ms", None, (Goal::AtMost(limit), words));
-    Ok(vec![
+    let mut rows = vec![
         row(
             "authorized-keys, one valid key, wall",
             one.wall,
@@ -66,7 +66,25 @@ fn agent_processes(program: &Path, fleet: &SmallFleet) -> Result<Vec<Row>, Strin
             2.0,
             "<= 2 ms",
         ),
-    ])
+    ];
+    rows.extend(size()?);
+    Ok(rows)
+}
+
+/// Of the released agent; a bench that was started without one has no such row.
+fn size() -> Result<Option<Row>, String> {
+    let Some(file) = eic_lab::binaries::released("eic-agent") else {
+        return Ok(None);
+    };
+    let bytes = std::fs::metadata(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let kilobytes = u32::try_from(bytes.len() / 1000).map_err(|e| e.to_string())?;
+    Ok(Some(Row::new(
+        "agent binary, stripped",
+        f64::from(kilobytes) / 1000.0,
+        "MB",
+        None,
+        (Goal::AtMost(2.5), "<= 2.5 MB"),
+    )))
 }
 
 fn time_on(host: &Host, command: &[&str]) -> Result<crate::process::Times, String> {
