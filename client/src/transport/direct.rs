@@ -17,7 +17,19 @@ const MAX_ADDRESSES: usize = 8;
 /// # Errors
 /// [`NotReached`] with the last error.
 pub fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, NotReached> {
-    race(addresses, port, ATTEMPT)
+    connect_within(addresses, port, ATTEMPT)
+}
+
+/// The same, with this long for each address.
+///
+/// # Errors
+/// [`NotReached`] with the last error.
+pub fn connect_within(
+    addresses: &[IpAddr],
+    port: u16,
+    attempt: Duration,
+) -> Result<TcpStream, NotReached> {
+    race(addresses, port, attempt)
 }
 
 fn race(addresses: &[IpAddr], port: u16, attempt: Duration) -> Result<TcpStream, NotReached> {

@@ -4,25 +4,32 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt,
 };
 
-/// Hands `stream` to whoever started us, and returns when there is nothing left to do.
+use super::Link;
+
+/// Hands `link` to whoever started us, and returns when there is nothing left to do.
 ///
 /// # Errors
 /// The system's error.
-pub fn hand_over(stream: TcpStream) -> io::Result<()> {
+pub fn hand_over(link: Link) -> io::Result<()> {
     let stdout = io::stdout();
     if is_unix_socket(stdout.as_fd()) {
-        return pass(stdout.as_fd(), stream.as_fd());
+        return pass(stdout.as_fd(), link.as_fd());
     }
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let stdout = File::from(stdout.as_fd().try_clone_to_owned()?);
-    pump(stdin, stdout, stream)
+    pump(stdin, stdout, link)
+}
+
+/// Whether stdout is a Unix socket, so that a descriptor is expected there.
+#[must_use]
+pub fn passes_descriptors() -> bool {
+    is_unix_socket(io::stdout().as_fd())
 }
 
 fn is_unix_socket(fd: BorrowedFd<'_>) -> bool {
@@ -51,13 +58,13 @@ fn pass(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Both ways until the host closes; the end of stdin is passed on as a half-close.
-fn pump(mut stdin: File, mut stdout: File, stream: TcpStream) -> io::Result<()> {
-    let mut sending = stream.try_clone()?;
+fn pump(mut stdin: File, mut stdout: File, link: Link) -> io::Result<()> {
+    let mut sending = link.try_clone()?;
     std::thread::spawn(move || {
         let _ = io::copy(&mut stdin, &mut sending);
-        let _ = sending.shutdown(Shutdown::Write);
+        let _ = sending.shutdown_write();
     });
-    let mut receiving = stream;
+    let mut receiving = link;
     io::copy(&mut receiving, &mut stdout).map(|_| ())
 }
 
@@ -66,7 +73,7 @@ mod tests {
     use super::*;
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     use std::io::{IoSliceMut, Read as _, Write as _};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -125,7 +132,7 @@ mod tests {
             pump(
                 File::from(std::os::fd::OwnedFd::from(stdin_read)),
                 File::from(std::os::fd::OwnedFd::from(stdout_write)),
-                tcp,
+                Link::Tcp(tcp),
             )
         });
         stdin.write_all(b"request").unwrap();

@@ -1,0 +1,82 @@
+//! What the commands that stand in for AWS's own have in common: the profile and Region of their options, for
+//! themselves and for the ssh that they start.
+
+use std::process::Command;
+
+use eic_protocol::aws_region::AwsRegion;
+
+use crate::credentials::Selection;
+
+/// The environment's selection with `--profile` and `--region` over it.
+pub(super) fn selection(profile: Option<&str>, region: Option<AwsRegion>) -> Selection {
+    overridden(Selection::from_env(), profile, region)
+}
+
+fn overridden(selection: Selection, profile: Option<&str>, region: Option<AwsRegion>) -> Selection {
+    let selection = match profile {
+        Some(profile) => selection.with_profile(profile),
+        None => selection,
+    };
+    let Some(region) = region else {
+        return selection;
+    };
+    let is_region = |name: &str| matches!(name, "AWS_REGION" | "AWS_DEFAULT_REGION");
+    let kept = selection
+        .variables()
+        .filter(|(name, _)| !is_region(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let own = ("AWS_REGION".to_owned(), region.as_str().to_owned());
+    Selection::from_variables(kept.chain([own]))
+}
+
+/// Gives a command the selection in place of what the environment says, so that its ProxyCommand means the same.
+pub(super) fn apply(selection: &Selection, command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
+            command.env_remove(name);
+        }
+    }
+    command.envs(
+        selection
+            .variables()
+            .filter(|(name, _)| name.starts_with("AWS_")),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_never_keeps_keys_of_the_environment_and_a_region_is_named_once() {
+        // H-14
+        let given = [
+            ("AWS_ACCESS_KEY_ID", "AKIA1"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("PATH", "/bin"),
+        ];
+        let given = || Selection::from_variables(given.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        let region: AwsRegion = "eu-west-1".parse().unwrap();
+        let both = overridden(given(), Some("prod"), Some(region));
+        let names: Vec<_> = both.variables().collect();
+        assert_eq!(
+            names,
+            [
+                ("AWS_PROFILE", "prod"),
+                ("AWS_REGION", "eu-west-1"),
+                ("PATH", "/bin")
+            ]
+        );
+        let region_only = overridden(given(), None, Some(region));
+        assert!(
+            region_only
+                .variables()
+                .any(|(n, _)| n == "AWS_ACCESS_KEY_ID")
+        );
+        assert!(
+            !region_only
+                .variables()
+                .any(|(n, _)| n == "AWS_DEFAULT_REGION")
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Sessions of Session Manager for tunnels: at most three starts a second, which is the account's quota.
+
+use std::time::Duration;
+
+use eic_aws::error::AwsError;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::aws::scope;
+use super::{LoginError, Resident};
+use crate::control::message::Reply;
+use crate::transport::ssm::{SessionAsk, StartError, start};
+
+/// StartSession calls per second and account (Systems Manager quotas).
+const PER_SECOND: usize = 3;
+
+/// When the last sessions were started.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<Vec<Instant>>);
+
+impl Pace {
+    /// Waits for its turn; those who wait queue up.
+    async fn turn(&self) {
+        let mut started = self.0.lock().await;
+        if started.len() >= PER_SECOND {
+            let oldest = started.remove(0);
+            tokio::time::sleep_until(oldest + Duration::from_secs(1)).await;
+        }
+        started.push(Instant::now());
+    }
+}
+
+impl Resident {
+    /// Answers [`Reply::Session`].
+    pub(super) async fn start_session(&self, ask: SessionAsk) -> Result<Reply, LoginError> {
+        let selection = ask.selection.filtered();
+        let setting = self.settings.current()?;
+        let (target, _) = self.resolve(&setting, &selection, &ask.host).await?;
+        let with = self.aws.credentials(&target.with, self.now()).await?;
+        let region = target.view.region;
+        let doing = "cannot start a session (ssm:StartSession)";
+        let (client, endpoint) = self
+            .aws
+            .target(with.ssm.as_ref(), "ssm", region)
+            .map_err(|cause| LoginError::Aws { doing, cause })?;
+        let scope = scope(&with, region, "ssm", self.now());
+        self.pace.turn().await;
+        match start(&client, &endpoint, &scope, &target.view.id, ask.port).await {
+            Ok(opening) => Ok(Reply::Session(Box::new(opening))),
+            Err(StartError::Aws(cause)) => Err(self.aws_error(&target.with, doing, told(cause))),
+            Err(other) => Err(LoginError::Session(other)),
+        }
+    }
+}
+
+/// Throttling is told with the quota that it is about.
+fn told(cause: AwsError) -> AwsError {
+    match cause {
+        AwsError::Service {
+            status,
+            code,
+            message,
+        } if code == "ThrottlingException" => {
+            let message = format!("{message} (an account starts {PER_SECOND} sessions a second)");
+            AwsError::Service {
+                status,
+                code,
+                message,
+            }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_fourth_session_of_a_second_waits() {
+        let pace = Pace::default();
+        let begun = Instant::now();
+        for _ in 0..PER_SECOND {
+            pace.turn().await;
+        }
+        assert!(begun.elapsed() < Duration::from_millis(900));
+        pace.turn().await;
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,341 @@
+//! A detached process that carries one tunnel: it holds one end of a socket pair, the other end is ssh's. It is
+//! told what to open on that very socket, answers there, and from then on the socket carries the bytes.
+//! It never sees credentials: the resident agent gives it one signed address.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::client::TlsStream;
+
+use super::order::{Opening, TunnelAsk};
+use super::pump::{self, BEAT};
+use super::race::Canceller;
+use super::slots::{self, SlotError};
+use super::ssm::{self, Session, SessionAsk, SessionError};
+use super::websocket::{self, Socket, UpgradeError};
+use crate::control::client::Agent;
+use crate::control::frame;
+use crate::control::message::{Ask, Reply};
+use crate::exit_code::{self, Failure};
+use crate::terminal;
+
+/// How long the order may take to arrive: its sender wrote it before it started us.
+const ORDER: Duration = Duration::from_secs(10);
+/// How long opening may take in all: credentials 60 s, EC2 3 x 10 s, a place 20 s, the websocket 25 s.
+const OPEN: Duration = Duration::from_secs(140);
+/// How long a full endpoint is waited for. A signed address is good for 60 s.
+const PLACE: Duration = Duration::from_secs(20);
+/// What the process keeps of the environment: folders, the proxy and the roots of TLS. No `AWS_*`.
+const KEPT: [&str; 18] = [
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+];
+
+/// What is to be opened.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Where the resident agent is.
+    pub run_dir: PathBuf,
+    /// The tunnel.
+    pub cargo: Cargo,
+}
+
+/// Which kind of tunnel.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Cargo {
+    /// Through an EC2 Instance Connect Endpoint.
+    Endpoint(TunnelAsk),
+    /// Through Session Manager.
+    Session(SessionAsk),
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Report {
+    /// Bytes follow.
+    Up { notes: Vec<String> },
+    /// Nothing follows.
+    Failed(Failure),
+}
+
+/// Starts a carrier and waits until its tunnel is up.
+///
+/// # Errors
+/// Its [`Failure`], or what kept it from starting.
+pub fn open(order: &Order, canceller: &Canceller) -> Result<(UnixStream, Vec<String>), Failure> {
+    let broken = |e: io::Error| Failure::of(&e).context("cannot start the tunnel's process");
+    let (mut ours, theirs) = UnixStream::pair().map_err(broken)?;
+    ours.set_read_timeout(Some(OPEN)).map_err(broken)?;
+    ours.set_write_timeout(Some(ORDER)).map_err(broken)?;
+    frame::write(&mut ours, order).map_err(broken)?;
+    let kept = KEPT
+        .iter()
+        .filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let child = Command::new(std::env::current_exe().map_err(broken)?)
+        .arg("carry")
+        .env_clear()
+        .envs(kept)
+        .current_dir("/")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(broken)?;
+    canceller.watch(child);
+    let report = frame::read(&mut ours);
+    canceller.release();
+    match report {
+        Ok(Report::Up { notes }) => {
+            ours.set_read_timeout(None).map_err(broken)?;
+            ours.set_write_timeout(None).map_err(broken)?;
+            Ok((ours, notes))
+        }
+        Ok(Report::Failed(failure)) => Err(failure),
+        Err(e) => Err(Failure::of(&e).context("the tunnel's process gave no answer")),
+    }
+}
+
+/// What the process does. Returns when the tunnel is over.
+///
+/// # Errors
+/// A [`Failure`] where stdin is no such socket; what fails later is told on it or on stderr.
+pub fn carry() -> Result<(), Failure> {
+    // A signal for ssh's process group is not for the tunnel: it ends with its socket.
+    let _ = rustix::process::setsid();
+    crate::key::protect_memory().map_err(|e| Failure::of(&e))?;
+    let (mut socket, order) = order().map_err(|_| {
+        Failure::usage("`carry` is started by `eic-login connect` and does nothing by itself")
+    })?;
+    let runtime = runtime()?;
+    let carried = match order.cargo {
+        Cargo::Endpoint(ask) => match open_endpoint(&runtime, &order.run_dir, ask) {
+            Ok(open) if up(&mut socket, &open.notes) => carry_until_end(&runtime, open, socket),
+            Ok(_) => Ok(()),
+            Err(failure) => return down(&mut socket, failure),
+        },
+        Cargo::Session(ask) => match open_session(&runtime, &order.run_dir, ask) {
+            Ok(open) if up(&mut socket, &[]) => carry_session(&runtime, open, socket),
+            Ok(_) => Ok(()),
+            Err(failure) => return down(&mut socket, failure),
+        },
+    };
+    if let Err(failure) = carried {
+        // The reason for ssh's own "Connection closed".
+        terminal::note(&failure.message);
+    }
+    Ok(())
+}
+
+/// What fails before the tunnel is up is told to whoever asked.
+fn down(socket: &mut UnixStream, failure: Failure) -> Result<(), Failure> {
+    let _ = frame::write(socket, &Report::Failed(failure));
+    Ok(())
+}
+
+/// Whether anybody still wants it: he may have taken another way meanwhile.
+fn up(socket: &mut UnixStream, notes: &[String]) -> bool {
+    let notes = notes.to_vec();
+    frame::write(socket, &Report::Up { notes }).is_ok()
+}
+
+fn order() -> io::Result<(UnixStream, Order)> {
+    let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    socket.set_read_timeout(Some(ORDER))?;
+    let order = frame::read(&mut socket)?;
+    socket.set_read_timeout(None)?;
+    Ok((socket, order))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|e| Failure::of(&e))
+}
+
+/// An open tunnel and its place at the endpoint.
+#[derive(Debug)]
+pub struct Open {
+    socket: Socket,
+    notes: Vec<String>,
+    _slot: slots::Slot,
+}
+
+/// Opens a tunnel: asks the resident agent for a signed address, takes a place, and connects.
+///
+/// # Errors
+/// A [`Failure`] that says which of these did not work.
+pub fn open_endpoint(
+    runtime: &tokio::runtime::Runtime,
+    run_dir: &std::path::Path,
+    ask: TunnelAsk,
+) -> Result<Open, Failure> {
+    let agent = Agent::new(run_dir)?;
+    let opening = match agent.ask(Ask::Tunnel(ask))?.1 {
+        Reply::Tunnel(opening) => opening,
+        Reply::Failed(failure) => return Err(failure),
+        _ => {
+            return Err(Failure::new(
+                exit_code::FAILURE,
+                "the resident agent gave an unexpected answer",
+            ));
+        }
+    };
+    let slot = slots::take(run_dir, &opening.endpoint, PLACE)?;
+    let socket = connect(runtime, &opening).map_err(|e| {
+        Failure::from(e).context(&format!("no tunnel through {}", opening.endpoint))
+    })?;
+    Ok(Open {
+        socket,
+        notes: opening.notes,
+        _slot: slot,
+    })
+}
+
+fn connect(runtime: &tokio::runtime::Runtime, opening: &Opening) -> Result<Socket, UpgradeError> {
+    let host = opening.host.as_str();
+    let tcp = websocket::dial(host)?;
+    runtime.block_on(websocket::upgrade(tcp, host, opening.path.reveal(), &[]))
+}
+
+/// Pumps an open tunnel to a local stream until one side ends.
+///
+/// # Errors
+/// A [`Failure`] with the service's reason where it ended the tunnel.
+pub fn carry_until_end(
+    runtime: &tokio::runtime::Runtime,
+    open: Open,
+    socket: UnixStream,
+) -> Result<(), Failure> {
+    let broken = |e: io::Error| Failure::of(&e);
+    socket.set_nonblocking(true).map_err(broken)?;
+    runtime.block_on(async {
+        let local = tokio::net::UnixStream::from_std(socket).map_err(broken)?;
+        pumped(open, local).await
+    })
+}
+
+/// Opens a session: the resident agent starts it, this process speaks its data channel.
+fn open_session(
+    runtime: &tokio::runtime::Runtime,
+    run_dir: &std::path::Path,
+    ask: SessionAsk,
+) -> Result<Session<TlsStream<tokio::net::TcpStream>>, Failure> {
+    let agent = Agent::new(run_dir)?;
+    let opening = match agent.ask(Ask::Session(ask))?.1 {
+        Reply::Session(opening) => opening,
+        Reply::Failed(failure) => return Err(failure),
+        _ => return Err(unexpected()),
+    };
+    let host = opening.host.as_str();
+    let connected = websocket::dial(host).and_then(|tcp| {
+        let path = opening.path.reveal();
+        runtime.block_on(websocket::upgrade(tcp, host, path, &opening.headers))
+    });
+    let socket = connected.map_err(|e| Failure::from(e).context("no session"))?;
+    runtime
+        .block_on(ssm::open(socket, &opening.token, now_in_ms()))
+        .map_err(session_failure)
+}
+
+fn carry_session(
+    runtime: &tokio::runtime::Runtime,
+    session: Session<TlsStream<tokio::net::TcpStream>>,
+    socket: UnixStream,
+) -> Result<(), Failure> {
+    let broken = |e: io::Error| Failure::of(&e);
+    socket.set_nonblocking(true).map_err(broken)?;
+    runtime.block_on(async {
+        let local = tokio::net::UnixStream::from_std(socket).map_err(broken)?;
+        session.pump(local).await.map_err(session_failure)
+    })
+}
+
+fn session_failure(error: SessionError) -> Failure {
+    Failure::new(exit_code::UNREACHABLE, error.to_string())
+}
+
+fn now_in_ms() -> u64 {
+    crate::clock::unix_now().saturating_mul(1000)
+}
+
+fn unexpected() -> Failure {
+    Failure::new(
+        exit_code::FAILURE,
+        "the resident agent gave an unexpected answer",
+    )
+}
+
+/// The same for a TCP connection.
+///
+/// # Errors
+/// As [`carry_until_end`].
+pub fn carry_tcp(
+    runtime: &tokio::runtime::Runtime,
+    open: Open,
+    stream: TcpStream,
+) -> Result<(), Failure> {
+    let broken = |e: io::Error| Failure::of(&e);
+    stream.set_nonblocking(true).map_err(broken)?;
+    runtime.block_on(async {
+        let local = tokio::net::TcpStream::from_std(stream).map_err(broken)?;
+        pumped(open, local).await
+    })
+}
+
+/// The place at the endpoint is kept until the end.
+async fn pumped(open: Open, local: impl AsyncRead + AsyncWrite) -> Result<(), Failure> {
+    let Open { socket, _slot, .. } = open;
+    pump::pump(socket, local, BEAT)
+        .await
+        .map_err(|e| Failure::new(exit_code::UNREACHABLE, e.to_string()))
+}
+
+impl Open {
+    /// Lines for stderr.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+impl From<SlotError> for Failure {
+    fn from(error: SlotError) -> Self {
+        Self::new(exit_code::UNREACHABLE, error.to_string())
+    }
+}
+
+impl From<UpgradeError> for Failure {
+    fn from(error: UpgradeError) -> Self {
+        let code = match error {
+            UpgradeError::Tls(_) => exit_code::UNTRUSTED,
+            UpgradeError::Refused {
+                status: 400..=499, ..
+            } => exit_code::DENIED,
+            _ => exit_code::UNREACHABLE,
+        };
+        Self::new(code, error.to_string())
+    }
+}

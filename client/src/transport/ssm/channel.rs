@@ -1,0 +1,312 @@
+//! The state of one data channel: order, acknowledgements, window, resending, the handshake. Pure: bytes and the
+//! time in milliseconds go in, what to send and what came out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use eic_protocol::text::printable;
+use serde::{Deserialize, Serialize};
+
+use super::message::{self, Message};
+
+/// Largest payload: both ends of the published protocol cut the stream so.
+pub(super) const MAX_PAYLOAD: usize = 1024;
+/// Most messages that are not acknowledged yet. The other side keeps 10,000 that are out of order.
+const WINDOW: usize = 2_000;
+/// Most messages that are kept out of order.
+const MAX_HELD: usize = 10_000;
+/// Least and longest time after which a message is sent again. Milliseconds.
+const MIN_TIMEOUT: u64 = 200;
+const MAX_TIMEOUT: u64 = 1_000;
+/// When a message that nobody acknowledges means that nobody is there. Milliseconds.
+const GIVE_UP: u64 = 60_000;
+/// Most messages that are sent again at once.
+const BURST: usize = 64;
+
+/// What a received message means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// To be sent.
+    Send(Vec<u8>),
+    /// Bytes of the host.
+    Output(Vec<u8>),
+    /// The handshake is over.
+    Ready,
+    /// The session is over.
+    Closed(String),
+}
+
+/// One channel.
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    expected: i64,
+    next: i64,
+    held: BTreeMap<i64, Message>,
+    unacknowledged: VecDeque<Sent>,
+    paused: bool,
+    smoothed: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    sequence: i64,
+    bytes: Vec<u8>,
+    first: u64,
+    last: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Acknowledged {
+    acknowledged_message_type: String,
+    acknowledged_message_id: String,
+    acknowledged_message_sequence_number: i64,
+    is_sequential_message: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Handshake {
+    #[serde(default)]
+    requested_client_actions: Vec<Action>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Action {
+    action_type: String,
+    #[serde(default)]
+    action_parameters: serde_json::Value,
+}
+
+impl Channel {
+    /// Whether more may be sent now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.paused && self.unacknowledged.len() < WINDOW
+    }
+
+    /// Bytes for the host, at most [`MAX_PAYLOAD`].
+    pub(super) fn data(&mut self, bytes: &[u8], now: u64) -> Vec<u8> {
+        self.send(message::OUTPUT, bytes.to_vec(), now)
+    }
+
+    /// Asks the host's agent to end the session.
+    pub(super) fn terminate(&mut self, now: u64) -> Vec<u8> {
+        self.send(
+            message::FLAG,
+            message::TERMINATE.to_be_bytes().to_vec(),
+            now,
+        )
+    }
+
+    fn send(&mut self, payload_type: u32, payload: Vec<u8>, now: u64) -> Vec<u8> {
+        let bytes = Message::new(message::INPUT, self.next, payload_type, payload).encode(now);
+        self.unacknowledged.push_back(Sent {
+            sequence: self.next,
+            bytes: bytes.clone(),
+            first: now,
+            last: now,
+        });
+        self.next += 1;
+        bytes
+    }
+
+    /// What is to be sent again.
+    pub(super) fn due(&mut self, now: u64) -> Result<Vec<Vec<u8>>, ChannelError> {
+        let timeout = self.timeout();
+        let oldest = self.unacknowledged.front();
+        if oldest.is_some_and(|sent| now.saturating_sub(sent.first) > GIVE_UP) {
+            return Err(ChannelError::Silent);
+        }
+        let late = self
+            .unacknowledged
+            .iter_mut()
+            .filter(|sent| now.saturating_sub(sent.last) > timeout);
+        Ok(late
+            .take(BURST)
+            .map(|sent| {
+                sent.last = now;
+                sent.bytes.clone()
+            })
+            .collect())
+    }
+
+    /// RFC 6298 §2, within bounds.
+    fn timeout(&self) -> u64 {
+        let estimate = self
+            .smoothed
+            .map_or(MIN_TIMEOUT, |(mean, variation)| mean + 4 * variation);
+        estimate.clamp(MIN_TIMEOUT, MAX_TIMEOUT)
+    }
+
+    /// Takes one message of the other side.
+    pub(super) fn receive(&mut self, bytes: &[u8], now: u64) -> Result<Vec<Event>, ChannelError> {
+        let message = Message::decode(bytes).ok_or(ChannelError::Malformed)?;
+        match message.kind.as_str() {
+            message::OUTPUT_STREAM => self.stream(message, now),
+            message::ACKNOWLEDGE => {
+                self.acknowledged(&message, now);
+                Ok(Vec::new())
+            }
+            message::CLOSED => Ok(vec![Event::Closed(closing_words(&message.payload))]),
+            message::PAUSE => {
+                self.paused = true;
+                Ok(Vec::new())
+            }
+            message::START => {
+                self.paused = false;
+                Ok(Vec::new())
+            }
+            // A kind that came later than this client.
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Acknowledges a message that is kept, and takes all that are in order now.
+    fn stream(&mut self, message: Message, now: u64) -> Result<Vec<Event>, ChannelError> {
+        let mut events = Vec::new();
+        let ahead = message.sequence > self.expected;
+        // One too many is not acknowledged, so that it comes again.
+        if ahead && self.held.len() >= MAX_HELD {
+            return Ok(events);
+        }
+        events.push(Event::Send(acknowledgement(&message).encode(now)));
+        if message.sequence < self.expected {
+            return Ok(events);
+        }
+        self.held.insert(message.sequence, message);
+        while let Some(message) = self.held.remove(&self.expected) {
+            self.expected += 1;
+            self.take(message, now, &mut events)?;
+        }
+        Ok(events)
+    }
+
+    fn take(
+        &mut self,
+        message: Message,
+        now: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ChannelError> {
+        match message.payload_type {
+            message::OUTPUT => events.push(Event::Output(message.payload)),
+            message::HANDSHAKE_REQUEST => {
+                let answer = answer(&message.payload)?;
+                events.push(Event::Send(self.send(
+                    message::HANDSHAKE_RESPONSE,
+                    answer,
+                    now,
+                )));
+            }
+            message::HANDSHAKE_COMPLETE => events.push(Event::Ready),
+            message::CHALLENGE => return Err(ChannelError::Encrypted),
+            message::FLAG if message.payload == message::PORT_ERROR.to_be_bytes() => {
+                return Err(ChannelError::Port);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, message: &Message, now: u64) {
+        let Ok(content) = serde_json::from_slice::<Acknowledged>(&message.payload) else {
+            return;
+        };
+        let sequence = content.acknowledged_message_sequence_number;
+        let Some(at) = self
+            .unacknowledged
+            .iter()
+            .position(|sent| sent.sequence == sequence)
+        else {
+            return;
+        };
+        if let Some(sent) = self.unacknowledged.remove(at) {
+            // Karn: of one that was sent twice nobody knows which was answered.
+            if sent.first == sent.last {
+                self.measure(now.saturating_sub(sent.first));
+            }
+        }
+    }
+
+    fn measure(&mut self, round_trip: u64) {
+        self.smoothed = Some(match self.smoothed {
+            None => (round_trip, round_trip / 2),
+            Some((mean, variation)) => {
+                let variation = (3 * variation + mean.abs_diff(round_trip)) / 4;
+                ((7 * mean + round_trip) / 8, variation)
+            }
+        });
+    }
+}
+
+fn acknowledgement(message: &Message) -> Message {
+    let content = Acknowledged {
+        acknowledged_message_type: message.kind.clone(),
+        acknowledged_message_id: message.id_text(),
+        acknowledged_message_sequence_number: message.sequence,
+        is_sequential_message: true,
+    };
+    let payload = serde_json::to_vec(&content).unwrap_or_default();
+    Message::new(message::ACKNOWLEDGE, 0, 0, payload)
+}
+
+/// The answer to a handshake: only port sessions without a key of their own are taken.
+fn answer(request: &[u8]) -> Result<Vec<u8>, ChannelError> {
+    let handshake: Handshake =
+        serde_json::from_slice(request).map_err(|_| ChannelError::Malformed)?;
+    let mut processed = Vec::new();
+    for action in &handshake.requested_client_actions {
+        let kind = action
+            .action_parameters
+            .get("SessionType")
+            .and_then(|kind| kind.as_str());
+        match (action.action_type.as_str(), kind) {
+            ("SessionType", Some("Port")) => {}
+            ("SessionType", _) => return Err(ChannelError::Kind),
+            ("KMSEncryption", _) => return Err(ChannelError::Encrypted),
+            (other, _) => return Err(ChannelError::Action(printable(other))),
+        }
+        processed.push(serde_json::json!({
+            "ActionType": action.action_type, "ActionStatus": 1, "ActionResult": null, "Error": "",
+        }));
+    }
+    let response = serde_json::json!({
+        "ClientVersion": super::start::CLIENT_VERSION, "ProcessedClientActions": processed, "Errors": [],
+    });
+    serde_json::to_vec(&response).map_err(|_| ChannelError::Malformed)
+}
+
+fn closing_words(payload: &[u8]) -> String {
+    let content: Option<serde_json::Value> = serde_json::from_slice(payload).ok();
+    let output = content
+        .as_ref()
+        .and_then(|content| content.get("Output")?.as_str());
+    printable(output.unwrap_or_default())
+}
+
+/// The channel cannot go on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// Bytes that are no message.
+    #[error("Session Manager sent something that is not of its documented form")]
+    Malformed,
+    /// Another kind of session than was asked for.
+    #[error("Session Manager opened another kind of session than a port session")]
+    Kind,
+    /// Encryption with a key of KMS.
+    #[error(
+        "this account's Session Manager preferences encrypt sessions with a KMS key, which this client does not do: use another way"
+    )]
+    Encrypted,
+    /// Something else that is asked of the client.
+    #[error("Session Manager asks for `{0}`, which this client does not know")]
+    Action(String),
+    /// sshd.
+    #[error("nothing listens on that port of the host")]
+    Port,
+    /// Nobody acknowledges.
+    #[error("the host's Session Manager agent has gone silent")]
+    Silent,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! A data channel over its websocket: opened with a token, then pumped to a local stream.
+
+use std::time::Duration;
+
+use eic_protocol::secret::Secret;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use super::channel::{Channel, ChannelError, Event, MAX_PAYLOAD};
+use super::start::CLIENT_VERSION;
+
+/// How long the host's agent may take to answer.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// How often what is late is looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// How often a quiet channel is pinged.
+const BEAT: Duration = Duration::from_secs(20);
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Most messages that wait for the websocket: a window of data, and as many acknowledgements again.
+const QUEUE: usize = 8_192;
+
+/// An open session.
+pub struct Session<S> {
+    channel: Channel,
+    sink: SplitSink<WebSocketStream<S>, Message>,
+    stream: SplitStream<WebSocketStream<S>>,
+    /// What the host said before the local side was there.
+    early: Vec<u8>,
+    started: Instant,
+    now: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct OpenDataChannel<'a> {
+    message_schema_version: &'static str,
+    request_id: String,
+    token_value: &'a Secret<String>,
+    client_id: String,
+    client_version: &'static str,
+}
+
+/// Opens the channel; `now` is the time in milliseconds.
+///
+/// # Errors
+/// [`SessionError`].
+pub async fn open<S>(
+    socket: WebSocketStream<S>,
+    token: &Secret<String>,
+    now: u64,
+) -> Result<Session<S>, SessionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (sink, stream) = socket.split();
+    let mut session = Session {
+        channel: Channel::default(),
+        sink,
+        stream,
+        early: Vec::new(),
+        started: Instant::now(),
+        now,
+    };
+    let done = tokio::time::timeout(HANDSHAKE, session.handshake(token)).await;
+    done.map_err(|_| SessionError::Slow)??;
+    Ok(session)
+}
+
+impl<S> Session<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    async fn handshake(&mut self, token: &Secret<String>) -> Result<(), SessionError> {
+        let opening = OpenDataChannel {
+            message_schema_version: "1.0",
+            request_id: random_id(),
+            token_value: token,
+            client_id: random_id(),
+            client_version: CLIENT_VERSION,
+        };
+        let text = serde_json::to_string(&opening).unwrap_or_default();
+        self.sink.send(Message::text(text)).await.map_err(broken)?;
+        loop {
+            let message = self.stream.next().await.ok_or(SessionError::Ended)?;
+            let mut is_ready = false;
+            for event in self.events(message.map_err(broken)?)? {
+                match event {
+                    Event::Send(bytes) => self
+                        .sink
+                        .send(Message::binary(bytes))
+                        .await
+                        .map_err(broken)?,
+                    // Agents before 2.3 shake no hands.
+                    Event::Output(bytes) => {
+                        self.early.extend(bytes);
+                        is_ready = true;
+                    }
+                    Event::Ready => is_ready = true,
+                    Event::Closed(words) => return Err(SessionError::Closed(words)),
+                }
+            }
+            if is_ready {
+                return Ok(());
+            }
+        }
+    }
+
+    fn events(&mut self, message: Message) -> Result<Vec<Event>, SessionError> {
+        let now = self.time();
+        match message {
+            Message::Binary(bytes) => Ok(self.channel.receive(&bytes, now)?),
+            Message::Close(frame) => {
+                let words = frame.map(|frame| eic_protocol::text::printable(&frame.reason));
+                Ok(vec![Event::Closed(words.unwrap_or_default())])
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn time(&self) -> u64 {
+        let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now.saturating_add(passed)
+    }
+
+    /// Pumps until one side ends.
+    ///
+    /// # Errors
+    /// [`SessionError`] where the service or the host ended it.
+    pub async fn pump(self, local: impl AsyncRead + AsyncWrite) -> Result<(), SessionError> {
+        let (sender, queue) = channel(QUEUE);
+        let Self {
+            channel,
+            sink,
+            stream,
+            early,
+            started,
+            now,
+        } = self;
+        let pumping = Pumping {
+            channel,
+            started,
+            now,
+            queue: sender,
+        };
+        let (reader, writer) = tokio::io::split(local);
+        let write = write_out(sink, queue);
+        let work = pumping.run(stream, reader, writer, early);
+        // The writer ends when the other has let its queue go: last words are sent.
+        let ((), outcome) = tokio::join!(write, work);
+        outcome
+    }
+}
+
+/// Everything to be sent, in order; flushed when nothing more waits.
+async fn write_out<S>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    mut queue: Receiver<Message>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = queue.recv().await {
+        let sent = sink.feed(message).await.is_ok();
+        if !sent || (queue.is_empty() && sink.flush().await.is_err()) {
+            // The reader learns of it too; what is still queued goes nowhere.
+            queue.close();
+            return;
+        }
+    }
+    let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
+}
+
+struct Pumping {
+    channel: Channel,
+    started: Instant,
+    now: u64,
+    queue: Sender<Message>,
+}
+
+impl Pumping {
+    async fn run<S>(
+        mut self,
+        mut stream: SplitStream<WebSocketStream<S>>,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        early: Vec<u8>,
+    ) -> Result<(), SessionError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if writer.write_all(&early).await.is_err() {
+            return Ok(());
+        }
+        let mut buffer = vec![0; MAX_PAYLOAD];
+        let (mut tick, mut beat) = (tokio::time::interval(TICK), tokio::time::interval(BEAT));
+        loop {
+            // Half of the queue is left to acknowledgements and resending.
+            let has_room = self.channel.has_room() && self.queue.capacity() > QUEUE / 2;
+            tokio::select! {
+                read = reader.read(&mut buffer), if has_room => {
+                    let Some(bytes) = buffer.get(..read.unwrap_or(0)).filter(|b| !b.is_empty()) else {
+                        return self.farewell(stream, writer).await;
+                    };
+                    let data = self.channel.data(bytes, self.time());
+                    self.send(Message::binary(data))?;
+                }
+                message = stream.next() => {
+                    let message = message.ok_or(SessionError::Ended)?.map_err(broken)?;
+                    if !self.deliver(message, &mut writer).await? {
+                        return Ok(());
+                    }
+                }
+                _ = tick.tick() => {
+                    for bytes in self.channel.due(self.time())? {
+                        self.send(Message::binary(bytes))?;
+                    }
+                }
+                _ = beat.tick() => self.send(Message::Ping(Bytes::new()))?,
+            }
+        }
+    }
+
+    /// The local side is done: the agent is asked to end, and what is under way is delivered.
+    async fn farewell<S>(
+        mut self,
+        mut stream: SplitStream<WebSocketStream<S>>,
+        mut writer: impl AsyncWrite + Unpin,
+    ) -> Result<(), SessionError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let bytes = self.channel.terminate(self.time());
+        self.send(Message::binary(bytes))?;
+        let last = async {
+            while let Some(Ok(message)) = stream.next().await {
+                if !self.deliver(message, &mut writer).await.unwrap_or(false) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, last).await;
+        Ok(())
+    }
+
+    /// Whether it goes on.
+    async fn deliver(
+        &mut self,
+        message: Message,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<bool, SessionError> {
+        let events = match message {
+            Message::Binary(bytes) => self.channel.receive(&bytes, self.time())?,
+            Message::Close(_) => return Err(SessionError::Ended),
+            _ => Vec::new(),
+        };
+        for event in events {
+            match event {
+                Event::Send(bytes) => self.send(Message::binary(bytes))?,
+                Event::Output(bytes) if writer.write_all(&bytes).await.is_err() => {
+                    return Ok(false);
+                }
+                Event::Closed(words) if words.is_empty() => return Ok(false),
+                Event::Closed(words) => return Err(SessionError::Closed(words)),
+                Event::Output(_) | Event::Ready => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Never waits: a queue that is full is a dead network, and what matters is sent again.
+    fn send(&self, message: Message) -> Result<(), SessionError> {
+        match self.queue.try_send(message) {
+            Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => Err(SessionError::Ended),
+            _ => Ok(()),
+        }
+    }
+
+    fn time(&self) -> u64 {
+        let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.now.saturating_add(passed)
+    }
+}
+
+fn random_id() -> String {
+    super::message::Message::new("", 0, 0, Vec::new()).id_text()
+}
+
+fn broken(error: tokio_tungstenite::tungstenite::Error) -> SessionError {
+    SessionError::Broken(eic_protocol::text::printable(&error.to_string()))
+}
+
+/// The session is over or never was.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The protocol.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The service says why.
+    #[error("Session Manager ended the session: {0}")]
+    Closed(String),
+    /// It does not.
+    #[error("Session Manager ended the session")]
+    Ended,
+    /// The connection.
+    #[error("the connection to Session Manager broke: {0}")]
+    Broken(String),
+    /// The host's agent.
+    #[error("the host's Session Manager agent did not answer within {} s", HANDSHAKE.as_secs())]
+    Slow,
+}

@@ -1,0 +1,226 @@
+//! ssm:StartSession (Systems Manager API reference, 2014-11-06) with the document `AWS-StartSSHSession`, and the
+//! signature for the websocket that it names.
+
+use std::time::Duration;
+
+use eic_aws::endpoint::Endpoint;
+use eic_aws::error::AwsError;
+use eic_aws::http_client::{HttpClient, Limits};
+use eic_aws::sigv4::{Scope, sign_request};
+use eic_protocol::aws_region::AwsRegion;
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::secret::Secret;
+use eic_protocol::text::printable;
+use http::Request;
+use serde::{Deserialize, Serialize};
+
+use crate::credentials::Selection;
+use crate::host_name::HostName;
+use crate::transport::endpoint::DnsName;
+
+/// The version of the published plugin whose protocol is spoken; agents decide by it what they may send.
+pub(super) const CLIENT_VERSION: &str = "1.2.0.0";
+const TARGET: &str = "AmazonSSM.StartSession";
+const DOCUMENT: &str = "AWS-StartSSHSession";
+const LIMITS: Limits = Limits {
+    deadline: Duration::from_secs(10),
+    max_body: 64 * 1024,
+};
+
+/// A session to a host's port.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionAsk {
+    /// Whose credentials.
+    pub selection: Selection,
+    /// The host.
+    pub host: HostName,
+    /// The port there.
+    pub port: u16,
+}
+
+/// A session that was started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionOpening {
+    /// Its id.
+    pub id: String,
+    /// Where its websocket is.
+    pub host: DnsName,
+    /// Path and query there.
+    pub path: Secret<String>,
+    /// Headers that sign the request for it.
+    pub headers: Vec<(String, Secret<String>)>,
+    /// What opens the data channel.
+    pub token: Secret<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Started {
+    session_id: String,
+    token_value: Secret<String>,
+    stream_url: Secret<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Refusal {
+    #[serde(rename = "__type", default)]
+    kind: String,
+    #[serde(alias = "Message", default)]
+    message: String,
+}
+
+/// Starts a session.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    scope: &Scope<'_>,
+    instance: &InstanceId,
+    port: u16,
+) -> Result<SessionOpening, StartError> {
+    let body = serde_json::json!({
+        "Target": instance.as_str(),
+        "DocumentName": DOCUMENT,
+        "Parameters": { "portNumber": [port.to_string()] },
+    });
+    let mut request = Request::post(endpoint.url("/"))
+        .header("host", endpoint.host())
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", TARGET)
+        .body(body.to_string().into_bytes())
+        .map_err(|e| AwsError::Signing(e.to_string()))?;
+    sign_request(scope, &mut request)?;
+    let answer = client.send(request, LIMITS).await.map_err(AwsError::from)?;
+    if answer.status != 200 {
+        return Err(refusal(answer.status, &answer.body));
+    }
+    let started: Started =
+        serde_json::from_slice(&answer.body).map_err(|_| AwsError::Malformed("not JSON"))?;
+    opening(started, scope)
+}
+
+fn opening(started: Started, scope: &Scope<'_>) -> Result<SessionOpening, StartError> {
+    let (host, path) = place(started.stream_url.reveal(), scope.region)?;
+    let mut request = Request::get(format!("https://{host}{path}"))
+        .header("host", host.as_str())
+        .body(Vec::new())
+        .map_err(|e| AwsError::Signing(e.to_string()))?;
+    sign_request(
+        &Scope {
+            service: "ssmmessages",
+            ..scope.clone()
+        },
+        &mut request,
+    )?;
+    let headers = request.headers().iter().filter(|(name, _)| *name != "host");
+    let headers = headers.filter_map(|(name, value)| {
+        Some((
+            name.to_string(),
+            Secret::new(value.to_str().ok()?.to_owned()),
+        ))
+    });
+    Ok(SessionOpening {
+        id: printable(&started.session_id),
+        headers: headers.collect(),
+        host,
+        path: Secret::new(path),
+        token: started.token_value,
+    })
+}
+
+/// Host and path of the websocket: a token for it goes to the Region's own service only.
+fn place(url: &str, region: AwsRegion) -> Result<(DnsName, String), StartError> {
+    let rest = url.strip_prefix("wss://").ok_or(StartError::Place)?;
+    let at = rest.find('/').ok_or(StartError::Place)?;
+    let (host, path) = rest.split_at(at);
+    let host: DnsName = host.parse().map_err(|_| StartError::Place)?;
+    let plain = path.bytes().all(|b| b.is_ascii_graphic());
+    let ours = host.as_str().starts_with("ssmmessages")
+        && host.as_str().ends_with(&format!(".{}", region.domain()));
+    let named = host
+        .as_str()
+        .split('.')
+        .any(|label| label == region.as_str());
+    if plain && ours && named {
+        Ok((host, path.to_owned()))
+    } else {
+        Err(StartError::Place)
+    }
+}
+
+fn refusal(status: u16, body: &[u8]) -> StartError {
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let code = printable(refusal.kind.rsplit('#').next().unwrap_or_default());
+    if code == "TargetNotConnected" {
+        return StartError::NotConnected;
+    }
+    StartError::Aws(AwsError::Service {
+        status,
+        code,
+        message: printable(&refusal.message),
+    })
+}
+
+/// No session.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// AWS.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// No agent.
+    #[error(
+        "the host's Session Manager agent is not connected: is it running, and does its role allow it?"
+    )]
+    NotConnected,
+    /// Another place.
+    #[error(
+        "AWS names a place for the session that is not of its Region's service: nothing is sent there"
+    )]
+    Place,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_to_the_regions_own_service_only() {
+        let region: AwsRegion = "eu-west-1".parse().unwrap();
+        let good = "wss://ssmmessages.eu-west-1.amazonaws.com/v1/data-channel/s-1?role=publish_subscribe&cell-number=AAE==";
+        assert!(
+            place(good, region)
+                .unwrap()
+                .1
+                .starts_with("/v1/data-channel/")
+        );
+        for bad in [
+            good.replace("wss://", "ws://"),
+            good.replace("amazonaws.com", "amazonaws.com.evil.example"),
+            good.replace("amazonaws.com", "evilamazonaws.com"),
+            good.replace("eu-west-1", "us-east-1"),
+            good.replace("ssmmessages.", "x@ssmmessages."),
+            good.replace("?role", "\r\nX: y?role"),
+            good.replace(".com/", ".com:8443/"),
+            "wss://ssmmessages.eu-west-1.amazonaws.com".to_owned(),
+        ] {
+            assert!(place(&bad, region).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_without_its_agent_is_told_as_such() {
+        let body = br#"{"__type":"TargetNotConnected","message":"x"}"#;
+        assert!(
+            refusal(400, body)
+                .to_string()
+                .contains("agent is not connected")
+        );
+        let other = refusal(
+            400,
+            br#"{"__type":"com.amazon#AccessDeniedException","message":"no"}"#,
+        );
+        assert!(other.to_string().contains("AccessDeniedException: no"));
+    }
+}
