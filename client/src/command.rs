@@ -4,24 +4,44 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use eic_protocol::os_user::OsUser;
 
+use crate::control::message::ConnectAsk;
+use crate::credentials::Selection;
 use crate::exit_code::{self, Failure};
+use crate::host_name::HostName;
 use crate::terminal;
 
 mod agent;
+mod allowlist;
+mod aws_options;
+mod aws_ssh;
+mod completion;
 mod connect;
+mod doctor;
+mod endpoint;
+mod exec;
+mod explain;
+mod hosts;
+mod inventory;
 mod issue;
 mod known_hosts;
 mod login;
 mod logout;
+mod mssh;
 mod options;
+mod push;
 mod setup;
 mod ssh;
 mod status;
+mod tunnel;
 
 /// Runs the program with its arguments, and gives its exit code.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> u8 {
+    if let Some(program) = args.first().and_then(crate::mssh::Program::of) {
+        return mssh::run(program, args.get(1..).unwrap_or_default());
+    }
     // What ssh starts for every login goes first: no command-line parser, no runtime.
     let rest = args.get(2..).unwrap_or_default();
     let result = match args.get(1).and_then(|name| name.to_str()) {
@@ -29,6 +49,8 @@ pub fn run(args: Vec<OsString>) -> u8 {
         Some("known-hosts") => known_hosts::run(rest),
         Some("credentials") if rest.is_empty() => return crate::credentials::answer_parent(),
         Some("ssh") => ssh::run(rest),
+        Some("carry") if rest.is_empty() => crate::transport::carrier::carry(),
+        Some("complete-host") => completion::hosts(rest),
         _ => return parsed(args),
     };
     result.map_or_else(|failure| terminal::fail(&failure), |()| exit_code::OK)
@@ -49,10 +71,24 @@ fn parsed(args: Vec<OsString>) -> u8 {
     let result = match cli.command {
         None => login::run(),
         Some(Command::Setup(arguments)) => setup::run(&arguments),
-        Some(Command::Status) => status::run(),
+        Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Logout) => logout::run(),
+        Some(Command::Endpoint(arguments)) => endpoint::run(&arguments),
+        Some(Command::Tunnel(arguments)) => tunnel::run(&arguments),
         Some(Command::Agent(arguments)) => agent::run(&arguments),
         Some(Command::Issue(arguments)) => issue::run(&arguments),
+        Some(Command::Hosts(arguments)) => hosts::run(&arguments),
+        Some(Command::Exec(arguments)) => {
+            return exec::run(&arguments).unwrap_or_else(|failure| terminal::fail(&failure));
+        }
+        Some(Command::Doctor(arguments)) => {
+            return doctor::run(&arguments).unwrap_or_else(|failure| terminal::fail(&failure));
+        }
+        Some(Command::Inventory(arguments)) => inventory::run(&arguments),
+        Some(Command::Push(arguments)) => push::run(&arguments),
+        Some(Command::Explain(arguments)) => explain::run(&arguments),
+        Some(Command::Allowlist(arguments)) => allowlist::run(&arguments),
+        Some(Command::Completion(arguments)) => completion::run(&arguments),
     };
     result.map_or_else(|failure| terminal::fail(&failure), |()| exit_code::OK)
 }
@@ -71,10 +107,30 @@ struct Cli {
 enum Command {
     /// Pin a CA and tell ssh about it; shows every change first. `--undo` takes all of it back.
     Setup(setup::Arguments),
+    /// List the hosts that you may see, and the ways into each.
+    Hosts(hosts::Arguments),
+    /// Run a command with an SSH agent of its own, for tools that use SSH_AUTH_SOCK.
+    Exec(exec::Arguments),
+    /// Find out why a login does not work, step by step.
+    Doctor(doctor::Arguments),
+    /// The hosts as an Ansible inventory.
+    Inventory(inventory::Arguments),
+    /// Push a public key of your own by EC2 Instance Connect, to sshd or to the serial console.
+    Push(push::Arguments),
+    /// Tell what a login would do and why, without making it.
+    Explain(explain::Arguments),
+    /// Print the addresses from which the EC2 console connects, for a security group.
+    Allowlist(allowlist::Arguments),
+    /// Print a shell's completion of commands and hosts.
+    Completion(completion::Arguments),
     /// Show sessions, certificates and open logins of the resident agent.
-    Status,
+    Status(status::Arguments),
     /// End all sessions and wipe all keys.
     Logout,
+    /// TCP through an EC2 Instance Connect Endpoint: any port of a host, here on localhost or on stdin and stdout.
+    Tunnel(tunnel::Arguments),
+    /// EC2 Instance Connect Endpoints: list, plan, make, remove.
+    Endpoint(endpoint::Arguments),
     /// Run the resident agent in the foreground (it is started on demand otherwise).
     Agent(agent::Arguments),
     /// For jobs: write an ephemeral key and its certificate into a new folder.
@@ -86,8 +142,55 @@ fn exit_codes() -> String {
         .iter()
         .map(|(code, _, meaning)| format!("  {code}  {meaning}\n"));
     let more = "Also: `eic-login ssh [ssh options] [user@]host [command]` runs ssh with these settings.\n\
+                Under the names mssh and msftp, this program takes their command lines.\n\
                 ssh itself runs `eic-login connect` and `eic-login known-hosts`.\n";
     format!("{more}\nExit codes:\n{}", lines.collect::<String>())
+}
+
+/// `[user@]host`, as somebody types it for our own commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Destination {
+    user: Option<OsUser>,
+    host: HostName,
+}
+
+impl std::str::FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (user, host) = match text.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, text),
+        };
+        let user = user.map(str::parse).transpose();
+        Ok(Self {
+            user: user.map_err(|e: eic_protocol::os_user::InvalidOsUser| e.to_string())?,
+            host: host
+                .parse()
+                .map_err(|e: crate::host_name::InvalidHostName| e.to_string())?,
+        })
+    }
+}
+
+impl Destination {
+    /// The login that is meant; an account must be named, here or by `--user`.
+    fn login(
+        &self,
+        user: Option<&OsUser>,
+        run_dir: &std::path::Path,
+    ) -> Result<ConnectAsk, Failure> {
+        let user = self.user.as_ref().or(user);
+        let missing = || Failure::usage(format!("name the account: USER@{}", self.host));
+        Ok(ConnectAsk {
+            user: user.ok_or_else(missing)?.clone(),
+            default_user: false,
+            host: self.host.clone(),
+            port: 22,
+            ssh_pid: None,
+            user_agent: options::user_agent(run_dir, None),
+            selection: Selection::from_env(),
+        })
+    }
 }
 
 /// The folders of this user.

@@ -1,23 +1,28 @@
 //! The client's configuration: which CA, which root key is pinned, which hosts are ours.
 //! `eic-login setup` writes it; host profiles are added by hand and kept by the next `setup`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use eic_protocol::os_user::OsUser;
 use eic_protocol::proof::Audience;
 use eic_protocol::text::printable;
-use eic_protocol::trust::envelope::{Envelope, Untrusted};
-use eic_protocol::trust::root::Root;
+use eic_protocol::trust::envelope::Untrusted;
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
-use crate::host_name::check_pattern;
+use crate::host_name::{HostName, check_pattern};
 use crate::paths::Paths;
 
 mod host_profile;
+mod place;
+mod root_chain;
 
 pub use host_profile::HostProfile;
+pub use place::Place;
+pub use root_chain::RootChain;
 
 /// Largest configuration or root document that is read. Bytes.
 const MAX_FILE: u64 = 2 * 1024 * 1024;
@@ -29,6 +34,9 @@ pub struct Config {
     /// Where sockets live; ssh_config names the same folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_dir: Option<PathBuf>,
+    /// Where AWS publishes its address ranges, if not at its own place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_ranges_url: Option<String>,
     /// Host patterns beside `i-*` and `mi-*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<String>,
@@ -38,6 +46,15 @@ pub struct Config {
     /// What differs for some hosts; the first match counts.
     #[serde(default, rename = "host", skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostProfile>,
+    /// Accounts and Regions in which hosts are looked for; none: those of the environment's credentials.
+    #[serde(default, rename = "place", skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+    /// Names of one's own, and the hosts that they mean.
+    #[serde(default, rename = "alias", skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<HostName, HostName>,
+    /// The account to use on hosts of an image (`ami-…`) that carry no tag `eic:user`.
+    #[serde(default, rename = "image", skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, OsUser>,
 }
 
 /// The CA and how it is recognised.
@@ -81,6 +98,21 @@ impl Config {
             host.check()
                 .map_err(|e| format!("[[host]] `{}`: {e}", printable(&host.pattern)))?;
         }
+        for (at, place) in self.places.iter().enumerate() {
+            let told = |e: String| format!("[[place]] `{}`: {e}", printable(&place.name));
+            place.check().map_err(told)?;
+            let twice = self
+                .places
+                .iter()
+                .skip(at + 1)
+                .any(|p| p.name == place.name);
+            if twice {
+                return Err(told("the name is used twice".to_owned()));
+            }
+        }
+        if let Some(alias) = self.aliases.keys().find(|a| a.is_instance()) {
+            return Err(format!("[alias] `{alias}`: an instance id means itself"));
+        }
         let relative = |path: &Option<PathBuf>| path.as_ref().is_some_and(|p| !p.is_absolute());
         if relative(&self.run_dir) || self.ca.as_ref().is_some_and(|ca| relative(&ca.ca_file)) {
             return Err("run_dir and ca.ca_file must be absolute paths".to_owned());
@@ -100,6 +132,15 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, ConfigError> {
         let body = toml::to_string(self).map_err(|e| ConfigError::Write(e.to_string()))?;
         Ok(format!("{HEADER}{body}"))
+    }
+
+    /// The host behind an alias, in whatever case it was typed; any other host is itself.
+    #[must_use]
+    pub fn meant<'a>(&'a self, host: &'a HostName) -> &'a HostName {
+        let typed = |alias: &HostName| alias.as_str().eq_ignore_ascii_case(host.as_str());
+        let mut aliases = self.aliases.iter();
+        let alias = aliases.find(|(alias, _)| typed(alias));
+        alias.map_or(host, |(_, meant)| meant)
     }
 
     /// Where sockets live.
@@ -123,33 +164,6 @@ impl Config {
 
 const HEADER: &str = "# Written by `eic-login setup`. Host profiles ([[host]]) may be added; the next setup keeps them,\n\
                       # but not their comments.\n";
-
-/// Reads the root document and checks it against the pinned fingerprints.
-///
-/// # Errors
-/// [`ConfigError`] where it is missing or not signed by a pinned key.
-pub fn load_root(paths: &Paths, ca: &CaConfig) -> Result<(Envelope, Root), ConfigError> {
-    let file = paths.root_file();
-    let bytes = files::read_capped(&file, MAX_FILE)?.ok_or(ConfigError::NoRoot)?;
-    let invalid = |what: String| ConfigError::Invalid {
-        file: file.display().to_string(),
-        what,
-    };
-    let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-    let root = Root::pinned(&envelope, &ca.root_fingerprints)?;
-    Ok((envelope, root))
-}
-
-/// Stores a root document that was verified.
-///
-/// # Errors
-/// [`ConfigError`].
-pub fn store_root(paths: &Paths, envelope: &Envelope) -> Result<(), ConfigError> {
-    let bytes =
-        serde_json::to_vec_pretty(envelope).map_err(|e| ConfigError::Write(e.to_string()))?;
-    files::private_dir(&paths.config_dir)?;
-    Ok(files::write_atomic(&paths.root_file(), &bytes, 0o600)?)
-}
 
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -190,7 +204,7 @@ impl From<ConfigError> for Failure {
         } else {
             exit_code::USAGE
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error.to_string()).because(Cause::Configuration)
     }
 }
 

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
+
 /// It worked.
 pub const OK: u8 = 0;
 /// Something failed that none of the other codes describes.
@@ -56,6 +58,12 @@ pub struct Failure {
     pub code: u8,
     /// One line; printed after `eic-login: `.
     pub message: String,
+    /// Whether it may pass by itself, as while an instance boots: `connect --wait` tries again.
+    #[serde(default)]
+    pub passing: bool,
+    /// What kind of thing it is, for `eic-login doctor`.
+    #[serde(default)]
+    pub cause: Cause,
 }
 
 impl Failure {
@@ -65,7 +73,21 @@ impl Failure {
         Self {
             code,
             message: message.into(),
+            passing: code == UNREACHABLE,
+            cause: Cause::Other,
         }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
+    }
+
+    /// The same, marked as one that may pass by itself or will not.
+    #[must_use]
+    pub fn that_may_pass(self, passing: bool) -> Self {
+        Self { passing, ..self }
     }
 
     /// A wrong command line or configuration.

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::text::printable;
 use serde::{Deserialize, Serialize};
 
 /// An instance id, a `Name` tag, a DNS name or an address: 1 to 253 of `A-Z a-z 0-9 . _ : -`,
-/// beginning with a letter, a digit or `:`.
+/// beginning with a letter, a digit or `:`; or two such parts, `PLACE/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
@@ -22,25 +23,40 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is an instance id, which means just one host.
+    #[must_use]
+    pub fn is_instance(&self) -> bool {
+        self.0.parse::<InstanceId>().is_ok()
+    }
 }
 
 impl FromStr for HostName {
     type Err = InvalidHostName;
 
     fn from_str(text: &str) -> Result<Self, InvalidHostName> {
-        let plain = text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
-        let begins = text
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b':');
-        if plain && begins && text.len() <= MAX_LEN {
+        let (place, name) = text
+            .split_once('/')
+            .map_or((None, text), |(place, name)| (Some(place), name));
+        let sound = place.is_none_or(is_part) && is_part(name);
+        if sound && text.len() <= MAX_LEN {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidHostName(printable(text)))
         }
     }
+}
+
+/// One part: no `/`, and nothing that could be an option, a hidden file or a folder above.
+fn is_part(text: &str) -> bool {
+    let plain = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
+    let begins = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric() || b == b':');
+    plain && begins
 }
 
 impl TryFrom<String> for HostName {
@@ -90,14 +106,14 @@ fn matches_bytes(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// A pattern for a `Host` line: the characters of a host, and `*` and `?`.
+/// A pattern for a `Host` line: the characters of a host, and `*` and `?`; `PLACE/*` for names with a place.
 ///
 /// # Errors
 /// [`InvalidPattern`] for blanks, quotes, `!`, and a pattern that would match every host.
 pub fn check_pattern(pattern: &str) -> Result<(), InvalidPattern> {
     let plain = pattern
         .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"._:-*?".contains(&b));
+        .all(|b| b.is_ascii_alphanumeric() || b"._:-*?/".contains(&b));
     let names_something = pattern.bytes().any(|b| b.is_ascii_alphanumeric());
     // Matching tries every split of each `*`: four are plenty and stay cheap.
     let few_stars = pattern.bytes().filter(|b| *b == b'*').count() <= 4;
@@ -140,7 +156,12 @@ mod tests {
             "a|b",
             "a'b",
             "a\"b",
-            "a/b",
+            "a/b/c",
+            "/b",
+            "a/",
+            "a/-l",
+            "a/.b",
+            "a/../b",
             "../x",
             ".hidden",
             "a@b",
@@ -161,6 +182,7 @@ mod tests {
             "web-1",
             "ip-10-0-0-5.eu-west-1.compute.internal",
             "10.0.0.5",
+            "prod/web-1",
             "::1",
             "fe80::1",
         ] {

@@ -12,6 +12,8 @@ pub struct Paths {
     pub config_dir: PathBuf,
     /// `$XDG_STATE_HOME/eic` or `~/.local/state/eic`.
     pub state_dir: PathBuf,
+    /// `$XDG_CACHE_HOME/eic` or `~/.cache/eic`.
+    pub cache_dir: PathBuf,
     /// Where sockets go unless the configuration says otherwise.
     pub run_dir: PathBuf,
     /// `~/.ssh`.
@@ -50,6 +52,7 @@ impl Paths {
         Ok(Self {
             config_dir: base("XDG_CONFIG_HOME", ".config"),
             state_dir: base("XDG_STATE_HOME", ".local/state"),
+            cache_dir: base("XDG_CACHE_HOME", ".cache"),
             run_dir: runtime.unwrap_or_else(|| home.join(".eic/run")),
             ssh_dir: home.join(".ssh"),
         })

@@ -4,21 +4,28 @@
 //! What it holds ends with it; on disk it leaves what is remembered of hosts, and events that the CA lacks.
 
 mod aws;
+mod by_hand;
 mod certificates;
 mod connect;
 mod event_queue;
+mod explain;
 mod host_key;
+mod hosts;
 mod issue;
 mod keyring;
 mod login_board;
 mod login_error;
 mod resolve;
 mod server;
+mod session_manager;
 mod sessions;
 mod settings;
+mod shared;
 mod sign_in;
+mod tunnel;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::unix_now;
@@ -29,6 +36,7 @@ use crate::paths::Paths;
 pub use issue::IssuedFiles;
 pub use login_error::LoginError;
 pub use server::{ServeError, serve};
+pub use shared::{SharedSocket, Wanted};
 
 /// The agent's parts. One per process, shared by its tasks.
 #[derive(Debug)]
@@ -42,6 +50,9 @@ pub struct Resident {
     logins: login_board::LoginBoard,
     memory: Mutex<HostMemory>,
     events: event_queue::EventQueue,
+    plans: tunnel::Plans,
+    pace: session_manager::Pace,
+    answers: AtomicU64,
 }
 
 impl Resident {
@@ -64,6 +75,9 @@ impl Resident {
             logins: login_board::LoginBoard::new(run_dir.to_owned()),
             memory: Mutex::new(memory),
             events,
+            plans: tunnel::Plans::default(),
+            pace: session_manager::Pace::default(),
+            answers: AtomicU64::new(0),
         })
     }
 
@@ -73,6 +87,11 @@ impl Resident {
 
     fn now(&self) -> u64 {
         unix_now()
+    }
+
+    /// The place of an answer among all answers, so that the newer of two is known: the clock's seconds are too coarse.
+    fn next_answer(&self) -> u64 {
+        self.answers.fetch_add(1, Ordering::Relaxed)
     }
 }
 

@@ -7,4 +7,5 @@
 pub mod conversation;
 pub mod message;
 pub mod session_bind;
+pub mod shared;
 pub mod userauth;

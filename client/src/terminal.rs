@@ -7,6 +7,11 @@ use eic_protocol::text::printable;
 
 use crate::exit_code::Failure;
 
+/// Set by `eic-login doctor` for the ssh that it starts, and so for the commands that this ssh starts.
+pub const TELL_CAUSE: &str = "EIC_TELL_CAUSE";
+/// What stands before a cause's word on stderr then.
+pub const CAUSE_MARK: &str = "eic-login-cause: ";
+
 /// One line on stderr, `eic-login: …`, with every control character escaped.
 pub fn note(text: &str) {
     // A closed stderr is no reason to fail.
@@ -17,6 +22,13 @@ pub fn note(text: &str) {
 #[must_use]
 pub fn fail(failure: &Failure) -> u8 {
     note(&failure.message);
+    if std::env::var_os(TELL_CAUSE).is_some() {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "{CAUSE_MARK}{}",
+            failure.cause.as_str()
+        );
+    }
     failure.code
 }
 

@@ -8,9 +8,11 @@ use eic_protocol::api::discovery::Discovery;
 use eic_protocol::api::instance::{InstancesQuery, InstancesResponse, MAX_HOST};
 use eic_protocol::api::problem::Problem;
 use eic_protocol::api::session::{Proof, SessionBinding, SessionRequest, SessionResponse};
+use eic_protocol::api::trust_bundle::{self, TrustBundleResponse};
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::grant::{Authorization, GrantToken, Nonce};
 use eic_protocol::proof::{Audience, CanonicalRequest, Signed};
+use eic_protocol::trust::envelope::Envelope;
 use eic_protocol::version::VersionRange;
 use http::{Method, Request};
 use serde::Serialize;
@@ -70,6 +72,34 @@ impl CaClient {
     pub async fn discovery(&self) -> Result<Discovery, CaError> {
         self.send(Method::GET, "/.well-known/eic", None, Vec::new())
             .await
+    }
+
+    /// `GET /v1/trust-bundle`: the roots after the one of this version, oldest first; not verified here.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    pub async fn roots_after(&self, version: u64) -> Result<Vec<Envelope>, CaError> {
+        let request = Request::get(format!(
+            "{}{}?root={version}",
+            self.audience,
+            trust_bundle::PATH
+        ));
+        let request = request
+            .header("accept", "application/json")
+            .header("user-agent", USER_AGENT)
+            .body(Vec::new())
+            .map_err(|e| CaError::Malformed(e.to_string()))?;
+        let limits = Limits {
+            max_body: trust_bundle::MAX_RESPONSE,
+            ..LIMITS
+        };
+        let answer = self.http.send(request, limits).await?;
+        if answer.status != 200 {
+            return Err(CaError::Status(answer.status));
+        }
+        let parsed = TrustBundleResponse::parse(&answer.body);
+        let parsed = parsed.map_err(|e| CaError::Malformed(e.to_string()))?;
+        Ok(parsed.roots)
     }
 
     /// `POST /v1/sessions`: proves who holds `credentials`, and binds the grant to `key`.

@@ -6,6 +6,7 @@ use eic_protocol::api::problem::{Problem, ProblemCode};
 use eic_protocol::cert::check::Mismatch;
 use eic_protocol::text::printable;
 
+use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
 use crate::key::KeyError;
 
@@ -114,7 +115,40 @@ impl From<CaError> for Failure {
             CaError::Problem(_) => exit_code::DENIED,
             _ => exit_code::FAILURE,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error.to_string()).because(cause(&error))
+    }
+}
+
+fn cause(error: &CaError) -> Cause {
+    match error {
+        CaError::Http(HttpError::Unreachable(_) | HttpError::TimedOut(_)) => Cause::CaUnreachable,
+        CaError::Http(HttpError::Name(_)) => Cause::CaName,
+        CaError::Http(HttpError::Tls(_) | HttpError::Roots(_)) => Cause::CaTls,
+        CaError::Http(_) | CaError::Malformed(_) => Cause::CaNotACa,
+        CaError::Status(503) => Cause::CaUnavailable,
+        CaError::Status(_) => Cause::CaNotACa,
+        CaError::Problem(problem) => cause_of(problem.code),
+        CaError::Protocol { .. } => Cause::Protocol,
+        CaError::Certificate(Mismatch::Expired { .. }) => Cause::Clock,
+        CaError::Certificate(_) => Cause::WrongCertificate,
+        CaError::Proof(_) | CaError::Key(_) => Cause::Other,
+    }
+}
+
+fn cause_of(code: ProblemCode) -> Cause {
+    use ProblemCode as Code;
+    match code {
+        Code::ProofStale | Code::RequestStale | Code::ClockSkew => Cause::Clock,
+        Code::ProofRefused => Cause::CredentialsRejected,
+        Code::AccountNotAccepted => Cause::Account,
+        Code::CallerRevoked => Cause::CallerRevoked,
+        Code::NotAllowed => Cause::NotAllowed,
+        Code::ConditionsNotMet | Code::LifetimeNotAllowed => Cause::ConditionsNotMet,
+        Code::TooManyRequests => Cause::TooManyRequests,
+        Code::UnsupportedProtocol => Cause::Protocol,
+        Code::NotFound => Cause::CaNotACa,
+        code if code.status() == 503 => Cause::CaUnavailable,
+        _ => Cause::Other,
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 use eic_protocol::principal::Principal;
+use eic_protocol::validity::{MAX_TARGET_TTL, MIN_TTL};
 
 use super::{moment, paths, runtime};
 use crate::credentials::Selection;
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Lifetime in seconds, 5 to 3600 [default: the CA's].
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(MIN_TTL..=MAX_TARGET_TTL))]
     ttl: Option<u64>,
 }
 
@@ -46,13 +47,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let place = Place::prepare(&out).map_err(|e| Failure::of(&e))?;
     let resident = Resident::new(&paths, &paths.run_dir, program)?;
     let (user, instance) = &arguments.target;
-    let issued = runtime()?.block_on(resident.issue(
-        Selection::from_env(),
-        user,
-        instance,
-        arguments.ttl,
-    ))?;
-    place.write(&issued).map_err(|e| Failure::of(&e))?;
+    let issued = runtime()?
+        .block_on(resident.issue(Selection::from_env(), user, instance, arguments.ttl))
+        .map_err(Failure::from)
+        .and_then(|issued| match place.write(&issued) {
+            Ok(()) => Ok(issued),
+            Err(e) => Err(Failure::of(&e)),
+        })
+        .inspect_err(|_| place.give_up())?;
     terminal::note(&format!(
         "the private key is in {} (mode 0600): remove the folder when the job is done",
         place.key.display()
@@ -67,12 +69,17 @@ struct Place {
     key: PathBuf,
     certificate: PathBuf,
     known_hosts: PathBuf,
+    /// The folders that were made for it, the innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Place {
     fn prepare(out: &Path) -> Result<Self, files::FileError> {
+        let missing = out.ancestors().take_while(|folder| !folder.exists());
+        let made = missing.map(Path::to_owned).collect();
         files::private_dir(out)?;
         let place = Self {
+            made,
             key: out.join("id"),
             certificate: out.join("id-cert.pub"),
             known_hosts: out.join("known_hosts"),
@@ -96,6 +103,13 @@ impl Place {
         )?;
         files::create_new(&self.known_hosts, issued.known_hosts.as_bytes(), 0o600)?;
         files::create_new(&self.key, issued.private_key.as_bytes(), 0o600)
+    }
+
+    /// Leaves no folder behind that was made for nothing; one with something in it stays.
+    fn give_up(&self) {
+        for folder in &self.made {
+            let _ = std::fs::remove_dir(folder);
+        }
     }
 
     fn told(&self, issued: &IssuedFiles, user: &OsUser, instance: &InstanceId) -> String {
@@ -158,6 +172,37 @@ mod tests {
         std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .unwrap();
         assert!(Place::prepare(&open).is_err());
+    }
+
+    #[test]
+    fn a_failed_issue_leaves_no_folder_that_it_made() {
+        let dir = tempfile::tempdir().unwrap();
+        Place::prepare(&dir.path().join("a/job")).unwrap().give_up();
+        assert!(!dir.path().join("a").exists());
+        let there = dir.path().join("there");
+        files::private_dir(&there).unwrap();
+        Place::prepare(&there).unwrap().give_up();
+        assert!(there.exists(), "the user's own folder");
+        let place = Place::prepare(&dir.path().join("b")).unwrap();
+        place.write(&issued()).unwrap();
+        place.give_up();
+        assert!(place.key.exists());
+    }
+
+    #[test]
+    fn lifetimes_that_no_certificate_has_are_refused_before_the_ca_is_asked() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Cli {
+            #[command(flatten)]
+            _arguments: Arguments,
+        }
+        let parsed = |ttl: &str| {
+            let words = ["x", "--target", "a@i-01234567", "--out", "o", "--ttl", ttl];
+            Cli::try_parse_from(words).is_ok()
+        };
+        assert!(parsed("5") && parsed("3600"));
+        assert!(!parsed("4") && !parsed("3601") && !parsed("1h"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
 fn known_hosts_name(name: &str) -> Result<&str, Failure> {
     let plain = name
         .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"._:-[]%".contains(&b));
+        .all(|b| b.is_ascii_alphanumeric() || b"._:-[]%/".contains(&b));
     if plain && !name.is_empty() && name.len() <= 300 {
         Ok(name)
     } else {

@@ -9,6 +9,8 @@ use crate::control::client::Agent;
 use crate::control::message::{Ask, Reply, SignedIn};
 use crate::credentials::Selection;
 use crate::exit_code::{self, Failure};
+use crate::paths::Paths;
+use crate::ssh_config::installation::Installation;
 use crate::terminal;
 
 /// Runs the command.
@@ -17,7 +19,11 @@ pub(super) fn run() -> Result<(), Failure> {
     let agent = Agent::new(&run_dir(&paths)?)?;
     match agent.ask(Ask::SignIn(Selection::from_env()))?.1 {
         Reply::SignedIn(signed_in) => {
+            signed_in.notes.iter().for_each(|note| terminal::note(note));
             terminal::print(&render(&signed_in));
+            if let Some(hint) = hint(&paths) {
+                terminal::note(hint);
+            }
             Ok(())
         }
         Reply::Failed(failure) => Err(failure),
@@ -25,6 +31,20 @@ pub(super) fn run() -> Result<(), Failure> {
             exit_code::FAILURE,
             "the resident agent gave an unexpected answer",
         )),
+    }
+}
+
+/// What is still to be done before plain ssh works.
+fn hint(paths: &Paths) -> Option<&'static str> {
+    if Installation::new(&paths.ssh_dir).is_in_place() {
+        None
+    } else if paths.config_file().exists() {
+        Some("ssh does not use this program yet: run `eic-login setup` again")
+    } else {
+        Some(
+            "this machine is not set up: run `eic-login setup URL` with your CA's URL, or `eic-login setup --no-ca` \
+             to use EC2 Instance Connect alone",
+        )
     }
 }
 
@@ -138,6 +158,7 @@ mod tests {
             expires_at: Some(0),
             instances: vec![view],
             truncated: true,
+            notes: Vec::new(),
             selection: "profile dev".to_owned(),
         };
         let text = render(&signed_in);

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use eic_protocol::os_user::OsUser;
 
@@ -60,6 +61,27 @@ impl Options {
         value.ok_or_else(|| Failure::usage(format!("--{name} is missing")))
     }
 
+    /// The value of an option that may be left out.
+    pub(super) fn optional<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Failure> {
+        let given = self.0.iter().any(|(given, _)| given == name);
+        given.then(|| self.parsed(name)).transpose()
+    }
+
+    /// A number of seconds up to `max`; none where the option is not given.
+    pub(super) fn seconds(&self, name: &str, max: u64) -> Result<Duration, Failure> {
+        if !self.0.iter().any(|(given, _)| given == name) {
+            return Ok(Duration::ZERO);
+        }
+        let seconds: u64 = self.parsed(name)?;
+        if seconds > max {
+            return Err(Failure::usage(format!("--{name}: at most {max} seconds")));
+        }
+        Ok(Duration::from_secs(seconds))
+    }
+
     pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
         &self,
         name: &str,
@@ -89,6 +111,7 @@ impl LoginOptions {
         let ssh_pid = ssh_pid();
         ConnectAsk {
             user_agent: user_agent(&self.dir, ssh_pid),
+            default_user: ssh_pid.is_some_and(|pid| is_default_user(&self.user, &self.host, pid)),
             user: self.user,
             host: self.host,
             port: self.port,
@@ -100,7 +123,7 @@ impl LoginOptions {
 
 /// The user's own agent. Once ssh has read its configuration, its `SSH_AUTH_SOCK` names our socket;
 /// the environment that ssh itself was started with still names the user's.
-fn user_agent(dir: &Path, ssh_pid: Option<u32>) -> Option<PathBuf> {
+pub(super) fn user_agent(dir: &Path, ssh_pid: Option<u32>) -> Option<PathBuf> {
     let own = |path: &PathBuf| path.is_absolute() && !path.starts_with(dir);
     let ours = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
     ours.filter(own).or_else(|| {
@@ -110,6 +133,40 @@ fn user_agent(dir: &Path, ssh_pid: Option<u32>) -> Option<PathBuf> {
             .find_map(|line| line.strip_prefix(b"SSH_AUTH_SOCK="))?;
         Some(PathBuf::from(std::ffi::OsStr::from_bytes(value))).filter(own)
     })
+}
+
+/// Whether ssh goes by the name of this machine's user because nobody named another account: neither on its
+/// command line nor, as far as that shows, in its configuration. Where that cannot be read, somebody did.
+fn is_default_user(user: &OsUser, host: &HostName, ssh_pid: u32) -> bool {
+    let Some(own) = std::env::var("USER")
+        .ok()
+        .or_else(|| std::env::var("LOGNAME").ok())
+    else {
+        return false;
+    };
+    let Ok(line) = std::fs::read(format!("/proc/{ssh_pid}/cmdline")) else {
+        return false;
+    };
+    own == user.as_str() && !names_user(&line, user, host)
+}
+
+/// `user@host`, `ssh://user@host`, `-l user`, `-luser`, `-o User=user`, in the NUL-separated words of a command line.
+fn names_user(line: &[u8], user: &OsUser, host: &HostName) -> bool {
+    let words: Vec<String> = line
+        .split(|b| *b == 0)
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect();
+    let names = |word: &String| {
+        let destination = word.strip_prefix("ssh://").unwrap_or(word);
+        let option = word.strip_prefix("-o").unwrap_or(word).to_ascii_lowercase();
+        destination.starts_with(&format!("{user}@"))
+            || option.trim_start().starts_with("user=")
+            || option.trim_start().starts_with("user ")
+            || (word.starts_with('-') && !word.starts_with("--") && word.contains('l'))
+    };
+    // What follows the host is the remote command.
+    let before_host = |word: &&String| !word.eq_ignore_ascii_case(host.as_str());
+    words.iter().skip(1).take_while(before_host).any(names)
 }
 
 /// The ssh process that started this one. ssh puts `exec` before its ProxyCommand, so there is no shell between.
@@ -126,6 +183,23 @@ mod tests {
 
     fn login(args: &[&str]) -> Result<LoginOptions, Failure> {
         Options::parse(&args.iter().map(OsString::from).collect::<Vec<_>>(), &KNOWN)?.login()
+    }
+
+    #[test]
+    fn an_account_that_was_named_is_told_from_the_laptops_own() {
+        let (user, host) = ("alice".parse().unwrap(), "web-1".parse().unwrap());
+        for (line, named) in [
+            ("ssh\0web-1\0", false),
+            ("ssh\0-v\0-p\x0022\0web-1\0ls\0-l\0", false),
+            ("ssh\0alice@web-1\0", true),
+            ("ssh\0ssh://alice@web-1\0", true),
+            ("ssh\0-l\0alice\0web-1\0", true),
+            ("ssh\0-lalice\0web-1\0", true),
+            ("ssh\0-oUser=alice\0web-1\0", true),
+            ("ssh\0-o\0User alice\0web-1\0", true),
+        ] {
+            assert_eq!(names_user(line.as_bytes(), &user, &host), named, "{line:?}");
+        }
     }
 
     #[test]

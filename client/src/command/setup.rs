@@ -8,17 +8,18 @@ use clap::Args;
 use eic_protocol::api::discovery::Discovery;
 use eic_protocol::proof::Audience;
 use eic_protocol::trust::envelope::Envelope;
-use eic_protocol::trust::root::Root;
 
 use super::{paths, runtime};
 use crate::ca::CaClient;
-use crate::config::{self, CaConfig, Config};
+use crate::config::{CaConfig, Config, RootChain};
 use crate::control::client::Agent;
 use crate::control::message::Ask;
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
+use crate::host_cache::HostCache;
 use crate::paths::Paths;
 use crate::ssh_config::block::Block;
+use crate::ssh_config::host_users;
 use crate::ssh_config::installation::{Change, Installation};
 use crate::ssh_config::version::SshVersion;
 use crate::terminal;
@@ -75,6 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let program = std::env::current_exe()
         .map_err(|e| Failure::of(&e).context("cannot tell which program this is"))?;
+    let pinned = pinned.map(|pinned| pinned.after(&paths)).transpose()?;
     let plan = Plan::make(&paths, &program, pinned, &arguments.patterns)?;
     plan.carry_out(&paths, arguments.yes)
 }
@@ -83,7 +85,44 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 #[derive(Debug)]
 struct Pinned {
     ca: CaConfig,
+    roots: RootChain,
     root: Envelope,
+}
+
+impl Pinned {
+    /// Where this CA is set up already, its new root must follow from the installed one: a second setup is no way
+    /// around the threshold, nor back to an older root. A CA with other keys needs an undo first.
+    fn after(self, paths: &Paths) -> Result<Self, Failure> {
+        let before = Config::load(paths)?.ca;
+        let Some(before) = before.filter(|before| before.url == self.ca.url) else {
+            return Ok(self);
+        };
+        let Ok(installed) = RootChain::load(paths, &before) else {
+            return Ok(self);
+        };
+        let ca = CaConfig {
+            root_fingerprints: before.root_fingerprints,
+            ..self.ca
+        };
+        let roots = if installed.ends_with(&self.root) {
+            installed
+        } else {
+            installed
+                .followed_by(self.root.clone())
+                .map_err(|e| not_following(&e))?
+        };
+        Ok(Self { ca, roots, ..self })
+    }
+}
+
+fn not_following(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        exit_code::UNTRUSTED,
+        format!(
+            "the CA's root document does not follow from the installed one: {error}; \
+             if you know why, run `eic-login setup --undo` first"
+        ),
+    )
 }
 
 fn pin(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
@@ -109,9 +148,10 @@ fn pin(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
             format!("the CA at {url} is not the one with this fingerprint: {e}"),
         )
     };
-    Root::pinned(&discovery.root, &ca.root_fingerprints).map_err(untrusted)?;
+    let roots = RootChain::pin(discovery.root.clone(), &ca).map_err(untrusted)?;
     Ok(Pinned {
         ca,
+        roots,
         root: discovery.root,
     })
 }
@@ -145,7 +185,7 @@ fn ask_for_fingerprints(discovery: &Discovery) -> Result<BTreeSet<String>, Failu
 #[derive(Debug)]
 struct Plan {
     config: Config,
-    root: Option<Envelope>,
+    root: Option<(RootChain, Envelope)>,
     installation: Installation,
     changes: Vec<Change>,
     config_text: String,
@@ -172,12 +212,12 @@ impl Plan {
             .unwrap_or_else(|| paths.run_dir.clone());
         let block =
             Block::new(program, &run_dir, &patterns).map_err(|e| Failure::usage(e.to_string()))?;
-        let (ca, root) = pinned.map(|p| (p.ca, p.root)).unzip();
+        let (ca, root) = pinned.map(|p| (p.ca, (p.roots, p.root))).unzip();
         let config = Config {
             run_dir: Some(run_dir.clone()),
             patterns,
             ca,
-            hosts: before.hosts.clone(),
+            ..before.clone()
         };
         let installation = Installation::new(&paths.ssh_dir);
         let changes = installation
@@ -197,8 +237,8 @@ impl Plan {
 
     fn carry_out(&self, paths: &Paths, yes: bool) -> Result<(), Failure> {
         let same_root = match (&self.root, &self.config.ca) {
-            (Some(root), Some(ca)) => {
-                config::load_root(paths, ca).is_ok_and(|(stored, _)| stored == *root)
+            (Some((_, root)), Some(ca)) => {
+                RootChain::load(paths, ca).is_ok_and(|stored| stored.ends_with(root))
             }
             _ => true,
         };
@@ -245,8 +285,8 @@ impl Plan {
     fn write(&self, paths: &Paths) -> Result<(), Failure> {
         let failed = |e: FileError| Failure::of(&e);
         files::private_dir(&paths.config_dir).map_err(failed)?;
-        if let Some(root) = &self.root {
-            config::store_root(paths, root)?;
+        if let Some((roots, _)) = &self.root {
+            roots.store(paths)?;
         }
         files::write_atomic(&paths.config_file(), self.config_text.as_bytes(), 0o600)
             .map_err(failed)?;
@@ -289,12 +329,18 @@ fn undo(paths: &Paths, yes: bool) -> Result<(), Failure> {
     let _ = Agent::new(&run_dir).and_then(|agent| agent.ask_running(Ask::Logout));
     let (made, parents) = (installation.made_folder(), installation.made_parents());
     installation.apply(&changes).map_err(failed)?;
-    installation.remove_empty_folder(made);
     for file in files {
         files::remove(&file).map_err(failed)?;
     }
-    let ours = [paths.config_dir.clone(), paths.state_dir.clone(), run_dir];
-    for folder in ours.into_iter().chain(parents) {
+    installation.remove_empty_folder(made);
+    let of_logins = entries_of(&run_dir);
+    let ours = [
+        paths.config_dir.clone(),
+        paths.state_dir.clone(),
+        paths.cache_dir.clone(),
+        run_dir,
+    ];
+    for folder in of_logins.into_iter().chain(ours).chain(parents) {
         // Refused by the system where something of somebody else's is in it, as it should be.
         let _ = std::fs::remove_dir(folder);
     }
@@ -307,16 +353,28 @@ fn our_files(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
     let mut files = vec![
         paths.config_file(),
         paths.root_file(),
+        host_users::file(&paths.ssh_dir),
+        HostCache::new(&paths.cache_dir).file().to_owned(),
         paths.state_dir.join("hosts.json"),
         paths.state_dir.join("events.json"),
         crate::control::socket_path(run_dir),
         crate::control::lock_path(run_dir),
     ];
-    let logins = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
-    let logins = logins.filter(|entry| entry.file_name().as_encoded_bytes().contains(&b'@'));
-    files.extend(logins.map(|entry| entry.path()));
-    files.retain(|file| std::fs::symlink_metadata(file).is_ok());
+    let logins = entries_of(run_dir)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains('@'));
+    for login in logins {
+        // `user@place/name` lies in a folder `user@place`.
+        let inner = entries_of(&login);
+        files.extend(if inner.is_empty() { vec![login] } else { inner });
+    }
+    files.retain(|file| std::fs::symlink_metadata(file).is_ok_and(|meta| !meta.is_dir()));
     files
+}
+
+fn entries_of(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// The folders above ours that do not exist yet: `~/.config`, `~/.local`, …
@@ -324,6 +382,7 @@ fn missing_parents(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
     let ours = [
         paths.config_dir.as_path(),
         paths.state_dir.as_path(),
+        paths.cache_dir.as_path(),
         run_dir,
     ];
     let above = ours

@@ -7,33 +7,46 @@ use std::process::Command;
 
 use eic_protocol::os_user::OsUser;
 
+use super::connect::MAX_WAIT;
 use super::paths;
 use crate::config::Config;
 use crate::exit_code::Failure;
 use crate::host_name::HostName;
 use crate::ssh_config::block::Block;
 use crate::ssh_config::installation::Installation;
+use crate::transport::Via;
+use crate::transport::bastion::Bastion;
 
 /// ssh's options that take a value (ssh(1), 9.9).
 const WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
 
+/// How long `--wait` waits for a booting instance where no number is given. Seconds.
+const DEFAULT_WAIT: u64 = 300;
+
 /// Runs the command; returns only where ssh cannot be started.
 pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
+    let (own, args) = own_options(args)?;
+    // ssh itself has no long options: these are those of AWS's own client.
+    if own.is_empty() && is_long(args) {
+        return super::aws_ssh::run(args);
+    }
     let split = split(args)?;
     check_destination(split.destination)?;
     let paths = paths()?;
+    let is_in_place = Installation::new(&paths.ssh_dir).is_in_place();
     let mut command = Command::new("ssh");
-    if !Installation::new(&paths.ssh_dir).is_in_place() {
+    if !own.is_empty() || !is_in_place {
         let config = Config::load(&paths)?;
         let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
         let block = Block::new(&program, &config.run_dir(&paths), &config.patterns)
             .map_err(|e| Failure::usage(e.to_string()))?;
-        command.args(
-            block
-                .options()
-                .iter()
-                .map(|(name, value)| format!("-o{name}={value}")),
-        );
+        // Where setup was run, only what differs from it.
+        let wanted = |name: &str| !is_in_place || name == "ProxyCommand";
+        let options = block.options().into_iter().filter(|(name, _)| wanted(name));
+        command.args(options.map(|(name, value)| match name {
+            "ProxyCommand" => format!("-o{name}={value}{own}"),
+            _ => format!("-o{name}={value}"),
+        }));
     }
     command
         .args(split.options)
@@ -41,6 +54,56 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
         .arg(split.destination)
         .args(split.rest);
     Err(Failure::of(&command.exec()).context("cannot run ssh"))
+}
+
+fn is_long(args: &[OsString]) -> bool {
+    let first = args.first().and_then(|arg| arg.to_str());
+    first.is_some_and(|arg| arg.starts_with("--") && arg.len() > 2)
+}
+
+/// `--wait[=SECONDS]`, `--via WAY` and `--bastion HOST` in front of ssh's own options, as options of `connect`.
+/// Their grammars have no quotes and no blanks.
+fn own_options(args: &[OsString]) -> Result<(String, &[OsString]), Failure> {
+    let (wait, mut args) = waiting(args)?;
+    let mut own = wait.map_or_else(String::new, |seconds| format!(" --wait {seconds}"));
+    while let Some(name) = args.first().and_then(|arg| arg.to_str()) {
+        let parse = match name {
+            "--via" => |text: &str| {
+                text.parse::<Via>()
+                    .map(|via| via.to_string())
+                    .map_err(|e| e.to_string())
+            },
+            "--bastion" => |text: &str| {
+                text.parse::<Bastion>()
+                    .map(|b| b.to_string())
+                    .map_err(|e| e.to_string())
+            },
+            _ => break,
+        };
+        let value = args.get(1).and_then(|arg| arg.to_str());
+        let value = value.ok_or_else(|| Failure::usage(format!("{name} needs a value")))?;
+        own.push_str(&format!(
+            " {name} '{}'",
+            parse(value).map_err(Failure::usage)?
+        ));
+        args = args.get(2..).unwrap_or_default();
+    }
+    Ok((own, args))
+}
+
+/// `--wait` or `--wait=SECONDS` in front of ssh's own options.
+fn waiting(args: &[OsString]) -> Result<(Option<u64>, &[OsString]), Failure> {
+    let first = args.first().and_then(|arg| arg.to_str());
+    let Some(value) = first.and_then(|arg| arg.strip_prefix("--wait")) else {
+        return Ok((None, args));
+    };
+    let seconds = match value.strip_prefix('=') {
+        Some(text) => text.parse().ok().filter(|s| *s <= MAX_WAIT),
+        None => value.is_empty().then_some(DEFAULT_WAIT),
+    };
+    let wrong = || Failure::usage(format!("--wait: give --wait=SECONDS, at most {MAX_WAIT}"));
+    let seconds: u64 = seconds.ok_or_else(wrong)?;
+    Ok((Some(seconds), args.get(1..).unwrap_or_default()))
 }
 
 /// ssh's command line in three parts.
@@ -155,6 +218,47 @@ mod tests {
         ] {
             assert!(check_destination(OsStr::new(good)).is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn waiting_is_asked_for_before_the_options_of_ssh() {
+        for bad in ["--wait=", "--wait=x", "--wait=3601", "--waiting"] {
+            assert!(waiting(&words(&[bad, "host"])).is_err(), "{bad}");
+        }
+        let args = words(&["--wait", "-v", "host"]);
+        assert_eq!(waiting(&args).unwrap(), (Some(DEFAULT_WAIT), &args[1..]));
+        let args = words(&["host", "--wait"]);
+        assert_eq!(waiting(&args).unwrap(), (None, &args[..]));
+    }
+
+    #[test]
+    fn the_way_is_named_in_front_and_nothing_else_gets_into_the_proxy_command() {
+        // H-03
+        for bad in [
+            &["--via"][..],
+            &["--via", "x"],
+            &["--bastion", "a'b"],
+            &["--bastion", "-l"],
+        ] {
+            assert!(own_options(&words(bad)).is_err(), "{bad:?}");
+        }
+        let args = words(&[
+            "--wait=9",
+            "--via",
+            "bastion",
+            "--bastion",
+            "ops@jump:22",
+            "-v",
+            "host",
+        ]);
+        let (own, rest) = own_options(&args).unwrap();
+        assert_eq!(own, " --wait 9 --via 'bastion' --bastion 'ops@jump:22'");
+        assert_eq!(rest, &args[5..]);
+        assert!(
+            is_long(&words(&["--instance-id", "x"]))
+                && !is_long(&words(&["--", "x"]))
+                && !is_long(&words(&["-v"]))
+        );
     }
 
     #[test]

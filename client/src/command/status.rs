@@ -1,5 +1,6 @@
 //! `eic-login status`: what the resident agent holds. No secret is among it, and asking starts no agent.
 
+use clap::Args;
 use eic_protocol::text::printable;
 
 use super::{moment, paths};
@@ -7,13 +8,24 @@ use crate::config::Config;
 use crate::control::client::Agent;
 use crate::control::message::{Ask, Reply, Status};
 use crate::exit_code::{self, Failure};
+use crate::paths::Paths;
 use crate::ssh_config::installation::Installation;
 use crate::terminal;
 
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
-pub(super) fn run() -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = paths()?;
     let config = Config::load(&paths)?;
+    if arguments.json {
+        return as_json(&paths, &config);
+    }
     let ca = config.ca.as_ref().map_or_else(
         || "none (EC2 Instance Connect only)".to_owned(),
         |ca| ca.url.to_string(),
@@ -36,6 +48,23 @@ pub(super) fn run() -> Result<(), Failure> {
             ));
         }
     }
+    Ok(())
+}
+
+/// The same for scripts; `agent` is null where none runs.
+fn as_json(paths: &Paths, config: &Config) -> Result<(), Failure> {
+    let agent = Agent::new(&config.run_dir(paths))?;
+    let status = match agent.ask_running(Ask::Status)? {
+        Some(Reply::Status(status)) => Some(status),
+        Some(Reply::Failed(failure)) => return Err(failure),
+        _ => None,
+    };
+    let told = serde_json::json!({
+        "ca": config.ca.as_ref().map(|ca| ca.url.to_string()),
+        "set_up": Installation::new(&paths.ssh_dir).is_in_place(),
+        "agent": status,
+    });
+    terminal::print(&format!("{told:#}\n"));
     Ok(())
 }
 

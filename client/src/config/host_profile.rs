@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use eic_protocol::api::certificate::Reason;
 use eic_protocol::api::instance::InstanceConnectMode;
 use eic_protocol::cert::options::{Extension, ForceCommand, SourceAddresses};
+use eic_protocol::os_user::OsUser;
 use eic_protocol::validity::{DEFAULT_TARGET_TTL, MAX_TARGET_TTL, MIN_TTL};
 use serde::{Deserialize, Serialize};
 
 use crate::host_name::matches_pattern;
 use crate::key::KeyType;
+use crate::transport::bastion::Bastion;
+use crate::transport::endpoint::EndpointId;
+use crate::transport::{Via, Way};
 
 /// One `[[host]]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +23,9 @@ pub struct HostProfile {
     /// Hosts that it is for, as typed: letters, digits, `*` and `?`.
     #[serde(rename = "match")]
     pub pattern: String,
+    /// The account to log in as where ssh is given none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<OsUser>,
     /// Kind of the ephemeral key.
     #[serde(default)]
     pub key_type: KeyType,
@@ -40,6 +47,19 @@ pub struct HostProfile {
     /// Whether a key may be pushed by Instance Connect; the stricter of this and the CA's word counts.
     #[serde(default = "allowed")]
     pub instance_connect: InstanceConnectMode,
+    /// Which way to take to the host.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub via: Via,
+    /// An ssh host through which it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bastion: Option<Bastion>,
+    /// The EC2 Instance Connect Endpoint for it; absent: the one that fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<EndpointId>,
+}
+
+fn is_auto(via: &Via) -> bool {
+    *via == Via::Auto
 }
 
 fn allowed() -> InstanceConnectMode {
@@ -50,6 +70,7 @@ impl Default for HostProfile {
     fn default() -> Self {
         Self {
             pattern: "*".to_owned(),
+            user: None,
             key_type: KeyType::default(),
             ttl_seconds: None,
             extensions: None,
@@ -57,6 +78,9 @@ impl Default for HostProfile {
             source_addresses: None,
             reason: None,
             instance_connect: allowed(),
+            via: Via::Auto,
+            bastion: None,
+            endpoint: None,
         }
     }
 }
@@ -85,12 +109,17 @@ impl HostProfile {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-*?".contains(&b);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-*?/".contains(&b);
         if self.pattern.is_empty()
             || !self.pattern.bytes().all(plain)
             || self.pattern.matches('*').count() > 4
         {
             return Err("match: use letters, digits, `._:-`, `?` and up to four `*`".to_owned());
+        }
+        if self.via == Via::Only(Way::Bastion) && self.bastion.is_none() {
+            return Err(
+                "via: a bastion must be named, `bastion = \"[user@]host[:port]\"`".to_owned(),
+            );
         }
         match self.ttl_seconds {
             Some(ttl) if !(MIN_TTL..=MAX_TARGET_TTL).contains(&ttl) => Err(format!(

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Ask, Reply, Request};
 use super::{frame, socket_path};
+use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
 use crate::files;
 
@@ -131,6 +132,7 @@ impl Agent {
             "LANG",
             "XDG_CONFIG_HOME",
             "XDG_STATE_HOME",
+            "XDG_CACHE_HOME",
             "XDG_RUNTIME_DIR",
         ];
         let kept = kept
@@ -228,6 +230,6 @@ pub enum ControlError {
 
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
-        Self::new(exit_code::FAILURE, error.to_string())
+        Self::new(exit_code::FAILURE, error.to_string()).because(Cause::Agent)
     }
 }

@@ -6,13 +6,20 @@ use std::path::PathBuf;
 
 use eic_protocol::api::instance::InstanceView;
 use eic_protocol::api::session::CallerView;
+use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
+use eic_protocol::subject_key::SubjectKey;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Selection;
 use crate::exit_code::Failure;
 use crate::host_name::HostName;
+use crate::transport::Via;
+use crate::transport::bastion::Bastion;
+use crate::transport::endpoint::{Administration, EndpointId, EndpointStatus};
+use crate::transport::order::{Opening, TunnelAsk};
+use crate::transport::ssm::{SessionAsk, SessionOpening};
 
 /// This build; the two ends of the socket must be the same one.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -46,6 +53,18 @@ pub enum Ask {
     HostKey(HostKeyAsk),
     /// Prove the identity: answered by [`Reply::SignedIn`].
     SignIn(Selection),
+    /// List the hosts anew: answered by [`Reply::Hosts`].
+    Hosts(Selection),
+    /// Push a key of somebody's own: answered by [`Reply::Pushed`].
+    Push(PushAsk),
+    /// Tell what a login would do, without doing it: answered by [`Reply::Explained`].
+    Explain(ConnectAsk),
+    /// Sign the address of a tunnel: answered by [`Reply::Tunnel`].
+    Tunnel(TunnelAsk),
+    /// List, make or remove endpoints: answered by [`Reply::Endpoints`].
+    Endpoints(EndpointsAsk),
+    /// Start a session of Session Manager: answered by [`Reply::Session`].
+    Session(SessionAsk),
     /// What the agent holds: answered by [`Reply::Status`].
     Status,
     /// Forget everything: answered by [`Reply::LoggedOut`].
@@ -57,6 +76,8 @@ pub enum Ask {
 pub struct ConnectAsk {
     /// The account.
     pub user: OsUser,
+    /// Whether nobody named the account: then it is what this machine's user is called.
+    pub default_user: bool,
     /// The host as typed.
     pub host: HostName,
     /// The port that ssh was given.
@@ -89,6 +110,8 @@ pub enum Reply {
         addresses: Vec<IpAddr>,
         /// Port of sshd.
         port: u16,
+        /// What is configured about the way.
+        ways: RouteWays,
     },
     /// The login's socket is open.
     Ready {
@@ -104,6 +127,18 @@ pub enum Reply {
     },
     /// Who the caller is.
     SignedIn(SignedIn),
+    /// The hosts are in the cache.
+    Hosts(HostsListed),
+    /// The key is pushed.
+    Pushed(Pushed),
+    /// What a login would do.
+    Explained(Box<Explanation>),
+    /// The signed address of a tunnel.
+    Tunnel(Opening),
+    /// The endpoints that it was about.
+    Endpoints(Vec<EndpointStatus>),
+    /// A session that was started.
+    Session(Box<SessionOpening>),
     /// What the agent holds.
     Status(Status),
     /// All is forgotten.
@@ -115,6 +150,88 @@ pub enum Reply {
     Failed(Failure),
     /// The agent is of another version and ends: ask a new one.
     OtherVersion,
+}
+
+/// Where a new listing is: [`crate::host_cache`] has no bound on its length, a frame has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostsListed {
+    /// What the listing is called in the cache.
+    pub source: String,
+    /// Lines for stderr.
+    pub notes: Vec<String>,
+}
+
+/// A key to push.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PushAsk {
+    /// For whom and where.
+    pub login: ConnectAsk,
+    /// The public key.
+    pub key: SubjectKey,
+    /// To the serial console, where no account is named, rather than to sshd.
+    pub serial_console: bool,
+}
+
+/// A key that was pushed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pushed {
+    /// Where to.
+    pub instance: InstanceId,
+    /// The Region, which the serial console's address names.
+    pub region: AwsRegion,
+    /// AWS's request id.
+    pub aws_request_id: String,
+    /// Lines for stderr.
+    pub notes: Vec<String>,
+}
+
+/// What a login would do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The host.
+    pub host: InstanceView,
+    /// Whether the CA told of it, rather than EC2.
+    pub told_by_ca: bool,
+    /// The CA that is configured.
+    pub ca: Option<String>,
+    /// Why the CA could not be asked.
+    pub ca_absent: Option<String>,
+    /// The account that the login would use.
+    pub user: OsUser,
+    /// Whether that account is the profile's, or among those that tag, image or policy name; none: nobody says.
+    pub user_known: Option<bool>,
+    /// What happens while the CA answers: nothing is pushed, a key is, or why not.
+    pub now: String,
+    /// What happens while it does not.
+    pub without_ca: String,
+    /// How the host's key is judged.
+    pub host_key: String,
+    /// Lines for stderr.
+    pub notes: Vec<String>,
+}
+
+/// What is to be done about endpoints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointsAsk {
+    /// Whose credentials, and in which Region.
+    pub selection: Selection,
+    /// What.
+    pub what: Administration,
+}
+
+/// What the configuration says about the way to a host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RouteWays {
+    /// Which way to take.
+    pub via: Via,
+    /// The bastion for it.
+    pub bastion: Option<Bastion>,
+    /// The endpoint for it; none: the one that fits.
+    pub endpoint: Option<EndpointId>,
+    /// Hosts for which the same way is the best: account and Region.
+    pub group: String,
+    /// Whether it is a machine outside EC2 (`mi-…`).
+    pub is_managed: bool,
 }
 
 /// After [`Reply::Route`]: none of the addresses answered, so a remembered route is forgotten.
@@ -136,6 +253,8 @@ pub struct SignedIn {
     pub truncated: bool,
     /// What the selection is called.
     pub selection: String,
+    /// Lines for stderr.
+    pub notes: Vec<String>,
 }
 
 /// What the resident agent holds: no secret among it.

@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use super::remedy::remedy;
 use super::selection::Selection;
+use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
 use crate::terminal::one_line;
 
@@ -60,6 +61,8 @@ pub(super) struct Wire {
     pub(super) region: Option<String>,
     pub(super) endpoint_ec2: Option<String>,
     pub(super) endpoint_instance_connect: Option<String>,
+    #[serde(default)]
+    pub(super) endpoint_ssm: Option<String>,
 }
 
 /// A secret text that `Debug` does not show.
@@ -86,6 +89,8 @@ pub struct Resolved {
     pub ec2: Option<Endpoint>,
     /// Where EC2 Instance Connect is, if not at AWS's own place.
     pub instance_connect: Option<Endpoint>,
+    /// Where Systems Manager is, if not at AWS's own place.
+    pub ssm: Option<Endpoint>,
 }
 
 /// Resolves the credentials that `selection` means, in a child process of `program`.
@@ -155,6 +160,7 @@ fn resolved(wire: Wire) -> Result<Resolved, CredentialsError> {
         region: region.parse().map_err(|e| invalid(&e))?,
         ec2: endpoint(wire.endpoint_ec2).map_err(|e| invalid(&e))?,
         instance_connect: endpoint(wire.endpoint_instance_connect).map_err(|e| invalid(&e))?,
+        ssm: endpoint(wire.endpoint_ssm).map_err(|e| invalid(&e))?,
     })
 }
 
@@ -213,6 +219,16 @@ impl CredentialsError {
 
 impl From<CredentialsError> for Failure {
     fn from(error: CredentialsError) -> Self {
-        Self::new(exit_code::CREDENTIALS, error.to_string())
+        let cause = match &error {
+            CredentialsError::Missing { .. } => Cause::CredentialsMissing,
+            CredentialsError::Expired { .. } => Cause::CredentialsExpired,
+            // AWS says so where a signature is of another time than its own.
+            CredentialsError::Rejected { message, .. } if message.contains("RequestExpired") => {
+                Cause::Clock
+            }
+            CredentialsError::Rejected { .. } => Cause::CredentialsRejected,
+            _ => Cause::CredentialsFailed,
+        };
+        Self::new(exit_code::CREDENTIALS, error.to_string()).because(cause)
     }
 }

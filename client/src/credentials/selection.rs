@@ -28,6 +28,19 @@ const PASSED: [&str; 15] = [
     "GNUPGHOME",
     "GPG_TTY",
 ];
+/// Variables that say whose credentials are meant, in the SDK's order of precedence, and their Region.
+const NAMING_CREDENTIALS: [&str; 10] = [
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+];
 /// Longest value that is passed on; session tokens stay under 8 KiB.
 const MAX_VALUE: usize = 16 * 1024;
 /// Most variables that are passed on.
@@ -75,6 +88,18 @@ impl Selection {
         )
     }
 
+    /// The same person with another profile: what names other credentials is left out.
+    #[must_use]
+    pub fn with_profile(&self, profile: &str) -> Self {
+        let kept = self
+            .0
+            .iter()
+            .filter(|(name, _)| !NAMING_CREDENTIALS.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()));
+        let profile = ("AWS_PROFILE".to_owned(), Secret::new(profile.to_owned()));
+        Self(kept.chain([profile]).collect())
+    }
+
     /// The variables, for the child's environment.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
@@ -86,6 +111,15 @@ impl Selection {
     #[must_use]
     pub fn profile(&self) -> Option<&str> {
         self.get("AWS_PROFILE")
+    }
+
+    /// Whether the variables say whose credentials are meant, rather than leaving it to the default profile.
+    #[must_use]
+    pub fn names_credentials(&self) -> bool {
+        let naming = NAMING_CREDENTIALS
+            .iter()
+            .filter(|name| !name.ends_with("REGION"));
+        naming.into_iter().any(|name| self.get(name).is_some())
     }
 
     /// How the selection is called in messages and in the queue of events: never a secret.
@@ -208,6 +242,23 @@ mod tests {
         std::fs::create_dir(dir.path().join(".aws")).unwrap();
         std::fs::write(dir.path().join(".aws/credentials"), "[dev]\n").unwrap();
         assert_ne!(dev.id(), before);
+    }
+
+    #[test]
+    fn another_profile_is_not_used_with_keys_of_the_environment() {
+        // H-14
+        let mixed = selection(&[
+            ("AWS_ACCESS_KEY_ID", "AKIA1"),
+            ("AWS_SECRET_ACCESS_KEY", "canary"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_CONFIG_FILE", "/c"),
+        ]);
+        let other = mixed.with_profile("prod");
+        let variables: Vec<_> = other.variables().collect();
+        assert_eq!(
+            variables,
+            [("AWS_CONFIG_FILE", "/c"), ("AWS_PROFILE", "prod")]
+        );
     }
 
     #[test]

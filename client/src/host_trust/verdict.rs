@@ -23,6 +23,16 @@ pub struct Known<'a> {
     pub host_cas: &'a [CaKey],
 }
 
+impl Known<'_> {
+    /// Whether the host is positively known to have no certificate of ours: by the CA's word, by keys that were
+    /// remembered for it, or since there is no host CA. A host of which that is not known and which shows a
+    /// foreign certificate is refused like an enrolled one (H-10).
+    fn is_legacy(&self) -> bool {
+        let remembered = self.record.is_some_and(|record| !record.keys.is_empty());
+        self.enrolment == Enrolment::Legacy || remembered || self.host_cas.is_empty()
+    }
+}
+
 /// What follows.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -45,7 +55,7 @@ pub fn judge(blob: &[u8], known: &Known<'_>, now: u64) -> Result<Verdict, Untrus
         match host_certificate(blob, known.instance, known.host_cas, now) {
             Ok(key) => return Ok(Verdict::Certified(key)),
             // A certificate of somebody else's host CA on a legacy host: only its plain key can count.
-            Err(Mismatch::Field("signature key")) if !enrolled => {}
+            Err(Mismatch::Field("signature key")) if !enrolled && known.is_legacy() => {}
             Err(mismatch) => {
                 return Err(Untrusted::Certificate {
                     instance: known.instance.clone(),

@@ -1,6 +1,6 @@
 //! AWS for the agent: credentials of a selection (cached for minutes), and the three calls made with them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,10 +20,15 @@ use eic_protocol::subject_key::SubjectKey;
 use super::lock;
 use crate::credentials::{CredentialsError, Resolved, Selection, SelectionId, resolve_in_child};
 
+mod images;
+mod serial_console;
+
 /// Credentials without an end are asked for again after this. Seconds.
 const MAX_CACHED: u64 = 900;
 /// Credentials count as ended this early, so that a call made with them still arrives in time. Seconds.
 const MARGIN: u64 = 300;
+/// Most images that are remembered.
+const MAX_IMAGES: usize = 4_096;
 /// Pauses before the second and third try of a throttled push.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(900)];
 
@@ -35,6 +40,8 @@ pub(super) struct Aws {
     program: PathBuf,
     credentials: Mutex<HashMap<SelectionId, Slot>>,
     https: Mutex<Option<HttpClient>>,
+    /// Accounts of images; none: it was asked for in vain.
+    images: Mutex<HashMap<String, Option<OsUser>>>,
 }
 
 impl Aws {
@@ -43,6 +50,7 @@ impl Aws {
             program,
             credentials: Mutex::default(),
             https: Mutex::default(),
+            images: Mutex::default(),
         }
     }
 
@@ -96,6 +104,50 @@ impl Aws {
         .await
     }
 
+    /// The accounts that these images come with, as far as they can be known.
+    pub(super) async fn image_users(
+        &self,
+        with: &Resolved,
+        images: BTreeSet<String>,
+        now: u64,
+    ) -> HashMap<String, OsUser> {
+        let known = lock(&self.images).clone();
+        let unknown: BTreeSet<String> = images
+            .iter()
+            .filter(|image| !known.contains_key(*image))
+            .cloned()
+            .collect();
+        if !unknown.is_empty() {
+            let found = self.describe_images(with, &unknown, now).await;
+            // No permission, or a name of nobody's: not asked again by this agent.
+            let found = found.unwrap_or_default();
+            let mut known = lock(&self.images);
+            if known.len() > MAX_IMAGES {
+                known.clear();
+            }
+            known.extend(unknown.into_iter().map(|image| {
+                let user = found.get(&image).cloned();
+                (image, user)
+            }));
+        }
+        let known = lock(&self.images);
+        let users = images
+            .into_iter()
+            .filter_map(|image| Some((image.clone(), known.get(&image)?.clone()?)));
+        users.collect()
+    }
+
+    async fn describe_images(
+        &self,
+        with: &Resolved,
+        images: &BTreeSet<String>,
+        now: u64,
+    ) -> Result<HashMap<String, OsUser>, AwsError> {
+        let (client, endpoint) = self.target(with.ec2.as_ref(), "ec2", with.region)?;
+        let scope = scope(with, with.region, "ec2", now);
+        images::describe(&client, &endpoint, &scope, images).await
+    }
+
     pub(super) async fn console(
         &self,
         with: &Resolved,
@@ -134,6 +186,21 @@ impl Aws {
         }
     }
 
+    /// Pushes a key for the serial console; its one port is 0 (SendSerialConsoleSSHPublicKey).
+    pub(super) async fn push_to_console(
+        &self,
+        with: &Resolved,
+        view: &InstanceView,
+        key: &SubjectKey,
+        now: u64,
+    ) -> Result<String, AwsError> {
+        let service = "ec2-instance-connect";
+        let (client, endpoint) =
+            self.target(with.instance_connect.as_ref(), service, view.region)?;
+        let scope = scope(with, view.region, service, now);
+        serial_console::send_key(&client, &endpoint, &scope, &view.id, key).await
+    }
+
     async fn push_once(
         &self,
         with: &Resolved,
@@ -159,7 +226,7 @@ impl Aws {
         .await
     }
 
-    fn target(
+    pub(super) fn target(
         &self,
         given: Option<&Endpoint>,
         service: &'static str,
@@ -186,7 +253,12 @@ fn cached_until(expires_at: Option<u64>, now: u64) -> u64 {
     expires_at.map_or(longest, |end| end.saturating_sub(MARGIN).min(longest))
 }
 
-fn scope<'a>(with: &'a Resolved, region: AwsRegion, service: &'static str, now: u64) -> Scope<'a> {
+pub(super) fn scope<'a>(
+    with: &'a Resolved,
+    region: AwsRegion,
+    service: &'static str,
+    now: u64,
+) -> Scope<'a> {
     Scope {
         credentials: &with.credentials,
         region,

@@ -8,13 +8,14 @@ use eic_protocol::api::certificate::{
     CertificateScope, UserCertificateRequest, UserCertificateResponse,
 };
 use eic_protocol::api::instance::InstanceView;
-use eic_protocol::cert::check::{Asked, user_certificate};
+use eic_protocol::cert::check::{Asked, Mismatch, user_certificate};
 use eic_protocol::cert::options::Extension;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
+use eic_protocol::principal::Principal;
 use eic_protocol::proof::Audience;
 use eic_protocol::subject_key::CaKey;
-use eic_protocol::validity::MAX_TARGET_TTL;
+use eic_protocol::validity::{MAX_FLEET_TTL, MAX_TARGET_TTL};
 use ssh_key::Certificate;
 
 use super::sessions::Session;
@@ -41,8 +42,8 @@ pub(super) struct Issued {
     pub(super) restricted: bool,
     /// The host as the CA knew it then.
     pub(super) instance: Option<InstanceView>,
-    /// When it was issued, in Unix seconds.
-    pub(super) at: u64,
+    /// The place of the CA's answer among all answers.
+    pub(super) answer: u64,
     principal: String,
     serial: u64,
     valid_after: u64,
@@ -55,8 +56,7 @@ pub(super) struct Issued {
 struct Wanted {
     ca: Audience,
     key: String,
-    user: OsUser,
-    instance: InstanceId,
+    principal: Principal,
     profile: String,
 }
 
@@ -115,12 +115,26 @@ impl Resident {
         instance: &InstanceId,
         profile: &HostProfile,
     ) -> Result<Arc<Issued>, LoginError> {
+        let scope = CertificateScope::Target {
+            user: user.clone(),
+            instance: instance.clone(),
+        };
+        self.certificate_of(ca, selection, &scope, profile).await
+    }
+
+    /// A certificate of this scope: the kept one, or a new one.
+    pub(super) async fn certificate_of(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        scope: &CertificateScope,
+        profile: &HostProfile,
+    ) -> Result<Arc<Issued>, LoginError> {
         let owner = self.owner(Some(ca), selection, profile.key_type);
         let wanted = |key: &EphemeralKey| Wanted {
             ca: ca.config.url.clone(),
             key: key.public().fingerprint(),
-            user: user.clone(),
-            instance: instance.clone(),
+            principal: scope.principal(),
             profile: asked_text(profile),
         };
         if let Some(kept) = self
@@ -131,12 +145,12 @@ impl Resident {
             return Ok(kept);
         }
         let session = self.session(ca, selection, profile.key_type).await?;
-        let request = request(&session, user, instance, profile);
+        let request = request(&session, scope, profile);
         let (session, response) = match ca.client.post(session.granted(self.now()), &request).await
         {
             Err(error) if error.wants_new_session() => {
                 let session = self.renew_session(ca, selection, profile.key_type).await?;
-                let request = self::request(&session, user, instance, profile);
+                let request = self::request(&session, scope, profile);
                 let response = ca
                     .client
                     .post(session.granted(self.now()), &request)
@@ -145,7 +159,11 @@ impl Resident {
             }
             other => (session, other?),
         };
-        let issued = Arc::new(check(ca, &session.key, &request, &response, self.now())?);
+        let checked = check(ca, &session.key, &request, &response, self.now())?;
+        let issued = Arc::new(Issued {
+            answer: self.next_answer(),
+            ..checked
+        });
         self.certificates
             .keep(wanted(&session.key), Arc::clone(&issued), self.now());
         Ok(issued)
@@ -154,17 +172,13 @@ impl Resident {
 
 fn request(
     session: &Session,
-    user: &OsUser,
-    instance: &InstanceId,
+    scope: &CertificateScope,
     profile: &HostProfile,
 ) -> UserCertificateRequest {
     UserCertificateRequest {
         protocol: session.protocol,
         public_key: session.key.public().clone(),
-        scope: CertificateScope::Target {
-            user: user.clone(),
-            instance: instance.clone(),
-        },
+        scope: scope.clone(),
         ttl_seconds: profile.ttl_seconds,
         force_command: profile.force_command.clone(),
         source_addresses: profile.source_addresses.clone(),
@@ -181,19 +195,16 @@ fn check(
     response: &UserCertificateResponse,
     now: u64,
 ) -> Result<Issued, LoginError> {
-    let certificate = checked(&ca.user_cas(), request, response, now)?;
+    let certificate = checked(&ca.user_cas(), request, response, now)
+        .map_err(|error| of_a_later_root(ca, error))?;
     let principal = request.scope.principal();
-    let CertificateScope::Target { instance, .. } = &request.scope else {
-        return Err(CaError::Malformed("a target certificate was asked for".to_owned()).into());
-    };
-    if let Some(other) = response
-        .instance
-        .as_ref()
-        .filter(|view| view.id != *instance)
+    if let (Some(told), CertificateScope::Target { instance, .. }) =
+        (&response.instance, &request.scope)
+        && told.id != *instance
     {
         return Err(LoginError::OtherInstance {
             asked: instance.to_string(),
-            answered: other.id.clone(),
+            answered: told.id.clone(),
         });
     }
     Ok(Issued {
@@ -203,12 +214,22 @@ fn check(
             .map_err(|e| CaError::Malformed(e.to_string()))?,
         restricted: response.restricted || is_restricted(&certificate),
         instance: response.instance.clone(),
-        at: now,
+        answer: 0,
         principal: principal.to_string(),
         serial: certificate.serial(),
         valid_after: certificate.valid_after(),
         valid_before: certificate.valid_before(),
     })
+}
+
+/// A key that is not known may be one of a root that is not installed.
+fn of_a_later_root(ca: &Ca, error: CaError) -> LoginError {
+    match (ca.behind(), &error) {
+        (Some((installed, offered)), CaError::Certificate(Mismatch::Field("signature key"))) => {
+            LoginError::RootBehind { installed, offered }
+        }
+        _ => error.into(),
+    }
 }
 
 /// The certificate of a response, where it is exactly what was asked for.
@@ -222,8 +243,11 @@ fn checked(
     let asked = Asked {
         public_key: &request.public_key,
         principal: &principal,
-        // Where no lifetime was asked for, the CA's default counts: at most what any target certificate may have.
-        max_ttl: request.ttl_seconds.unwrap_or(MAX_TARGET_TTL),
+        // Where no lifetime was asked for, the CA's default counts: at most what any such certificate may have.
+        max_ttl: request.ttl_seconds.unwrap_or(match request.scope {
+            CertificateScope::Target { .. } => MAX_TARGET_TTL,
+            CertificateScope::Fleet { .. } => MAX_FLEET_TTL,
+        }),
         force_command: request.force_command.as_ref(),
         source_addresses: request.source_addresses.as_ref(),
         extensions: request.extensions.as_ref(),
@@ -245,7 +269,11 @@ fn is_restricted(certificate: &Certificate) -> bool {
 fn asked_text(profile: &HostProfile) -> String {
     let HostProfile {
         pattern: _,
+        user: _,
         instance_connect: _,
+        via: _,
+        bastion: _,
+        endpoint: _,
         key_type,
         ttl_seconds,
         extensions,

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use super::certificates::Issued;
-use super::event_queue::Waiting;
+use super::event_queue::{Pusher, Waiting};
 use super::login_board::Entry;
 use super::resolve::{Source, Target};
 use super::settings::Setting;
@@ -18,9 +18,10 @@ use super::{LoginError, Resident};
 use crate::ca::CaError;
 use crate::config::HostProfile;
 use crate::control::frame;
-use crate::control::message::{ConnectAsk, NotReached, Reply};
+use crate::control::message::{ConnectAsk, NotReached, Reply, RouteWays};
+use crate::credentials::Selection;
 use crate::fallback::{self, CaOutcome, Push, Situation, stricter};
-use crate::key::EphemeralKey;
+use crate::key::{EphemeralKey, KeyType};
 use crate::ssh_agent::conversation::Login;
 
 /// sshd's default port: where ssh was given no other, the host's own counts.
@@ -29,14 +30,27 @@ const DEFAULT_PORT: u16 = 22;
 const SOCKET_LIFE: u64 = 120;
 
 /// What the login's socket will offer.
-struct Prepared {
-    key: Arc<EphemeralKey>,
-    offered: Vec<(Vec<u8>, String)>,
-    view: InstanceView,
-    notes: Vec<String>,
+pub(super) struct Prepared {
+    pub(super) key: Arc<EphemeralKey>,
+    pub(super) offered: Vec<(Vec<u8>, String)>,
+    pub(super) target: Target,
+    pub(super) notes: Vec<String>,
+    /// Whether a key was pushed, which is good for 60 s.
+    pub(super) is_pushed: bool,
 }
 
 type Certificate = JoinHandle<Result<Arc<Issued>, LoginError>>;
+
+/// A login of which is known whether a key is pushed, and why.
+pub(super) struct Decided {
+    pub(super) ask: Arc<ConnectAsk>,
+    pub(super) setting: Arc<Setting>,
+    pub(super) profile: HostProfile,
+    pub(super) target: Target,
+    absent: Option<CaError>,
+    issued: Option<Arc<Issued>>,
+    pub(super) push: Push,
+}
 
 /// A login whose host is resolved; its certificate is on its way.
 pub(super) struct Begun {
@@ -84,6 +98,7 @@ impl Resident {
         let (target, absent) = self
             .resolve(&setting, &ask.selection, &ask.host)
             .await
+            .and_then(|found| user_is_named(&ask, &profile, &found.0).map(|()| found))
             .inspect_err(|_| abort(early.as_ref()))?;
         let certificate = early
             .or_else(|| self.start_certificate(&setting, &ask, target.view.id.clone(), &profile));
@@ -106,7 +121,8 @@ impl Resident {
         );
         let prepared = self.prepare(begun).await?;
         self.open_socket(&ask, &setting, &prepared)?;
-        self.renew_in_background(&setting, &ask, &profile);
+        self.renew_in_background(&setting, &ask.selection, profile.key_type);
+        self.report_in_background(&setting, prepared.target.with, profile.key_type);
         Ok(prepared.notes)
     }
 
@@ -134,16 +150,29 @@ impl Resident {
         }))
     }
 
-    async fn prepare(self: &Arc<Self>, begun: Begun) -> Result<Prepared, LoginError> {
-        let Begun {
+    pub(super) async fn prepare(self: &Arc<Self>, begun: Begun) -> Result<Prepared, LoginError> {
+        let decided = self.decide(begun).await?;
+        let cause = match decided.push {
+            Push::NotNeeded => return certified(&decided.ask, decided.target, decided.issued),
+            Push::OnlyWay => None,
+            Push::Because(cause) => Some((cause, decided.absent)),
+        };
+        let Decided {
             ask,
             setting,
             profile,
             target,
-            mut absent,
-            certificate,
-        } = begun;
-        let issued = match certificate {
+            issued,
+            ..
+        } = decided;
+        self.pushed(&setting, &ask, target, issued, cause, &profile)
+            .await
+    }
+
+    /// Waits for the certificate and asks the rules; an error is a login that does not happen.
+    pub(super) async fn decide(self: &Arc<Self>, begun: Begun) -> Result<Decided, LoginError> {
+        let mut absent = begun.absent;
+        let issued = match begun.certificate {
             None => None,
             Some(task) => match task.await.unwrap_or_else(|_| Err(no_task())) {
                 Ok(issued) => Some(issued),
@@ -155,37 +184,36 @@ impl Resident {
                 Err(other) => return Err(other),
             },
         };
-        let target = fresher(target, issued.as_deref());
+        let target = fresher(begun.target, issued.as_deref());
         if target.source == Source::Ca {
             self.memory().learn(&target.view, self.now())?;
         }
-        let situation = self.situation(&setting, &target, issued.as_deref(), &profile);
+        let outcome = match (&begun.setting.ca, &issued) {
+            (None, _) => CaOutcome::NotConfigured,
+            (Some(_), Some(issued)) => CaOutcome::Issued {
+                restricted: issued.restricted,
+            },
+            (Some(_), None) => CaOutcome::Absent,
+        };
+        let situation = self.situation(&target, outcome, &begun.profile);
         match fallback::decide(&situation) {
             Err(reason) => Err(LoginError::NoPush { reason, ca: absent }),
-            Ok(Push::NotNeeded) => certified(&ask, target.view, issued),
-            Ok(Push::OnlyWay) => {
-                self.pushed(&setting, &ask, target.view, issued, None, &profile)
-                    .await
-            }
-            Ok(Push::Because(cause)) => {
-                self.pushed(
-                    &setting,
-                    &ask,
-                    target.view,
-                    issued,
-                    Some((cause, absent)),
-                    &profile,
-                )
-                .await
-            }
+            Ok(push) => Ok(Decided {
+                ask: begun.ask,
+                setting: begun.setting,
+                profile: begun.profile,
+                target,
+                absent,
+                issued,
+                push,
+            }),
         }
     }
 
-    fn situation(
+    pub(super) fn situation(
         &self,
-        setting: &Setting,
         target: &Target,
-        issued: Option<&Issued>,
+        outcome: CaOutcome,
         profile: &HostProfile,
     ) -> Situation {
         let (view, memory) = (&target.view, self.memory());
@@ -197,13 +225,7 @@ impl Resident {
             .and_then(|record| record.instance_connect)
             .unwrap_or(view.instance_connect);
         Situation {
-            ca: match (&setting.ca, issued) {
-                (None, _) => CaOutcome::NotConfigured,
-                (Some(_), Some(issued)) => CaOutcome::Issued {
-                    restricted: issued.restricted,
-                },
-                (Some(_), None) => CaOutcome::Absent,
-            },
+            ca: outcome,
             enrolment: if known_legacy {
                 Enrolment::Legacy
             } else {
@@ -223,12 +245,13 @@ impl Resident {
         self: &Arc<Self>,
         setting: &Arc<Setting>,
         ask: &ConnectAsk,
-        view: InstanceView,
+        target: Target,
         issued: Option<Arc<Issued>>,
         cause: Option<(PushCause, Option<CaError>)>,
         profile: &HostProfile,
     ) -> Result<Prepared, LoginError> {
-        let credentials = self.aws.credentials(&ask.selection, self.now()).await?;
+        let view = &target.view;
+        let credentials = self.aws.credentials(&target.with, self.now()).await?;
         let owner = self.owner(setting.ca.as_ref(), &ask.selection, profile.key_type);
         let key = match &issued {
             Some(issued) => Arc::clone(&issued.key),
@@ -239,51 +262,66 @@ impl Resident {
         };
         let pushed = self
             .aws
-            .push(&credentials, &view, &ask.user, key.public(), self.now())
+            .push(&credentials, view, &ask.user, key.public(), self.now())
             .await;
         let doing = "cannot push the key (ec2-instance-connect:SendSSHPublicKey)";
-        let aws_request_id =
-            pushed.map_err(|cause| self.aws_error(&ask.selection, doing, cause))?;
-        let notes = vec![note(&ask.user.to_string(), &view, cause.as_ref())];
+        let aws_request_id = pushed.map_err(|cause| self.aws_error(&target.with, doing, cause))?;
+        let mut notes = target.notes.clone();
+        notes.push(note(ask.user.as_str(), view, cause.as_ref()));
         if let Some((cause, _)) = cause {
-            self.report(setting, ask, &view, &key, cause, aws_request_id)?;
+            let event = ClientEvent::KeyPushed {
+                instance: view.id.clone(),
+                user: ask.user.clone(),
+                fingerprint: key.public().fingerprint(),
+                cause,
+                aws_request_id,
+            };
+            let access_key_id = credentials.credentials.access_key_id();
+            let kind = profile.key_type;
+            self.report_push(setting, &target.with, kind, access_key_id, event)?;
         }
         // The certificate first: the host may have been enrolled a minute ago.
         let certificate =
-            issued.map(|issued| (issued.blob.clone(), comment(ask, &view, "certificate")));
+            issued.map(|issued| (issued.blob.clone(), comment(ask, view, "certificate")));
         let plain = (
             key.public().blob().to_vec(),
-            comment(ask, &view, "pushed key"),
+            comment(ask, view, "pushed key"),
         );
         Ok(Prepared {
             key,
             offered: certificate.into_iter().chain([plain]).collect(),
-            view,
+            target,
             notes,
+            is_pushed: true,
         })
     }
 
-    /// For the audit: at once where the CA can be reached, and queued on disk until it can.
+    /// A push for the audit.
+    pub(super) fn report_push(
+        &self,
+        setting: &Setting,
+        with: &Selection,
+        kind: KeyType,
+        access_key_id: &str,
+        event: ClientEvent,
+    ) -> Result<(), LoginError> {
+        let owner = self.owner(setting.ca.as_ref(), with, kind);
+        let pusher = self.pusher(&owner, access_key_id);
+        self.report(setting, pusher, event)
+    }
+
+    /// For the audit: queued on disk, and told as soon as the CA can be reached.
     fn report(
-        self: &Arc<Self>,
-        setting: &Arc<Setting>,
-        ask: &ConnectAsk,
-        view: &InstanceView,
-        key: &EphemeralKey,
-        cause: PushCause,
-        aws_request_id: String,
+        &self,
+        setting: &Setting,
+        pusher: Pusher,
+        event: ClientEvent,
     ) -> Result<(), LoginError> {
         let Some(ca) = &setting.ca else { return Ok(()) };
-        let event = ClientEvent::KeyPushed {
-            instance: view.id.clone(),
-            user: ask.user.clone(),
-            fingerprint: key.public().fingerprint(),
-            cause,
-            aws_request_id,
-        };
         let waiting = Waiting {
             ca: ca.config.url.clone(),
-            selection: ask.selection.label(),
+            selection: String::new(),
+            pusher,
             at: self.now(),
             event,
         };
@@ -308,45 +346,75 @@ impl Resident {
         let entry = Entry {
             ask: Arc::clone(ask),
             setting: Arc::clone(setting),
-            view: prepared.view.clone(),
+            view: prepared.target.view.clone(),
+            with: prepared.target.with.clone(),
             login: Arc::new(login),
         };
         self.logins.open(entry)
     }
 
-    /// Renewal before the session ends, and events that wait: after the login was served.
+    /// Renewal before the session ends: after the login was served.
     fn renew_in_background(
         self: &Arc<Self>,
         setting: &Arc<Setting>,
-        ask: &Arc<ConnectAsk>,
-        profile: &HostProfile,
+        selection: &Selection,
+        kind: KeyType,
     ) {
         let Some(ca) = &setting.ca else { return };
-        let wants_renewal = self.wants_renewal(ca, &ask.selection, profile.key_type);
-        if !wants_renewal && self.events.len() == 0 {
+        if !self.wants_renewal(ca, selection, kind) {
             return;
         }
-        let (resident, setting, ask, kind) = (
-            Arc::clone(self),
-            Arc::clone(setting),
-            Arc::clone(ask),
-            profile.key_type,
-        );
+        let (resident, setting) = (Arc::clone(self), Arc::clone(setting));
+        let selection = selection.clone();
         tokio::spawn(async move {
             let Some(ca) = &setting.ca else { return };
-            let session = if wants_renewal {
-                resident.renew_session(ca, &ask.selection, kind).await
-            } else {
-                resident.session(ca, &ask.selection, kind).await
-            };
             // An absent CA is no news here: the next login tries again.
-            if let Ok(session) = session {
-                resident
-                    .send_events(ca, &session, &ask.selection.label())
-                    .await;
+            let _ = resident.renew_session(ca, &selection, kind).await;
+        });
+    }
+
+    /// Events that wait, under the credentials that the login's own push was made with.
+    pub(super) fn report_in_background(
+        self: &Arc<Self>,
+        setting: &Arc<Setting>,
+        selection: Selection,
+        kind: KeyType,
+    ) {
+        if setting.ca.is_none() || self.events.len() == 0 {
+            return;
+        }
+        let (resident, setting) = (Arc::clone(self), Arc::clone(setting));
+        tokio::spawn(async move {
+            if let Some(ca) = &setting.ca {
+                resident.send_events(ca, &selection, kind).await;
             }
         });
     }
+}
+
+/// ssh sends the laptop's user where nobody named an account: that is never tried on a host of which another one
+/// is known, nor on one of which none is.
+fn user_is_named(
+    ask: &ConnectAsk,
+    profile: &HostProfile,
+    target: &Target,
+) -> Result<(), LoginError> {
+    let mut users = profile.user.iter().chain(&target.view.users);
+    // Where a CA answered and names nobody, its policy goes by patterns: it decides.
+    let left_to_the_ca = target.source == Source::Ca && users.clone().next().is_none();
+    if !ask.default_user || left_to_the_ca || users.any(|user| *user == ask.user) {
+        return Ok(());
+    }
+    Err(LoginError::WhichUser {
+        host: ask.host.clone(),
+        given: ask.user.clone(),
+        users: profile
+            .user
+            .iter()
+            .chain(&target.view.users)
+            .cloned()
+            .collect(),
+    })
 }
 
 fn abort(task: Option<&Certificate>) {
@@ -372,34 +440,41 @@ impl Begun {
             instance: view.id.clone(),
             addresses: view.addresses.clone(),
             port,
+            ways: RouteWays {
+                via: self.profile.via,
+                bastion: self.profile.bastion.clone(),
+                endpoint: self.profile.endpoint.clone(),
+                group: format!("{}/{}", view.account, view.region.as_str()),
+                is_managed: view.id.is_managed(),
+            },
         }
     }
 }
 
-/// The newer of the two views: a kept certificate's may be the older one.
+/// With what the CA said of the host when it issued the certificate, wherever the host itself was found (H-18).
 fn fresher(target: Target, issued: Option<&Issued>) -> Target {
-    let newer = issued.filter(|issued| issued.at > target.at);
-    match newer
-        .and_then(|issued| issued.instance.clone())
-        .filter(|view| view.id == target.view.id)
-    {
-        Some(view) if target.source == Source::Ca => Target { view, ..target },
-        _ => target,
+    match issued.and_then(|issued| Some((issued.answer, issued.instance.clone()?))) {
+        Some((answer, view)) => target.with_answer(answer, view),
+        None => target,
     }
 }
 
 fn certified(
     ask: &ConnectAsk,
-    view: InstanceView,
+    target: Target,
     issued: Option<Arc<Issued>>,
 ) -> Result<Prepared, LoginError> {
     let issued = issued.ok_or_else(no_task)?;
-    let offered = vec![(issued.blob.clone(), comment(ask, &view, "certificate"))];
+    let offered = vec![(
+        issued.blob.clone(),
+        comment(ask, &target.view, "certificate"),
+    )];
     Ok(Prepared {
         key: Arc::clone(&issued.key),
         offered,
-        view,
-        notes: Vec::new(),
+        notes: target.notes.clone(),
+        target,
+        is_pushed: false,
     })
 }
 

@@ -1,5 +1,5 @@
 //! Pushes that the CA has not been told of: kept on disk until it has, at most a week.
-//! An event goes out under the selection that caused it, never under another identity.
+//! An event goes out under the identity that pushed, never under another one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,10 +8,13 @@ use eic_protocol::api::event::{ClientEvent, EventRequest, EventResponse};
 use eic_protocol::proof::Audience;
 use serde::{Deserialize, Serialize};
 
+use super::keyring::Owner;
 use super::sessions::Session;
 use super::settings::Ca;
 use super::{Resident, lock};
+use crate::credentials::Selection;
 use crate::files::{self, FileError};
+use crate::key::KeyType;
 
 /// Most events that wait; the oldest are dropped first.
 const MAX_WAITING: usize = 256;
@@ -25,11 +28,35 @@ const MAX_FILE: u64 = 1024 * 1024;
 #[serde(deny_unknown_fields)]
 pub(super) struct Waiting {
     pub(super) ca: Audience,
-    /// What the selection is called; no secret.
+    /// What earlier versions wrote instead of `pusher`; it names a profile, not a person, and decides nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) selection: String,
+    /// Who did it.
+    #[serde(default)]
+    pub(super) pusher: Pusher,
     /// When it happened, in Unix seconds.
     pub(super) at: u64,
     pub(super) event: ClientEvent,
+}
+
+/// Who pushed a key: the credentials that were used, and the person where the CA had told it already. No secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pusher {
+    /// Id of the access key, which AWS never gives to anybody else.
+    pub(super) access_key_id: String,
+    /// The unique id of STS (`AROA…:name`), which outlives the access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) user_id: Option<String>,
+}
+
+impl Pusher {
+    /// Whether the holder of `session` is the one who pushed.
+    fn is(&self, session: &Session) -> bool {
+        let same_key =
+            !self.access_key_id.is_empty() && self.access_key_id == session.access_key_id;
+        same_key || self.user_id.as_deref() == Some(session.caller.user_id.as_str())
+    }
 }
 
 #[derive(Debug)]
@@ -69,14 +96,11 @@ impl EventQueue {
         self.store(&waiting)
     }
 
-    /// Those that may be told under this CA and selection.
-    fn of(&self, ca: &Audience, selection: &str) -> Vec<Waiting> {
+    /// The first that may be told to this CA by the pusher that `is_pusher` accepts.
+    fn next_of(&self, ca: &Audience, is_pusher: impl Fn(&Pusher) -> bool) -> Option<Waiting> {
         let waiting = lock(&self.waiting);
-        waiting
-            .iter()
-            .filter(|event| event.ca == *ca && event.selection == selection)
-            .cloned()
-            .collect()
+        let mut of_ca = waiting.iter().filter(|event| event.ca == *ca);
+        of_ca.find(|event| is_pusher(&event.pusher)).cloned()
     }
 
     fn done(&self, event: &Waiting) -> Result<(), QueueError> {
@@ -101,24 +125,46 @@ impl EventQueue {
 }
 
 impl Resident {
-    /// Tells the CA what waits for it under this selection; what fails goes on waiting.
-    pub(super) async fn send_events(&self, ca: &Ca, session: &Session, selection: &str) {
-        for waiting in self.events.of(&ca.config.url, selection) {
-            let request = EventRequest {
-                protocol: session.protocol,
-                event: waiting.event.clone(),
+    /// Who pushes with this access key, as far as a session of the CA has told.
+    pub(super) fn pusher(&self, owner: &Owner, access_key_id: &str) -> Pusher {
+        let session = self.sessions.peek(owner);
+        let same = session.filter(|session| session.access_key_id == access_key_id);
+        Pusher {
+            access_key_id: access_key_id.to_owned(),
+            user_id: same.map(|session| session.caller.user_id.clone()),
+        }
+    }
+
+    /// Tells the CA what waits for it of the person behind this selection; what fails goes on waiting.
+    pub(super) async fn send_events(&self, ca: &Ca, selection: &Selection, kind: KeyType) {
+        // Each event has its own turn: where a grant serves one request, it takes a new one.
+        for _ in 0..self.events.len() {
+            let Ok(session) = self.session(ca, selection, kind).await else {
+                return;
             };
-            let sent: Result<EventResponse, _> =
-                ca.client.post(session.granted(self.now()), &request).await;
-            // A CA that refuses an event will refuse it again: only silence is a reason to keep it.
-            let settled = sent.map_or_else(
-                |error| !error.is_absence() && !error.wants_new_session(),
-                |_| true,
-            );
-            if !settled || self.events.done(&waiting).is_err() {
+            let next = self
+                .events
+                .next_of(&ca.config.url, |pusher| pusher.is(&session));
+            let Some(waiting) = next else { return };
+            if !self.send_event(ca, &session, &waiting).await {
                 return;
             }
         }
+    }
+
+    async fn send_event(&self, ca: &Ca, session: &Session, waiting: &Waiting) -> bool {
+        let request = EventRequest {
+            protocol: session.protocol,
+            event: waiting.event.clone(),
+        };
+        let sent: Result<EventResponse, _> =
+            ca.client.post(session.granted(self.now()), &request).await;
+        // A CA that refuses an event will refuse it again: only silence is a reason to keep it.
+        let settled = sent.map_or_else(
+            |error| !error.is_absence() && !error.wants_new_session(),
+            |_| true,
+        );
+        settled && self.events.done(waiting).is_ok()
     }
 }
 
@@ -143,7 +189,7 @@ mod tests {
     use super::*;
     use eic_protocol::api::event::PushCause;
 
-    fn event(selection: &str, at: u64) -> Waiting {
+    fn event(access_key_id: &str, at: u64) -> Waiting {
         let event = ClientEvent::KeyPushed {
             instance: "i-01234567".parse().unwrap(),
             user: "ubuntu".parse().unwrap(),
@@ -153,34 +199,41 @@ mod tests {
         };
         Waiting {
             ca: "https://ca.example".parse().unwrap(),
-            selection: selection.to_owned(),
+            selection: String::new(),
+            pusher: Pusher {
+                access_key_id: access_key_id.to_owned(),
+                user_id: None,
+            },
             at,
             event,
         }
     }
 
     #[test]
-    fn events_are_told_under_their_own_selection_and_ca_only() {
+    fn events_are_told_to_their_own_ca_only() {
         // H-14
         let dir = tempfile::tempdir().unwrap();
         let queue = EventQueue::load(&dir.path().join("eic")).unwrap();
-        queue.add(event("profile dev", 1)).unwrap();
-        assert!(
-            queue
-                .of(&"https://ca.example".parse().unwrap(), "profile prod")
-                .is_empty()
-        );
-        assert!(
-            queue
-                .of(&"https://other.example".parse().unwrap(), "profile dev")
-                .is_empty()
-        );
-        assert_eq!(
-            queue
-                .of(&"https://ca.example".parse().unwrap(), "profile dev")
-                .len(),
-            1
-        );
+        queue.add(event("AKIA1", 1)).unwrap();
+        let (own, other) = ("https://ca.example", "https://other.example");
+        assert!(queue.next_of(&other.parse().unwrap(), |_| true).is_none());
+        assert!(queue.next_of(&own.parse().unwrap(), |_| false).is_none());
+        assert!(queue.next_of(&own.parse().unwrap(), |_| true).is_some());
+    }
+
+    #[test]
+    fn a_queue_of_an_earlier_version_is_read_and_its_events_are_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("eic")).unwrap();
+        let mut old = serde_json::to_value([event("AKIA1", 1)]).unwrap();
+        old[0].as_object_mut().unwrap().remove("pusher");
+        old[0]["selection"] = "profile dev".into();
+        std::fs::write(dir.path().join("eic/events.json"), old.to_string()).unwrap();
+        let queue = EventQueue::load(&dir.path().join("eic")).unwrap();
+        let found = queue.next_of(&"https://ca.example".parse().unwrap(), |pusher| {
+            *pusher != Pusher::default()
+        });
+        assert!(queue.len() == 1 && found.is_none());
     }
 
     #[test]
@@ -188,13 +241,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let queue = EventQueue::load(&dir.path().join("eic")).unwrap();
         for at in 0..300 {
-            queue.add(event("profile dev", at)).unwrap();
+            queue.add(event("AKIA1", at)).unwrap();
         }
         let again = EventQueue::load(&dir.path().join("eic")).unwrap();
         assert_eq!(again.len(), MAX_WAITING);
-        again.add(event("profile dev", 300 + MAX_AGE)).unwrap();
+        again.add(event("AKIA1", 300 + MAX_AGE)).unwrap();
         assert_eq!(again.len(), 1, "old events stay");
-        again.done(&event("profile dev", 300 + MAX_AGE)).unwrap();
+        again.done(&event("AKIA1", 300 + MAX_AGE)).unwrap();
         assert!(!dir.path().join("eic/events.json").exists());
     }
 

@@ -120,10 +120,7 @@ impl Resident {
         if entry.view.id.is_managed() {
             return Ok(ConsoleKeys::None);
         }
-        let credentials = self
-            .aws
-            .credentials(&entry.ask.selection, self.now())
-            .await?;
+        let credentials = self.aws.credentials(&entry.with, self.now()).await?;
         match self
             .aws
             .console(&credentials, &entry.view, self.now())
@@ -160,7 +157,7 @@ fn the_one(ask: &ConnectAsk, entries: &[Entry]) -> Result<Entry, LoginError> {
     if ids.len() > 1 {
         return Err(LoginError::Ambiguous {
             host: ask.host.clone(),
-            ids,
+            candidates: ids.iter().map(ToString::to_string).collect(),
         });
     }
     // The strictest of what is known of it.

@@ -20,13 +20,14 @@ use super::settings::Setting;
 use super::{LoginError, lock};
 use crate::clock::unix_now;
 use crate::control::message::ConnectAsk;
+use crate::credentials::Selection;
 use crate::files;
 use crate::host_name::HostName;
 use crate::ssh_agent::conversation::{Conversation, Login, Step};
 use crate::ssh_agent::message;
 
 /// Longest path of a Unix socket, without its end (unix(7): `sun_path` has 108 bytes).
-const MAX_SOCKET_PATH: usize = 107;
+pub(super) const MAX_SOCKET_PATH: usize = 107;
 /// How long a connection may be silent before ssh and the socket part. A person may be asked for a PIN meanwhile.
 const SILENCE: Duration = Duration::from_secs(120);
 /// Pause after an accept that failed.
@@ -40,6 +41,8 @@ pub(super) struct Entry {
     pub(super) ask: Arc<ConnectAsk>,
     pub(super) setting: Arc<Setting>,
     pub(super) view: InstanceView,
+    /// The credentials with which AWS is asked about the host.
+    pub(super) with: Selection,
     pub(super) login: Arc<Login>,
 }
 
@@ -67,17 +70,22 @@ impl LoginBoard {
 
     /// Removes what an agent that was killed left behind. Links to users' own agents stay: `ssh -A` sessions use them.
     pub(super) fn clean_up(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.run_dir) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let name = entry.file_name();
-            let of_a_login = name.as_encoded_bytes().contains(&b'@');
-            let temporary = name.as_encoded_bytes().starts_with(b".");
-            // `exists` follows the link.
-            if temporary || (of_a_login && (is_socket(&path) || !path.exists())) {
+        for path in entries_of(&self.run_dir) {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            let of_a_login = name.contains(&b'@');
+            if of_a_login && is_folder(&path) {
+                entries_of(&path)
+                    .iter()
+                    .for_each(|inner| remove_dead(inner));
+                // Refused by the system where a link of a session that goes on is left in it.
+                let _ = std::fs::remove_dir(&path);
+            } else if name.starts_with(b"exec-") && is_deserted(&path) {
+                let _ = std::fs::remove_file(path.join(super::shared::SOCKET));
+                let _ = std::fs::remove_dir(&path);
+            } else if name.starts_with(b".") {
                 let _ = std::fs::remove_file(path);
+            } else if of_a_login {
+                remove_dead(&path);
             }
         }
     }
@@ -115,13 +123,17 @@ impl LoginBoard {
 
     /// Bound under another name and moved into place: whatever had the name before is replaced in one step.
     fn bind(&self, path: &Path) -> Result<UnixListener, LoginError> {
+        // `user@place/name` has a folder of its own.
+        if let Some(folder) = path.parent().filter(|folder| *folder != self.run_dir) {
+            files::private_dir(folder)?;
+        }
         let temporary = self.run_dir.join(format!(".{}", files::random_name()?));
         let listener = UnixListener::bind(&temporary).map_err(LoginError::Socket)?;
         std::fs::rename(&temporary, path).map_err(LoginError::Socket)?;
         Ok(listener)
     }
 
-    /// The logins that a host key may be for: those of the asking ssh process, else all of that user, host and port.
+    /// The logins that a host key may be for: those of the asking ssh process to that user, host and port.
     pub(super) fn find(&self, ask: &ConnectAsk) -> Vec<Entry> {
         let sockets = lock(&self.sockets);
         let Some(socket) = sockets.get(&socket_name(&ask.user, &ask.host)) else {
@@ -197,6 +209,27 @@ fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
+fn is_folder(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+fn entries_of(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The folder of an `eic-login exec` that was killed: nobody answers in it.
+fn is_deserted(folder: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(folder.join(super::shared::SOCKET)).is_err()
+}
+
+/// A socket, or a link that leads nowhere: `exists` follows it.
+fn remove_dead(path: &Path) {
+    if is_socket(path) || !path.exists() {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// Puts a link to the user's own agent in the socket's place, or nothing.
 fn retire(run_dir: &Path, name: &str, own_agent: Option<&Path>) {
     let path = run_dir.join(name);
@@ -207,6 +240,10 @@ fn retire(run_dir: &Path, name: &str, own_agent: Option<&Path>) {
     });
     if linked.is_none() {
         let _ = std::fs::remove_file(&path);
+        if let Some(folder) = path.parent().filter(|folder| *folder != run_dir) {
+            // Refused by the system while another login's socket is in it.
+            let _ = std::fs::remove_dir(folder);
+        }
     }
 }
 
@@ -216,13 +253,14 @@ fn own_agent(entry: &Entry, run_dir: &Path) -> Option<PathBuf> {
     (agent.is_absolute() && !agent.starts_with(run_dir)).then_some(agent)
 }
 
+/// The logins of the asking process, and those whose process is not known. Another ssh's login is not offered, even
+/// to the same host: it may be another identity's (H-14), and a connection that ssh's child forwards has none at all.
 fn of_process(entries: Vec<Entry>, pid: Option<u32>) -> Vec<Entry> {
-    let own: Vec<Entry> = entries
-        .iter()
-        .filter(|e| pid.is_some() && e.ask.ssh_pid == pid)
-        .cloned()
-        .collect();
-    if own.is_empty() { entries } else { own }
+    let may_be = |entry: &Entry| match (entry.ask.ssh_pid, pid) {
+        (Some(own), Some(asking)) => own == asking,
+        _ => true,
+    };
+    entries.into_iter().filter(may_be).collect()
 }
 
 async fn serve(
@@ -241,11 +279,12 @@ async fn serve(
             continue;
         };
         let Some(pid) = peer(&stream) else { continue };
-        let mine = of_process(lock(&entries).clone(), pid);
-        let run_dir = run_dir.clone();
+        let all = lock(&entries).clone();
+        let own_agent = all.iter().rev().find_map(|e| own_agent(e, &run_dir));
+        let mine = of_process(all, pid);
         tokio::spawn(async move {
             // A broken connection is ssh's business.
-            let _ = talk(stream, mine, &run_dir).await;
+            let _ = talk(stream, &mine, own_agent).await;
             drop(permit);
         });
     }
@@ -258,7 +297,11 @@ pub(super) fn peer(stream: &UnixStream) -> Option<Option<u32>> {
     same.then(|| u32::try_from(credentials.pid.as_raw_nonzero().get()).ok())
 }
 
-async fn talk(mut stream: UnixStream, entries: Vec<Entry>, run_dir: &Path) -> std::io::Result<()> {
+async fn talk(
+    mut stream: UnixStream,
+    entries: &[Entry],
+    own_agent: Option<PathBuf>,
+) -> std::io::Result<()> {
     let mut conversation = Conversation::new(
         entries
             .iter()
@@ -272,13 +315,7 @@ async fn talk(mut stream: UnixStream, entries: Vec<Entry>, run_dir: &Path) -> st
         };
         match conversation.step(&request, unix_now()) {
             Step::Answer(answer) => stream.write_all(&answer).await?,
-            Step::Forward => {
-                let agent = entries
-                    .iter()
-                    .rev()
-                    .find_map(|entry| own_agent(entry, run_dir));
-                return forward(stream, agent, &request).await;
-            }
+            Step::Forward => return forward(stream, own_agent, &request).await,
         }
     }
 }

@@ -3,18 +3,24 @@
 use eic_aws::error::AwsError;
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::instance_id::InstanceId;
+use eic_protocol::os_user::OsUser;
+use eic_protocol::text::printable;
 
 use super::Resident;
 use crate::ca::CaError;
+use crate::cause::Cause;
 use crate::config::ConfigError;
 use crate::credentials::{CredentialsError, Selection};
 use crate::exit_code::{self, Failure};
 use crate::fallback::NoPush;
 use crate::files::FileError;
 use crate::host_name::HostName;
+use crate::host_spec::UnknownPlace;
 use crate::host_trust::memory::MemoryError;
 use crate::host_trust::verdict::Untrusted;
 use crate::key::KeyError;
+use crate::transport::endpoint::Obstacle;
+use crate::transport::ssm::StartError;
 
 /// Why a login cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +46,25 @@ pub enum LoginError {
     #[error("no running instance `{0}` is known, or you may not log in there")]
     UnknownHost(HostName),
     /// Several hosts.
-    #[error("`{host}` names {} instances: use an id ({})", .ids.len(), join(.ids))]
+    #[error("`{host}` names {} instances: use an id: {}", .candidates.len(), join(.candidates))]
     Ambiguous {
         /// The name.
         host: HostName,
-        /// Their ids.
-        ids: Vec<InstanceId>,
+        /// Their ids, each with what tells it from the others.
+        candidates: Vec<String>,
+    },
+    /// A place that is not configured.
+    #[error(transparent)]
+    Place(#[from] UnknownPlace),
+    /// Nobody said which account to use, and the name of this machine's user is none of the host's.
+    #[error("{}", which_user(.host, .given, .users))]
+    WhichUser {
+        /// The host as typed.
+        host: HostName,
+        /// The name of this machine's user.
+        given: OsUser,
+        /// Accounts that are known to be good.
+        users: Vec<OsUser>,
     },
     /// The answer is about another host.
     #[error("asked for {asked}, the CA answered about {answered}: nothing of it is used")]
@@ -55,6 +74,17 @@ pub enum LoginError {
         /// What came.
         answered: InstanceId,
     },
+    /// The CA signs with a key that only a later root names.
+    #[error(
+        "the certificate is not used: the CA signs with a key of its root document {offered}, and the installed one is \
+         {installed}; the ones between are not known here: run `eic-login setup --undo`, then `eic-login setup URL`"
+    )]
+    RootBehind {
+        /// Version of the installed root.
+        installed: u64,
+        /// Version of the CA's.
+        offered: u64,
+    },
     /// No push is possible.
     #[error("{reason}{}", .ca.as_ref().map(|e| format!(" ({e})")).unwrap_or_default())]
     NoPush {
@@ -63,6 +93,9 @@ pub enum LoginError {
         /// Why one would be needed.
         ca: Option<CaError>,
     },
+    /// A key by hand where a login would push none.
+    #[error("a certificate opens {0}, so no key is pushed: use plain ssh, or `eic-login issue`")]
+    NotByPush(InstanceId),
     /// The host key.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
@@ -87,6 +120,12 @@ pub enum LoginError {
     /// A certificate is wanted, and there is nobody to issue it.
     #[error("certificates need a CA: run `eic-login setup URL`")]
     NoCa,
+    /// No endpoint leads to the host.
+    #[error(transparent)]
+    Endpoint(#[from] Obstacle),
+    /// No session of Session Manager.
+    #[error(transparent)]
+    Session(#[from] StartError),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -104,35 +143,124 @@ pub enum LoginError {
     Socket(std::io::Error),
 }
 
-fn join(ids: &[InstanceId]) -> String {
-    let shown: Vec<&str> = ids.iter().take(5).map(InstanceId::as_str).collect();
-    let more = if ids.len() > shown.len() { ", ..." } else { "" };
+fn join(candidates: &[String]) -> String {
+    let shown: Vec<String> = candidates.iter().take(5).map(|c| printable(c)).collect();
+    let more = if candidates.len() > shown.len() {
+        ", ..."
+    } else {
+        ""
+    };
     format!("{}{more}", shown.join(", "))
+}
+
+fn which_user(host: &HostName, given: &OsUser, users: &[OsUser]) -> String {
+    let not_known = format!("no account is named, and `{given}` is only this machine's user");
+    match users {
+        [] => format!(
+            "{not_known}: type `ssh USER@{host}` with an account of the host (often ec2-user, ubuntu or admin), \
+             or give the instance the tag eic:user"
+        ),
+        [only] => format!("{not_known}: type `ssh {only}@{host}`"),
+        [first, ..] => {
+            let all: Vec<&str> = users.iter().take(5).map(OsUser::as_str).collect();
+            format!(
+                "{not_known}: type `ssh {first}@{host}`, or another of {}",
+                all.join(", ")
+            )
+        }
+    }
 }
 
 impl From<LoginError> for Failure {
     fn from(error: LoginError) -> Self {
+        let cause = cause(&error);
         let code = match error {
             LoginError::Config(error) => return error.into(),
             LoginError::Credentials(error) => return error.into(),
             LoginError::Ca(error) => return error.into(),
             LoginError::Untrusted(_)
             | LoginError::OtherInstance { .. }
+            | LoginError::RootBehind { .. }
             | LoginError::NoLogin(_) => exit_code::UNTRUSTED,
             LoginError::Aws { ref cause, .. } | LoginError::Console { ref cause, .. }
                 if cause.is_transient() =>
             {
                 exit_code::UNREACHABLE
             }
-            LoginError::Aws { .. } | LoginError::UnknownHost(_) | LoginError::NoPush { .. } => {
-                exit_code::DENIED
-            }
-            LoginError::Ambiguous { .. } | LoginError::SocketName(_) | LoginError::NoCa => {
-                exit_code::USAGE
-            }
+            LoginError::Endpoint(_) | LoginError::Session(_) => exit_code::UNREACHABLE,
+            LoginError::Aws { .. }
+            | LoginError::UnknownHost(_)
+            | LoginError::NotByPush(_)
+            | LoginError::NoPush { .. } => exit_code::DENIED,
+            LoginError::Ambiguous { .. }
+            | LoginError::Place(_)
+            | LoginError::WhichUser { .. }
+            | LoginError::SocketName(_)
+            | LoginError::NoCa => exit_code::USAGE,
             _ => exit_code::FAILURE,
         };
+        let passing = code == exit_code::UNREACHABLE || is_of_a_boot(&error);
         Self::new(code, error.to_string())
+            .that_may_pass(passing)
+            .because(cause)
+    }
+}
+
+/// For those errors that do not bring their own.
+fn cause(error: &LoginError) -> Cause {
+    match error {
+        LoginError::Aws { doing, cause } => cause_of_aws(doing, cause),
+        LoginError::UnknownHost(_) => Cause::UnknownHost,
+        LoginError::Ambiguous { .. } => Cause::Ambiguous,
+        LoginError::Place(_) => Cause::UnknownPlace,
+        LoginError::WhichUser { .. } => Cause::WhichUser,
+        LoginError::OtherInstance { .. } => Cause::WrongCertificate,
+        LoginError::RootBehind { .. } => Cause::RootBehind,
+        LoginError::NoPush { reason, .. } => match reason {
+            NoPush::Restricted => Cause::Restricted,
+            NoPush::Enrolled => Cause::Enrolled,
+            NoPush::SwitchedOff => Cause::SwitchedOff,
+            NoPush::BreakGlassOnly => Cause::BreakGlass,
+            NoPush::Managed => Cause::Managed,
+        },
+        LoginError::Untrusted(untrusted) => match untrusted {
+            Untrusted::Unreadable => Cause::NoCommonAlgorithm,
+            Untrusted::Certificate { .. } => Cause::HostCertificate,
+            Untrusted::PlainKey(_) => Cause::HostKeyMissing,
+            Untrusted::Changed { .. } => Cause::HostKeyChanged,
+            Untrusted::NotOnConsole { .. } => Cause::NotOnConsole,
+            Untrusted::Contradicting(_) => Cause::ConsoleContradicts,
+        },
+        LoginError::Console { .. } => Cause::ConsoleUnreadable,
+        LoginError::NoLogin(_) => Cause::OverriddenOptions,
+        _ => Cause::Other,
+    }
+}
+
+fn cause_of_aws(doing: &str, error: &AwsError) -> Cause {
+    let denied = ["UnauthorizedOperation", "AccessDenied", "AuthException"];
+    let is_denied = |code: &str| denied.iter().any(|denied| code.starts_with(denied));
+    match error.code() {
+        Some(code) if is_denied(code) && doing.contains("DescribeInstances") => Cause::NoDescribe,
+        Some(code) if is_denied(code) => Cause::NoPush,
+        Some(code) if NOT_READY.contains(&code) => Cause::NotReady,
+        _ if error.is_transient() => Cause::AwsUnreachable,
+        _ => Cause::Other,
+    }
+}
+
+/// The codes with which Instance Connect says that the instance is not up.
+const NOT_READY: [&str; 2] = [
+    "EC2InstanceStateInvalidException",
+    "EC2InstanceUnavailableException",
+];
+
+/// What an instance answers to before it is up: unknown to a listing of half a minute ago, or not ready for a key.
+fn is_of_a_boot(error: &LoginError) -> bool {
+    match error {
+        LoginError::UnknownHost(_) => true,
+        LoginError::Aws { cause, .. } => cause.code().is_some_and(|c| NOT_READY.contains(&c)),
+        _ => false,
     }
 }
 

@@ -1,10 +1,9 @@
 //! From the host as typed to one instance: asked of the CA, and of EC2 where there is no CA to ask.
+//! Every meaning of the name is looked up; what is found must be one host, or the candidates are named.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
-use eic_aws::ec2::{Instance, Which};
 use eic_protocol::api::instance::{Enrolment, InstanceConnectMode, InstanceView, InstancesQuery};
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::proof::Audience;
@@ -12,9 +11,17 @@ use eic_protocol::proof::Audience;
 use super::settings::{Ca, Setting};
 use super::{LoginError, Resident, lock};
 use crate::ca::CaError;
-use crate::credentials::{Resolved, Selection, SelectionId};
+use crate::config::Config;
+use crate::credentials::{Selection, SelectionId};
+use crate::fallback::stricter;
+use crate::host_cache::HostCache;
 use crate::host_name::HostName;
+use crate::host_spec::{Meaning, meanings};
 use crate::key::KeyType;
+
+mod ec2;
+
+pub(super) use ec2::Listed;
 
 /// How long a name stays resolved. Seconds. The instance itself is verified at each login by its host key.
 const KEPT: u64 = 60;
@@ -25,9 +32,13 @@ const MAX_KEPT: usize = 4096;
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) view: InstanceView,
-    /// When it was asked for, in Unix seconds.
-    pub(super) at: u64,
+    /// The place of the answer among all answers.
+    pub(super) answer: u64,
     pub(super) source: Source,
+    /// The credentials with which AWS is asked about the host.
+    pub(super) with: Selection,
+    /// Lines for stderr.
+    pub(super) notes: Vec<String>,
 }
 
 /// Who was asked.
@@ -39,6 +50,39 @@ pub(super) enum Source {
     Ec2,
 }
 
+impl Target {
+    /// The same host as the answer to a certificate request had it. The CA's word counts before EC2's, of two words
+    /// of the CA the newer one; but one that forbids a push counts whatever its age (H-18).
+    pub(super) fn with_answer(self, answer: u64, view: InstanceView) -> Self {
+        if view.id != self.view.id {
+            return self;
+        }
+        let takes_it = self.source == Source::Ec2 || answer > self.answer;
+        let (newer, older) = if takes_it {
+            (view, &self.view)
+        } else {
+            (self.view.clone(), &view)
+        };
+        Self {
+            view: strictest(newer, older),
+            answer: answer.max(self.answer),
+            source: Source::Ca,
+            ..self
+        }
+    }
+}
+
+fn strictest(newer: InstanceView, older: &InstanceView) -> InstanceView {
+    InstanceView {
+        enrolment: match older.enrolment {
+            Enrolment::Enrolled => Enrolment::Enrolled,
+            _ => newer.enrolment,
+        },
+        instance_connect: stricter(newer.instance_connect, older.instance_connect),
+        ..newer
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Name {
     ca: Option<Audience>,
@@ -48,32 +92,28 @@ struct Name {
 
 /// Names that were resolved a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Routes(Mutex<HashMap<Name, (u64, InstanceView)>>);
+pub(super) struct Routes(Mutex<HashMap<Name, (u64, Target)>>);
 
 impl Routes {
-    fn get(&self, name: &Name, source: Source, now: u64) -> Option<Target> {
+    fn get(&self, name: &Name, now: u64) -> Option<Target> {
         let kept = lock(&self.0);
         let recent = kept.get(name).filter(|(at, _)| is_recent(*at, now));
-        recent.map(|(at, view)| Target {
-            view: view.clone(),
-            at: *at,
-            source,
+        recent.map(|(_, target)| Target {
+            // Told once.
+            notes: Vec::new(),
+            ..target.clone()
         })
     }
 
-    fn keep(&self, name: Name, view: InstanceView, source: Source, now: u64) -> Target {
+    fn keep(&self, name: Name, target: Target, now: u64) -> Target {
         let mut kept = lock(&self.0);
         if kept.len() >= MAX_KEPT {
             kept.retain(|_, (at, _)| is_recent(*at, now));
         }
         if kept.len() < MAX_KEPT {
-            kept.insert(name, (now, view.clone()));
+            kept.insert(name, (now, target.clone()));
         }
-        Target {
-            view,
-            at: now,
-            source,
-        }
+        target
     }
 
     /// Forgets a host that could not be reached: it may have a new address.
@@ -95,12 +135,16 @@ impl Resident {
         host: &HostName,
     ) -> Result<(Target, Option<CaError>), LoginError> {
         let Some(ca) = &setting.ca else {
-            return Ok((self.resolve_by_ec2(selection, host).await?, None));
+            let target = self.resolve_by_ec2(&setting.config, selection, host).await;
+            return Ok((target?, None));
         };
-        let kind = setting.config.profile(host.as_str()).key_type;
-        match self.resolve_by_ca(ca, selection, host, kind).await {
+        match self
+            .resolve_by_ca(ca, &setting.config, selection, host)
+            .await
+        {
             Err(LoginError::Ca(error)) if error.is_absence() => {
-                Ok((self.resolve_by_ec2(selection, host).await?, Some(error)))
+                let target = self.resolve_by_ec2(&setting.config, selection, host).await;
+                Ok((target?, Some(error)))
             }
             other => other.map(|target| (target, None)),
         }
@@ -109,42 +153,107 @@ impl Resident {
     async fn resolve_by_ca(
         &self,
         ca: &Ca,
+        config: &Config,
         selection: &Selection,
         host: &HostName,
-        kind: KeyType,
     ) -> Result<Target, LoginError> {
         let name = Name {
             ca: Some(ca.config.url.clone()),
             selection: selection.id(),
             host: host.clone(),
         };
-        if let Some(kept) = self.routes.get(&name, Source::Ca, self.now()) {
+        if let Some(kept) = self.routes.get(&name, self.now()) {
             return Ok(kept);
         }
+        let kind = config.profile(host.as_str()).key_type;
+        let meanings = meanings(host, config)?;
+        let mut found = self.ask_ca_for(ca, selection, kind, &meanings).await?;
+        if found.is_empty() {
+            let respelled = self.respelled(&meanings);
+            found = self.ask_ca_for(ca, selection, kind, &respelled).await?;
+        }
+        let answer = self.next_answer();
+        let view = only_one(host, &meant_id(host, config), found)?;
+        self.memory().learn(&view, self.now())?;
+        let target = Target {
+            with: credentials_for(config, selection, &view),
+            view,
+            answer,
+            source: Source::Ca,
+            notes: Vec::new(),
+        };
+        Ok(self.routes.keep(name, target, self.now()))
+    }
+
+    async fn ask_ca_for(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        kind: KeyType,
+        meanings: &[Meaning],
+    ) -> Result<Vec<InstanceView>, LoginError> {
+        let mut found = Vec::new();
+        for meaning in meanings {
+            let views = self.ask_ca(ca, selection, kind, &meaning.name).await?;
+            found.extend(views.into_iter().filter(|view| meaning.within.admits(view)));
+        }
+        Ok(found)
+    }
+
+    /// ssh makes host names lower-case, `Name` tags keep their case: the same names as they were spelled when hosts
+    /// were listed last. Only the spelling is taken from there.
+    fn respelled(&self, meanings: &[Meaning]) -> Vec<Meaning> {
+        let cache = HostCache::new(&self.settings.paths().cache_dir);
+        let listings = cache.all();
+        let hosts = listings.iter().flat_map(|listing| &listing.hosts);
+        let names: BTreeSet<HostName> = hosts
+            .filter_map(|host| host.view.name.as_ref()?.parse().ok())
+            .collect();
+        let spellings = |meaning: &Meaning| {
+            let typed = meaning.name.clone();
+            let within = meaning.within.clone();
+            let other = move |name: &&HostName| {
+                **name != typed && name.as_str().eq_ignore_ascii_case(typed.as_str())
+            };
+            let respelled = names.iter().filter(other).cloned();
+            let meant = respelled.map(|name| Meaning {
+                name,
+                within: within.clone(),
+            });
+            meant.collect::<Vec<_>>()
+        };
+        meanings.iter().flat_map(spellings).collect()
+    }
+
+    async fn ask_ca(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        kind: KeyType,
+        host: &HostName,
+    ) -> Result<Vec<InstanceView>, LoginError> {
         let query = InstancesQuery {
             host: Some(host.to_string()),
         };
         let session = self.session(ca, selection, kind).await?;
-        let found = match ca
+        let asked = ca
             .client
             .instances(session.granted(self.now()), &query)
-            .await
-        {
+            .await;
+        let found = match asked {
             Err(error) if error.wants_new_session() => {
                 let session = self.renew_session(ca, selection, kind).await?;
-                ca.client
-                    .instances(session.granted(self.now()), &query)
-                    .await?
+                let granted = session.granted(self.now());
+                ca.client.instances(granted, &query).await?
             }
             other => other?,
         };
-        let view = only_one(host, found.instances)?;
-        self.memory().learn(&view, self.now())?;
-        Ok(self.routes.keep(name, view, Source::Ca, self.now()))
+        Ok(found.instances)
     }
 
     async fn resolve_by_ec2(
         &self,
+        config: &Config,
         selection: &Selection,
         host: &HostName,
     ) -> Result<Target, LoginError> {
@@ -153,203 +262,98 @@ impl Resident {
             selection: selection.id(),
             host: host.clone(),
         };
-        if let Some(kept) = self.routes.get(&name, Source::Ec2, self.now()) {
+        if let Some(kept) = self.routes.get(&name, self.now()) {
             return Ok(kept);
         }
-        let credentials = self.aws.credentials(selection, self.now()).await?;
-        let mut found = Vec::new();
-        for which in ways(host).iter().map(Way::which) {
-            found = self.describe(&credentials, &which, selection).await?;
-            if !found.is_empty() {
-                break;
-            }
+        let meanings: Vec<Meaning> = meanings(host, config)?;
+        let mut looked = self.look_up(config, selection, &meanings).await;
+        if looked.found.is_empty() && looked.failed.is_empty() {
+            let respelled = self.respelled(&meanings);
+            looked = self.look_up(config, selection, &respelled).await;
         }
-        let view = only_one(host, found.into_iter().map(view_of).collect())?;
-        Ok(self.routes.keep(name, view, Source::Ec2, self.now()))
+        let answer = self.next_answer();
+        let (views, selections): (Vec<_>, Vec<_>) = looked.found.into_iter().unzip();
+        if views.is_empty()
+            && let Some((_, error)) = looked.failed.into_iter().next()
+        {
+            return Err(error);
+        }
+        let ids: Vec<InstanceId> = views.iter().map(|view| view.id.clone()).collect();
+        let view = only_one(host, &meant_id(host, config), views)?;
+        let at = ids.iter().position(|id| *id == view.id).unwrap_or(0);
+        let target = Target {
+            with: selections.get(at).unwrap_or(selection).clone(),
+            notes: looked.notes,
+            view,
+            answer,
+            source: Source::Ec2,
+        };
+        Ok(self.routes.keep(name, target, self.now()))
     }
+}
 
-    pub(super) async fn describe(
-        &self,
-        with: &Resolved,
-        which: &Which<'_>,
-        selection: &Selection,
-    ) -> Result<Vec<Instance>, LoginError> {
-        match self.aws.describe(with, which, self.now()).await {
-            Ok(found) => Ok(found
-                .into_iter()
-                .filter(|i| matches!(i.state.as_str(), "running" | "pending"))
-                .collect()),
-            Err(error)
-                if error
-                    .code()
-                    .is_some_and(|code| code.starts_with("InvalidInstanceID")) =>
-            {
-                Ok(Vec::new())
-            }
-            Err(cause) => Err(self.aws_error(
-                selection,
-                "cannot look up the host (ec2:DescribeInstances)",
-                cause,
-            )),
-        }
-    }
+/// A host that the CA names is asked about with the profile of the place that it belongs to.
+fn credentials_for(config: &Config, selection: &Selection, view: &InstanceView) -> Selection {
+    let place = config.places.iter().find(|place| place.holds(view));
+    place.map_or_else(|| selection.clone(), |place| place.selection(selection))
 }
 
 fn is_recent(at: u64, now: u64) -> bool {
     now.saturating_sub(at) < KEPT
 }
 
-/// One way to look a host up in EC2.
-enum Way<'a> {
-    Id([InstanceId; 1]),
-    Filter(&'static str, &'a str),
+/// The id that was typed, directly or by an alias.
+fn meant_id(host: &HostName, config: &Config) -> Option<InstanceId> {
+    let name = config
+        .meant(host)
+        .as_str()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    name.parse().ok()
 }
 
-impl Way<'_> {
-    fn which(&self) -> Which<'_> {
-        match self {
-            Self::Id(ids) => Which::Ids(ids),
-            Self::Filter(name, value) => Which::Filter(name, value),
+/// Exactly one host, found once or several times, and the one that was asked for where that was an id.
+fn only_one(
+    host: &HostName,
+    asked: &Option<InstanceId>,
+    mut found: Vec<InstanceView>,
+) -> Result<InstanceView, LoginError> {
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    found.dedup_by(|a, b| a.id == b.id);
+    let only = match found.len() {
+        0 | 1 => found.pop(),
+        _ => {
+            return Err(LoginError::Ambiguous {
+                host: host.clone(),
+                candidates: found.iter().map(candidate).collect(),
+            });
         }
-    }
-}
-
-fn ways(host: &HostName) -> Vec<Way<'_>> {
-    let text = host.as_str();
-    if let Ok(id) = text.parse::<InstanceId>() {
-        return vec![Way::Id([id])];
-    }
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => vec![
-            Way::Filter("private-ip-address", text),
-            Way::Filter("ip-address", text),
-        ],
-        Ok(IpAddr::V6(_)) => vec![Way::Filter(
-            "network-interface.ipv6-addresses.ipv6-address",
-            text,
-        )],
-        Err(_) => vec![
-            Way::Filter("tag:Name", text),
-            Way::Filter("private-dns-name", text),
-        ],
-    }
-}
-
-/// Exactly one host, and the one that was asked for where that was an id.
-fn only_one(host: &HostName, mut found: Vec<InstanceView>) -> Result<InstanceView, LoginError> {
-    let only = found
-        .pop()
-        .ok_or_else(|| LoginError::UnknownHost(host.clone()))?;
-    if !found.is_empty() {
-        let mut ids: Vec<InstanceId> = found
-            .into_iter()
-            .chain([only])
-            .map(|view| view.id)
-            .collect();
-        ids.sort();
-        return Err(LoginError::Ambiguous {
-            host: host.clone(),
-            ids,
-        });
-    }
-    let is_id = host.as_str().parse::<InstanceId>().is_ok();
-    if is_id && only.id.as_str() != host.as_str() {
-        return Err(LoginError::OtherInstance {
-            asked: host.to_string(),
-            answered: only.id,
-        });
-    }
-    Ok(only)
-}
-
-/// An instance as EC2 describes it. Its tags can only make things stricter: `eic:enrolled`, `eic:instance-connect`.
-pub(super) fn view_of(instance: Instance) -> InstanceView {
-    let addresses = instance.addresses();
-    let tag = |name: &str| instance.tags.get(name).map(String::as_str);
-    let enrolled = tag("eic:enrolled").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let mode = match tag("eic:instance-connect") {
-        Some("off") => InstanceConnectMode::Off,
-        Some("break-glass") => InstanceConnectMode::BreakGlass,
-        _ => InstanceConnectMode::On,
     };
-    let users = tag("eic:user")
-        .and_then(|user| user.parse().ok())
-        .into_iter()
-        .collect();
-    InstanceView {
-        id: instance.id,
-        account: instance.account,
-        region: instance.region,
-        availability_zone: instance.availability_zone,
-        name: instance.tags.get("Name").cloned(),
-        private_dns: instance.private_dns,
-        addresses,
-        ssh_port: 22,
-        enrolment: if enrolled {
-            Enrolment::Enrolled
-        } else {
-            Enrolment::Unknown
-        },
-        instance_connect: mode,
-        users,
+    let only = only.ok_or_else(|| LoginError::UnknownHost(host.clone()))?;
+    match asked {
+        Some(asked) if *asked != only.id => Err(LoginError::OtherInstance {
+            asked: asked.to_string(),
+            answered: only.id,
+        }),
+        _ => Ok(only),
+    }
+}
+
+/// What tells one candidate from the other.
+fn candidate(view: &InstanceView) -> String {
+    let name = view.name.as_deref().unwrap_or("without a name");
+    format!("{} ({name}, {}, {})", view.id, view.region, view.account)
+}
+
+/// A mode of `eic:instance-connect`; one that is not understood is `off`: a slip in a tag must not open a door.
+fn mode_of_tag(tag: Option<&str>) -> InstanceConnectMode {
+    match tag {
+        None | Some("on") => InstanceConnectMode::On,
+        Some("break-glass") => InstanceConnectMode::BreakGlass,
+        Some(_) => InstanceConnectMode::Off,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view(id: &str) -> InstanceView {
-        let account = "123456789012".parse().unwrap();
-        let tags = std::collections::BTreeMap::from([(
-            "eic:instance-connect".to_owned(),
-            "off".to_owned(),
-        )]);
-        view_of(Instance {
-            id: id.parse().unwrap(),
-            account,
-            region: "eu-west-1".parse().unwrap(),
-            state: "running".to_owned(),
-            availability_zone: None,
-            vpc_id: None,
-            subnet_id: None,
-            image_id: None,
-            private_dns: None,
-            public_dns: None,
-            private_ip: None,
-            public_ip: None,
-            ipv6: Vec::new(),
-            tags,
-        })
-    }
-
-    #[test]
-    fn no_host_several_hosts_and_another_host_are_refused() {
-        let id: HostName = "i-01234567".parse().unwrap();
-        let name: HostName = "web-1".parse().unwrap();
-        assert!(matches!(
-            only_one(&id, vec![]),
-            Err(LoginError::UnknownHost(_))
-        ));
-        assert!(matches!(
-            only_one(&id, vec![view("i-76543210")]),
-            Err(LoginError::OtherInstance { .. })
-        ));
-        let two = only_one(&name, vec![view("i-76543210"), view("i-01234567")])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            two.contains("2 instances") && two.contains("i-01234567, i-76543210"),
-            "{two}"
-        );
-        assert!(only_one(&name, vec![view("i-76543210")]).is_ok());
-    }
-
-    #[test]
-    fn a_tag_can_switch_pushing_off() {
-        assert_eq!(
-            view("i-01234567").instance_connect,
-            InstanceConnectMode::Off
-        );
-    }
-}
+mod tests;

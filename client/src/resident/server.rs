@@ -159,6 +159,15 @@ impl Server {
             }
             Ask::HostKey(ask) => resident.host_key(ask).await,
             Ask::SignIn(selection) => resident.sign_in(selection).await.map(Reply::SignedIn),
+            Ask::Hosts(selection) => resident.hosts(selection).await.map(Reply::Hosts),
+            Ask::Push(ask) => resident.push_by_hand(ask).await.map(Reply::Pushed),
+            Ask::Explain(ask) => {
+                let explained = resident.explain(ask).await;
+                explained.map(|told| Reply::Explained(Box::new(told)))
+            }
+            Ask::Tunnel(ask) => resident.tunnel(ask).await,
+            Ask::Endpoints(ask) => resident.endpoints(ask).await,
+            Ask::Session(ask) => resident.start_session(ask).await,
             Ask::Status => Ok(Reply::Status(resident.status())),
             Ask::Logout => {
                 let reply = Reply::LoggedOut {

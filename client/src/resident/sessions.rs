@@ -1,7 +1,6 @@
 //! Login sessions: a grant of the CA and the key that it is bound to, renewed before it ends.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use eic_protocol::api::discovery::SessionMode;
@@ -34,9 +33,10 @@ pub(super) struct Session {
     /// The CA's clock minus ours, in seconds.
     clock_offset: i64,
     pub(super) protocol: u32,
-    /// `sessions = "off"` at the CA: good for one request.
+    /// `sessions = "off"` at the CA: good for one request, that of the task which opened it.
     single_use: bool,
-    used: AtomicBool,
+    /// Of the credentials that proved the identity.
+    pub(super) access_key_id: String,
     label: String,
 }
 
@@ -56,7 +56,6 @@ pub(super) struct Sessions {
 impl Session {
     /// What a request of this moment is signed with.
     pub(super) fn granted(&self, now: u64) -> Granted<'_> {
-        self.used.store(true, Ordering::Relaxed);
         let time = now.saturating_add_signed(self.clock_offset);
         Granted {
             grant: &self.grant,
@@ -65,9 +64,10 @@ impl Session {
         }
     }
 
-    fn is_usable(&self, now: u64) -> bool {
-        let spent = self.single_use && self.used.load(Ordering::Relaxed);
-        !spent && now.saturating_add(MARGIN) < self.expires_at
+    /// Whether a task that did not open it may use it too. A single-use one is its opener's from the first moment:
+    /// there is no time at which two tasks could find it free.
+    fn is_shared(&self, now: u64) -> bool {
+        !self.single_use && now.saturating_add(MARGIN) < self.expires_at
     }
 
     fn wants_renewal(&self, now: u64) -> bool {
@@ -151,7 +151,7 @@ impl Resident {
         }
     }
 
-    /// A session that can be used now; one that ends soon is renewed behind the caller's back.
+    /// A session that can be used now, for one request where the CA wants it so.
     pub(super) async fn session(
         &self,
         ca: &Ca,
@@ -159,7 +159,7 @@ impl Resident {
         kind: KeyType,
     ) -> Result<Arc<Session>, LoginError> {
         let slot = self.sessions.slot(&self.owner(Some(ca), selection, kind));
-        let usable = || slot.get().filter(|session| session.is_usable(self.now()));
+        let usable = || slot.get().filter(|session| session.is_shared(self.now()));
         if let Some(session) = usable() {
             return Ok(session);
         }
@@ -228,7 +228,7 @@ impl Resident {
             clock_offset,
             protocol: announced.protocol,
             single_use: announced.sessions == SessionMode::Off,
-            used: AtomicBool::new(false),
+            access_key_id: credentials.credentials.access_key_id().to_owned(),
             label: selection.label(),
         }))
     }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use eic_protocol::api::discovery::{Discovery, SessionMode};
 use eic_protocol::subject_key::CaKey;
-use eic_protocol::trust::envelope::Envelope;
-use eic_protocol::trust::root::{KeyState, Root};
+use eic_protocol::trust::envelope::Untrusted;
+use eic_protocol::trust::root::KeyState;
 
 use super::{LoginError, lock};
 use crate::ca::{CaClient, CaError, common_protocol};
-use crate::config::{self, CaConfig, Config};
+use crate::config::{CaConfig, Config, RootChain};
 use crate::paths::Paths;
 
 /// Gives the current configuration.
@@ -34,7 +34,15 @@ pub(super) struct Ca {
     pub(super) config: CaConfig,
     pub(super) client: CaClient,
     paths: Paths,
-    trust: Mutex<(Envelope, Root)>,
+    trust: Mutex<Trust>,
+}
+
+/// What is trusted of it.
+#[derive(Debug)]
+struct Trust {
+    roots: RootChain,
+    /// Version of a good root that the CA has and that cannot be taken, since those between are missing.
+    ahead: Option<u64>,
 }
 
 /// What a CA announces.
@@ -52,6 +60,10 @@ impl Settings {
             paths,
             cached: Mutex::new(None),
         }
+    }
+
+    pub(super) fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     pub(super) fn current(&self) -> Result<Arc<Setting>, LoginError> {
@@ -76,54 +88,72 @@ impl Settings {
 
 impl Ca {
     fn new(config: CaConfig, paths: &Paths) -> Result<Self, LoginError> {
-        let trust = config::load_root(paths, &config)?;
+        let roots = RootChain::load(paths, &config)?;
         let client = CaClient::new(&config)?;
         Ok(Self {
             config,
             client,
             paths: paths.clone(),
-            trust: Mutex::new(trust),
+            trust: Mutex::new(Trust { roots, ahead: None }),
         })
     }
 
-    /// Asks the CA what it speaks, and takes a newer root document from it where the pinned keys vouch for it.
+    /// Asks the CA what it speaks, and takes the next root document from it where the installed one vouches for it.
     pub(super) async fn announced(&self) -> Result<Announced, CaError> {
         let discovery = self.client.discovery().await?;
         let protocol = common_protocol(discovery.protocol)?;
-        self.take_newer_root(&discovery);
+        self.take_newer_root(&discovery).await;
         Ok(Announced {
             protocol,
             sessions: discovery.sessions,
         })
     }
 
-    /// A root that is older, unsigned or otherwise wrong is left alone: the stored one stays in force.
-    fn take_newer_root(&self, discovery: &Discovery) {
-        let mut trust = lock(&self.trust);
-        let pinned = Root::pinned(&discovery.root, &self.config.root_fingerprints).ok();
-        let next = pinned.or_else(|| trust.1.successor(&discovery.root).ok());
-        let Some(root) = next.filter(|root| root.version > trust.1.version) else {
-            return;
+    /// A root that the installed one's threshold did not sign is left alone: the installed one stays in force.
+    /// The pinned fingerprints count at setup only; later a root key alone could lower the threshold by them.
+    async fn take_newer_root(&self, discovery: &Discovery) {
+        let installed = lock(&self.trust).roots.clone();
+        let (next, ahead) = match installed.followed_by(discovery.root.clone()) {
+            Ok(roots) => (Some(roots), None),
+            Err(Untrusted::Gap { offered, .. }) => (self.walk(&installed).await, Some(offered)),
+            Err(_) => (None, None),
         };
-        let still_pinned = Root::pinned(&discovery.root, &self.config.root_fingerprints).is_ok();
-        // Only a document that the pinned keys sign can be read back at the next start.
-        if still_pinned && config::store_root(&self.paths, &discovery.root).is_err() {
-            return;
+        let mut trust = lock(&self.trust);
+        // One that cannot be stored is not used: the next start would not know it.
+        if let Some(roots) = next.filter(|roots| roots.store(&self.paths).is_ok()) {
+            trust.roots = roots;
         }
-        *trust = (discovery.root.clone(), root);
+        trust.ahead = ahead.filter(|offered| *offered > trust.roots.root().version);
+    }
+
+    /// Through the roots between, where the CA keeps them: each must follow from the one before it.
+    async fn walk(&self, installed: &RootChain) -> Option<RootChain> {
+        let version = installed.root().version;
+        let between = self.client.roots_after(version).await.ok()?;
+        let step = |chain: RootChain, envelope| chain.followed_by(envelope).ok();
+        between.into_iter().try_fold(installed.clone(), step)
+    }
+
+    /// The installed root's version and that of the CA's, where there are others between them.
+    pub(super) fn behind(&self) -> Option<(u64, u64)> {
+        let trust = lock(&self.trust);
+        trust
+            .ahead
+            .map(|offered| (trust.roots.root().version, offered))
     }
 
     pub(super) fn user_cas(&self) -> Vec<CaKey> {
         let trust = lock(&self.trust);
         let signing = trust
-            .1
+            .roots
+            .root()
             .trusted_user_cas()
             .filter(|ca| ca.state == KeyState::Active);
         signing.map(|ca| ca.key.clone()).collect()
     }
 
     pub(super) fn host_cas(&self) -> Vec<CaKey> {
-        lock(&self.trust).1.host_cas.clone()
+        lock(&self.trust).roots.root().host_cas.clone()
     }
 }
 

@@ -1,14 +1,16 @@
 //! Signing in on purpose (`eic-login` without a command), and what the agent tells about itself.
 
-use eic_aws::ec2::Which;
-use eic_protocol::api::instance::InstancesQuery;
+use eic_protocol::api::instance::{InstanceView, InstancesQuery};
 
-use super::resolve::view_of;
-use super::settings::Ca;
+use super::settings::{Ca, Setting};
 use super::{LoginError, Resident};
 use crate::control::message::{SignedIn, Status};
 use crate::credentials::Selection;
+use crate::host_cache::{CachedHost, Listing};
 use crate::key::KeyType;
+
+/// Most hosts that signing in shows; `eic-login hosts` shows all.
+const MAX_SHOWN: usize = 1_000;
 
 impl Resident {
     /// Proves the identity anew, and lists what may be reached.
@@ -16,49 +18,88 @@ impl Resident {
         let selection = selection.filtered();
         let setting = self.settings.current()?;
         match &setting.ca {
-            Some(ca) => self.sign_in_to(ca, &selection).await,
-            None => self.look_around(&selection).await,
+            Some(ca) => self.sign_in_to(&setting, ca, &selection).await,
+            None => self.look_around(&setting, &selection).await,
         }
     }
 
-    async fn sign_in_to(&self, ca: &Ca, selection: &Selection) -> Result<SignedIn, LoginError> {
+    async fn sign_in_to(
+        &self,
+        setting: &Setting,
+        ca: &Ca,
+        selection: &Selection,
+    ) -> Result<SignedIn, LoginError> {
         self.aws.forget(selection);
-        let session = self
-            .renew_session(ca, selection, KeyType::default())
-            .await?;
-        let (caller, expires_at) = (session.caller.clone(), session.expires_at);
-        // Where a grant serves one request, this takes another one.
-        let session = self.session(ca, selection, KeyType::default()).await?;
+        let kind = KeyType::default();
+        let session = self.renew_session(ca, selection, kind).await?;
+        let granted = session.granted(self.now());
         let found = ca
             .client
-            .instances(session.granted(self.now()), &InstancesQuery::default())
+            .instances(granted, &InstancesQuery::default())
             .await?;
-        self.send_events(ca, &session, &selection.label()).await;
+        self.send_events(ca, selection, kind).await;
+        let hosts = found.instances.iter().cloned();
+        let listing = Listing {
+            at: self.now(),
+            by_ca: true,
+            truncated: found.truncated,
+            hosts: hosts.map(|view| CachedHost { view, state: None }).collect(),
+        };
+        let notes = self.kept(setting, selection, listing);
         Ok(SignedIn {
             ca: Some(ca.config.url.to_string()),
-            caller: Some(caller),
-            expires_at: Some(expires_at),
+            caller: Some(session.caller.clone()),
+            expires_at: Some(session.expires_at),
             instances: found.instances,
             truncated: found.truncated,
             selection: selection.label(),
+            notes,
         })
     }
 
-    /// Without a CA: what EC2 shows to these credentials in their Region.
-    async fn look_around(&self, selection: &Selection) -> Result<SignedIn, LoginError> {
+    /// Without a CA: what EC2 shows to these credentials, in the configured places.
+    async fn look_around(
+        &self,
+        setting: &Setting,
+        selection: &Selection,
+    ) -> Result<SignedIn, LoginError> {
         self.aws.forget(selection);
-        let credentials = self.aws.credentials(selection, self.now()).await?;
-        let mut found = self.describe(&credentials, &Which::All, selection).await?;
-        let truncated = found.len() > 1_000;
-        found.truncate(1_000);
+        let listed = self.list_by_ec2(&setting.config, selection).await?;
+        let cached = |(view, state): &(_, String)| CachedHost {
+            view: InstanceView::clone(view),
+            state: Some(state.clone()),
+        };
+        let listing = Listing {
+            at: self.now(),
+            by_ca: false,
+            truncated: false,
+            hosts: listed.hosts.iter().map(cached).collect(),
+        };
+        let mut notes = listed.notes;
+        notes.extend(self.kept(setting, selection, listing));
+        let up = listed
+            .hosts
+            .into_iter()
+            .filter(|(_, state)| matches!(state.as_str(), "running" | "pending"));
+        let mut instances: Vec<_> = up.map(|(view, _)| view).collect();
+        let truncated = instances.len() > MAX_SHOWN;
+        instances.truncate(MAX_SHOWN);
         Ok(SignedIn {
             ca: None,
             caller: None,
-            expires_at: credentials.expires_at,
-            instances: found.into_iter().map(view_of).collect(),
+            expires_at: None,
+            instances,
             truncated,
             selection: selection.label(),
+            notes,
         })
+    }
+
+    /// Keeps a listing; where that cannot be, it is said: nobody's sign-in depends on a cache.
+    fn kept(&self, setting: &Setting, selection: &Selection, listing: Listing) -> Vec<String> {
+        let kept = self.keep_hosts(setting, selection, listing, Vec::new());
+        let told = |e| format!("the list of hosts cannot be kept for completion: {e}");
+        kept.err().map(told).into_iter().collect()
     }
 
     pub(super) fn status(&self) -> Status {
@@ -75,6 +116,7 @@ impl Resident {
     pub(super) fn forget_all(&self) -> usize {
         self.certificates.clear();
         self.routes.clear();
+        self.plans.clear();
         self.logins.clear();
         self.keyring.clear();
         self.aws.clear();

@@ -1,6 +1,8 @@
 //! The agent as ssh's helpers see it: over its control socket, against a CA and an AWS that answer from memory.
 
+mod by_hand;
 mod fallback;
 mod host_keys;
 mod logins;
-mod stub;
+mod names;
+pub(in crate::resident) mod stub;

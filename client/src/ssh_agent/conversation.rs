@@ -228,7 +228,7 @@ impl Conversation {
 }
 
 /// ssh asks by flags for the hash that the request itself names; another one would not verify.
-fn flags_fit(hash: SignatureHash, flags: u32) -> bool {
+pub(super) fn flags_fit(hash: SignatureHash, flags: u32) -> bool {
     match hash {
         SignatureHash::OfKey => true,
         SignatureHash::RsaSha256 => flags & message::FLAG_RSA_SHA2_256 != 0,

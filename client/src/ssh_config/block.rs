@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::host_name::{InvalidPattern, check_pattern};
 
 /// Patterns that are always ours.
-const OWN_PATTERNS: [&str; 2] = ["i-*", "mi-*"];
+pub(super) const OWN_PATTERNS: [&str; 2] = ["i-*", "mi-*"];
 
 /// What the block depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl Block {
         } = self;
         let mut text = format!(
             "# Written by `eic-login setup`; it is replaced by the next one and removed by `eic-login setup --undo`.\n\
+             Include eic.hosts\n\
              Match originalhost \"{}\" user \"*'*\"\n    ProxyCommand '{program}' connect\n\
              Host {} \"!*'*\"\n",
             patterns.join(","),

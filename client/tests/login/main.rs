@@ -7,7 +7,11 @@
     reason = "a panic in a test is a failed test"
 )]
 
+mod commands;
+mod doctor;
+mod exec;
 mod measured;
+mod names;
 mod real_ssh;
 #[path = "../../src/resident/tests/stub.rs"]
 #[expect(dead_code, reason = "the stand-ins serve the agent's own tests too")]

@@ -16,13 +16,13 @@ use crate::stub::{
 use eic_login::key::KeyType;
 
 const HOST_KEY: u8 = 30;
-const OWN_KEY: u8 = 31;
+pub(crate) const OWN_KEY: u8 = 31;
 
 /// A world with a real sshd on this machine as its instance, and the block for ssh.
-struct Scene {
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     sshd: Child,
-    user: String,
+    pub(crate) user: String,
 }
 
 impl Drop for Scene {
@@ -35,7 +35,7 @@ impl Drop for Scene {
 
 impl Scene {
     /// `host` is the instance that the host's certificate names; none: it shows a plain key.
-    async fn new(host: Option<&str>) -> Self {
+    pub(crate) async fn new(host: Option<&str>) -> Self {
         let world = World::without_agent().await;
         std::fs::set_permissions(world.dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         world.state().authorized_keys = Some(world.dir.path().join("pushed"));
@@ -55,7 +55,7 @@ impl Scene {
         Self { world, sshd, user }
     }
 
-    fn environment(&self, command: &mut Command) {
+    pub(crate) fn environment(&self, command: &mut Command) {
         command
             .env_clear()
             .env("HOME", self.world.dir.path())
@@ -69,14 +69,19 @@ impl Scene {
             .stdin(Stdio::null());
     }
 
-    fn eic(&self, args: &[&str]) -> Command {
+    pub(crate) fn eic(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.args(args);
         self.environment(&mut command);
         command
     }
 
-    async fn run(&self, program: &str, args: &[&str], more: impl FnOnce(&mut Command)) -> Output {
+    pub(crate) async fn run(
+        &self,
+        program: &str,
+        args: &[&str],
+        more: impl FnOnce(&mut Command),
+    ) -> Output {
         let mut command = Command::new(program);
         command
             .arg("-F")
@@ -90,16 +95,16 @@ impl Scene {
             .unwrap()
     }
 
-    async fn ssh(&self, args: &[&str]) -> Output {
+    pub(crate) async fn ssh(&self, args: &[&str]) -> Output {
         self.run("ssh", args, |_| {}).await
     }
 
-    fn sshd_log(&self) -> String {
+    pub(crate) fn sshd_log(&self) -> String {
         std::fs::read_to_string(self.world.dir.path().join("sshd.log")).unwrap_or_default()
     }
 }
 
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_eic-login"))
 }
 
@@ -183,7 +188,7 @@ fn sshd_config(dir: &Path, port: u16, certificate_for: Option<&str>, user: &str)
     PathBuf::from(file("sshd_config", &config, 0o644))
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!(
         "{}\n{}",
         String::from_utf8_lossy(&output.stdout),
@@ -374,7 +379,7 @@ async fn a_legacy_host_opens_to_the_pushed_key() {
 }
 
 /// The user's own agent with a number of keys; ended with the test.
-struct OwnAgent {
+pub(crate) struct OwnAgent {
     process: Child,
     socket: PathBuf,
 }
@@ -387,11 +392,11 @@ impl Drop for OwnAgent {
 }
 
 impl OwnAgent {
-    fn is_used_by(&self, command: &mut Command) {
+    pub(crate) fn is_used_by(&self, command: &mut Command) {
         command.env("SSH_AUTH_SOCK", &self.socket);
     }
 
-    async fn new(dir: &Path, keys: std::ops::Range<u8>) -> Self {
+    pub(crate) async fn new(dir: &Path, keys: std::ops::Range<u8>) -> Self {
         let socket = dir.join("own-agent");
         let mut command = Command::new("ssh-agent");
         let process = command

@@ -8,6 +8,7 @@ use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::sshsig::{self, Namespace};
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::trust::envelope::EnvelopeSignature;
+use eic_protocol::trust::root::Root;
 use eic_protocol::version::VersionRange;
 use signature::Signer as _;
 use ssh_key::PrivateKey;
@@ -34,8 +35,12 @@ fn public(seed: u8) -> SubjectKey {
 
 /// A discovery document whose root names key `named` and is signed by key `signed`.
 fn discovery(named: u8, signed: u8) -> Discovery {
+    discovery_of(1, named, signed)
+}
+
+fn discovery_of(version: u64, named: u8, signed: u8) -> Discovery {
     let root = Root {
-        version: 1,
+        version,
         issued: 1,
         root_keys: vec![public(named)],
         threshold: 1,
@@ -251,7 +256,7 @@ fn a_second_setup_changes_nothing_and_keeps_patterns_and_profiles() {
         (config.patterns, config.hosts.len()),
         (vec!["web-*".to_owned()], 1)
     );
-    assert!(config::load_root(&home.paths(), &config.ca.unwrap()).is_ok());
+    assert!(RootChain::load(&home.paths(), &config.ca.unwrap()).is_ok());
 }
 
 #[test]
@@ -261,4 +266,29 @@ fn without_a_ca_nothing_is_pinned() {
     let config = Config::load(&home.paths()).unwrap();
     assert!(config.ca.is_none() && !home.paths().root_file().exists());
     assert!(Installation::new(&home.paths().ssh_dir).is_in_place());
+}
+
+#[test]
+fn a_second_setup_takes_only_a_root_that_follows_the_installed_one() {
+    let home = Home::new();
+    let fingerprints = [public(1).fingerprint(), public(2).fingerprint()];
+    let url = serving(&discovery(1, 1));
+    set_up(
+        &home,
+        Some(pin(&url, &arguments(&fingerprints)).unwrap()),
+        &[],
+    )
+    .unwrap();
+    for (version, named, signed) in [(3, 1, 1), (2, 2, 2)] {
+        let other = serving(&discovery_of(version, named, signed));
+        let mut pinned = pin(&other, &arguments(&fingerprints)).unwrap();
+        pinned.ca.url = url.clone();
+        let refused = pinned.after(&home.paths()).unwrap_err();
+        assert_eq!(refused.code, exit_code::UNTRUSTED, "{version}");
+    }
+    let next = serving(&discovery_of(2, 1, 1));
+    let mut pinned = pin(&next, &arguments(&fingerprints)).unwrap();
+    pinned.ca.url = url.clone();
+    let pinned = pinned.after(&home.paths()).unwrap();
+    assert_eq!(pinned.roots.root().version, 2);
 }

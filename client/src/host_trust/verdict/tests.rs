@@ -123,6 +123,25 @@ fn certificates_of_others_for_others_or_of_another_time_are_refused() {
 }
 
 #[test]
+fn a_foreign_certificate_of_a_host_that_may_be_enrolled_is_refused() {
+    // H-10: its plain key is not taken instead.
+    let foreign = certificate(2, id().as_str(), CertType::Host, NOW + 60);
+    assert!(matches!(
+        judged(&foreign, Enrolment::Unknown, None),
+        Err(Untrusted::Certificate { .. })
+    ));
+    assert_eq!(
+        judged(&foreign, Enrolment::Legacy, None),
+        Ok(Verdict::Unknown(leaf()))
+    );
+    let known = record(false, &[&leaf()]);
+    assert_eq!(
+        judged(&foreign, Enrolment::Unknown, Some(&known)),
+        Ok(Verdict::Remembered(leaf()))
+    );
+}
+
+#[test]
 fn plain_keys_of_enrolled_hosts_are_refused() {
     // H-10: also where the inventory says legacy again.
     let key = leaf();

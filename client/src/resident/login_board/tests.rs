@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::resident::tests::stub::{INSTANCE, World};
 
 #[test]
 fn a_retired_socket_leads_to_the_users_own_agent_or_nowhere() {
@@ -46,11 +47,64 @@ async fn sockets_of_a_killed_agent_are_removed_and_links_to_own_agents_stay() {
     symlink("/nonexistent/agent", dir.path().join("alice@gone")).unwrap();
     std::fs::write(dir.path().join(".leftover"), "").unwrap();
     std::fs::write(dir.path().join("agent.lock"), "").unwrap();
+    // Of two `exec` one was killed.
+    for name in ["exec-dead", "exec-alive"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let socket = |name: &str| dir.path().join(name).join(super::super::shared::SOCKET);
+    drop(UnixListener::bind(socket("exec-dead")).unwrap());
+    let _alive = UnixListener::bind(socket("exec-alive")).unwrap();
     board.clean_up();
     let mut names: Vec<_> = std::fs::read_dir(dir.path())
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
     names.sort();
-    assert_eq!(names, ["agent.lock", "alice@forwarding", "own"]);
+    assert_eq!(
+        names,
+        ["agent.lock", "alice@forwarding", "exec-alive", "own"]
+    );
+}
+
+fn entry(world: &World, ssh_pid: Option<u32>) -> Entry {
+    let ask = Arc::new(ConnectAsk {
+        ssh_pid,
+        ..world.login("alice", "web-1")
+    });
+    let key = crate::key::EphemeralKey::generate(crate::key::KeyType::Ed25519).unwrap();
+    let login = Login::new(ask.user.clone(), Arc::new(key), Vec::new(), u64::MAX);
+    Entry {
+        setting: world.resident().settings.current().unwrap(),
+        view: crate::resident::tests::stub::view(INSTANCE, &world.state()),
+        with: ask.selection.clone(),
+        login: Arc::new(login),
+        ask,
+    }
+}
+
+#[tokio::test]
+async fn another_processs_login_is_not_offered() {
+    // H-14: two ssh to one host and user, of two profiles; the second's own login is not open yet.
+    let world = World::without_agent().await;
+    let first = entry(&world, Some(11));
+    assert!(of_process(vec![first.clone()], Some(12)).is_empty());
+    assert_eq!(of_process(vec![first.clone()], Some(11)).len(), 1);
+    let unknown = entry(&world, None);
+    assert_eq!(of_process(vec![first, unknown], Some(12)).len(), 1);
+}
+
+#[tokio::test]
+async fn names_with_a_place_have_a_folder_that_goes_with_its_last_socket() {
+    // H-04
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let board = LoginBoard::new(dir.path().to_owned());
+    let folder = dir.path().join("alice@prod");
+    let _listener = board.bind(&folder.join("web-1")).unwrap();
+    let _other = board.bind(&folder.join("web-2")).unwrap();
+    assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    retire(dir.path(), "alice@prod/web-1", None);
+    assert!(is_socket(&folder.join("web-2")));
+    board.clean_up();
+    assert!(!folder.exists());
 }

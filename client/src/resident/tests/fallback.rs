@@ -66,6 +66,44 @@ async fn a_refusal_counts_also_where_the_inventory_is_absent() {
 }
 
 #[tokio::test]
+async fn what_the_certificate_answer_says_counts_where_the_inventory_is_absent() {
+    // H-18: found through EC2, known as legacy from before; the certificate's answer forbids the push.
+    for (enrolment, mode) in [
+        (Enrolment::Enrolled, InstanceConnectMode::On),
+        (Enrolment::Legacy, InstanceConnectMode::Off),
+        (Enrolment::Legacy, InstanceConnectMode::BreakGlass),
+    ] {
+        let world = World::new().await;
+        world.state().enrolment = Enrolment::Legacy;
+        world.connect(world.login("alice", INSTANCE)).await.unwrap();
+        let key = super::stub::public(20);
+        let shown = world.host_key("alice", INSTANCE, Some(key.blob())).await;
+        shown.unwrap();
+        {
+            let mut state = world.state();
+            (state.blind, state.enrolment, state.mode) = (true, enrolment, mode);
+            state.pushes.clear();
+        }
+        // Another name: its resolution is not kept, and the CA cannot give it.
+        let login = world.connect(world.login("bob", "web-1")).await;
+        assert_eq!(login.is_ok(), enrolment == Enrolment::Enrolled, "{login:?}");
+        assert!(world.state().pushes.is_empty(), "{enrolment:?} {mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_newer_of_two_answers_within_one_second_counts() {
+    // A kept certificate's answer said "not known", the inventory says "legacy" a moment later.
+    let world = World::new().await;
+    world.state().enrolment = Enrolment::Unknown;
+    world.connect(world.login("alice", INSTANCE)).await.unwrap();
+    world.state().enrolment = Enrolment::Legacy;
+    world.connect(world.login("alice", "web-1")).await.unwrap();
+    assert_eq!(world.state().pushes, [format!("alice@{INSTANCE}")]);
+    assert_eq!(world.state().certificates, 1);
+}
+
+#[tokio::test]
 async fn a_tls_error_never_leads_to_a_push() {
     // H-02, H-18: something else answers at the CA's address.
     let world = World::new().await;
@@ -207,6 +245,30 @@ async fn an_absent_ca_leads_to_a_push_that_is_reported_later() {
     };
     wait_for(|| world.state().events.len() == 1).await;
     wait_for(|| !world.paths.state_dir.join("events.json").exists()).await;
+}
+
+#[tokio::test]
+async fn a_push_is_never_reported_under_another_identity() {
+    // H-14: the same profile, which leads to other credentials by the time that the CA is back.
+    let world = World::new().await;
+    world.state().absent = true;
+    world.connect(world.login("alice", INSTANCE)).await.unwrap();
+    {
+        let mut state = world.state();
+        (state.absent, state.user_id) = (false, "AIDB".to_owned());
+    }
+    let other = world.selection("MAIN");
+    world.credentials_become("AKIA000000000OTHER");
+    let (_, Reply::SignedIn(_)) = world.ask(Ask::SignIn(other.clone())).await else {
+        panic!()
+    };
+    // The agent has asked for what may be sent by now: the sign-in answers after it.
+    assert_eq!(world.state().events.len(), 0);
+    world.credentials_become("AKIA0000000000MAIN");
+    let (_, Reply::SignedIn(_)) = world.ask(Ask::SignIn(other)).await else {
+        panic!()
+    };
+    assert_eq!(world.state().events.len(), 1);
 }
 
 #[tokio::test]

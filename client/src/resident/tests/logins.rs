@@ -6,7 +6,7 @@ use eic_protocol::api::discovery::SessionMode;
 use ssh_key::Certificate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::stub::{INSTANCE, World, identities, wait_for};
+use super::stub::{INSTANCE, STRANGER, USER_CA, World, identities, root_of, wait_for};
 use crate::control::message::{Ask, Reply};
 use crate::exit_code;
 use crate::host_name::HostName;
@@ -66,6 +66,59 @@ async fn a_certificate_that_is_not_as_asked_is_not_used_and_the_field_is_named()
 }
 
 #[tokio::test]
+async fn a_root_that_the_installed_one_does_not_lead_to_is_not_taken() {
+    // H-01: the pinned key signed it, but not as the next one.
+    let world = World::new().await;
+    {
+        let mut state = world.state();
+        state.root = root_of(3, STRANGER);
+        state.tamper = Some("signature key");
+    }
+    let login = world.connect(world.login("alice", INSTANCE)).await;
+    let failure = login.unwrap_err();
+    assert_eq!(failure.code, exit_code::UNTRUSTED);
+    assert!(
+        failure.message.contains("root document 3") && failure.message.contains("setup --undo"),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_roots_between_are_fetched_and_one_that_does_not_follow_ends_the_walk() {
+    for (kept, version) in [
+        (vec![root_of(2, USER_CA), root_of(3, STRANGER)], 3),
+        (vec![root_of(3, STRANGER)], 1),
+        (vec![root_of(2, USER_CA), root_of(4, STRANGER)], 1),
+    ] {
+        let world = World::new().await;
+        {
+            let mut state = world.state();
+            (state.root, state.kept_roots) = (root_of(3, STRANGER), kept);
+            state.tamper = Some("signature key");
+        }
+        let login = world.connect(world.login("alice", INSTANCE)).await;
+        assert_eq!(login.is_ok(), version == 3, "{login:?}");
+        let ca = crate::config::Config::load(&world.paths).unwrap().ca;
+        let stored = crate::config::RootChain::load(&world.paths, &ca.unwrap()).unwrap();
+        assert_eq!(stored.root().version, version);
+    }
+}
+
+#[tokio::test]
+async fn the_next_root_is_taken_and_its_user_ca_counts() {
+    let world = World::new().await;
+    {
+        let mut state = world.state();
+        state.root = root_of(2, STRANGER);
+        state.tamper = Some("signature key");
+    }
+    world.connect(world.login("alice", INSTANCE)).await.unwrap();
+    let ca = crate::config::Config::load(&world.paths).unwrap().ca;
+    let stored = crate::config::RootChain::load(&world.paths, &ca.unwrap()).unwrap();
+    assert_eq!(stored.root().version, 2);
+}
+
+#[tokio::test]
 async fn credentials_that_have_expired_are_told_with_what_to_run() {
     let world = World::new().await;
     let ask = crate::control::message::ConnectAsk {
@@ -114,6 +167,35 @@ async fn unknown_and_ambiguous_hosts_are_refused() {
         .await
         .unwrap_err();
     assert_eq!(failure.code, exit_code::DENIED, "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_tag_does_not_shadow_a_dns_name_or_another_address() {
+    // Without a CA: what one way finds and what the other finds are told together.
+    let world = World::new().await;
+    world.configure(None, Vec::new());
+    let (one, other) = (INSTANCE.to_owned(), super::stub::OTHER_INSTANCE.to_owned());
+    {
+        let mut state = world.state();
+        state.by_filter = [
+            ("ip-10-0-0-5.internal", vec![one.clone()]),
+            ("web-1", vec![one.clone(), one.clone()]),
+        ]
+        .map(|(value, ids)| (value.to_owned(), ids))
+        .into();
+        // The look-up by Name tag finds `other`, that by private DNS name `one`.
+        state.by_tag = [("ip-10-0-0-5.internal".to_owned(), vec![other.clone()])].into();
+    }
+    let shadowed = world
+        .connect(world.login("alice", "ip-10-0-0-5.internal"))
+        .await
+        .unwrap_err();
+    assert!(
+        shadowed.message.contains(&one) && shadowed.message.contains(&other),
+        "{shadowed:?}"
+    );
+    assert!(world.state().pushes.is_empty());
+    world.connect(world.login("alice", "web-1")).await.unwrap();
 }
 
 #[tokio::test]
@@ -168,6 +250,33 @@ async fn where_a_grant_serves_one_request_each_request_has_its_own() {
     world.state().sessions_mode = SessionMode::Off;
     world.connect(world.login("alice", "web-1")).await.unwrap();
     assert_eq!(world.state().sessions.len(), 2);
+}
+
+#[tokio::test]
+async fn a_grant_that_serves_one_request_is_never_taken_twice() {
+    let world = World::new().await;
+    world.state().sessions_mode = SessionMode::Off;
+    let users = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let logins = users.map(|user| world.connect(world.login(user, "web-1")));
+    for login in crate::join::join_all(logins).await {
+        login.unwrap();
+    }
+    let grants = world.state().grants.clone();
+    let distinct: std::collections::HashSet<_> = grants.iter().collect();
+    assert_eq!(distinct.len(), grants.len(), "{grants:?}");
+}
+
+#[tokio::test]
+async fn a_single_use_session_belongs_to_the_task_that_opened_it() {
+    let world = World::without_agent().await;
+    world.state().sessions_mode = SessionMode::Off;
+    let resident = world.resident();
+    let setting = resident.settings.current().unwrap();
+    let (ca, selection) = (setting.ca.as_ref().unwrap(), world.selection("MAIN"));
+    let kind = crate::key::KeyType::default();
+    let first = resident.session(ca, &selection, kind).await.unwrap();
+    let second = resident.session(ca, &selection, kind).await.unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&first, &second));
 }
 
 #[tokio::test]

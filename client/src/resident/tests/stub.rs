@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use eic_protocol::api::certificate::{UserCertificateRequest, UserCertificateResponse};
+use eic_protocol::api::certificate::{
+    CertificateScope, UserCertificateRequest, UserCertificateResponse,
+};
 use eic_protocol::api::discovery::{AuthMethod, Discovery, SessionMode};
 use eic_protocol::api::event::{ClientEvent, EventRequest};
 use eic_protocol::api::instance::{
@@ -15,6 +17,7 @@ use eic_protocol::api::instance::{
 };
 use eic_protocol::api::problem::{Problem, ProblemCode};
 use eic_protocol::api::session::{CallerView, NameStanding, SessionRequest, SessionResponse};
+use eic_protocol::api::trust_bundle::TrustBundleResponse;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::cert::options::Extension;
 use eic_protocol::sshsig::{self, Namespace};
@@ -40,48 +43,81 @@ use crate::files;
 use crate::paths::Paths;
 use crate::resident::{Resident, serve};
 
-pub(super) const INSTANCE: &str = "i-0123456789abcdef0";
-pub(super) const OTHER_INSTANCE: &str = "i-0fedcba9876543210";
+pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
+pub(crate) const OTHER_INSTANCE: &str = "i-0fedcba9876543210";
 
 /// How the stand-ins behave, and what they have seen.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) enrolment: Enrolment,
-    pub(super) mode: InstanceConnectMode,
-    pub(super) sessions_mode: SessionMode,
+pub(crate) struct State {
+    pub(crate) enrolment: Enrolment,
+    pub(crate) mode: InstanceConnectMode,
+    pub(crate) sessions_mode: SessionMode,
     /// Answer certificate requests with this problem.
-    pub(super) refuse: Option<ProblemCode>,
+    pub(crate) refuse: Option<ProblemCode>,
     /// Answer sign-ins with this problem.
-    pub(super) refuse_session: Option<ProblemCode>,
+    pub(crate) refuse_session: Option<ProblemCode>,
     /// Answer everything of the CA with 503.
-    pub(super) absent: bool,
+    pub(crate) absent: bool,
     /// Answer its inventory with 503.
-    pub(super) blind: bool,
+    pub(crate) blind: bool,
     /// Which field of a certificate is not as asked.
-    pub(super) tamper: Option<&'static str>,
-    pub(super) restricted: bool,
-    pub(super) instances: Vec<String>,
+    pub(crate) tamper: Option<&'static str>,
+    pub(crate) restricted: bool,
+    pub(crate) instances: Vec<String>,
+    /// Instances by the value of a filter that EC2 is asked with; others give `instances`.
+    pub(crate) by_filter: BTreeMap<String, Vec<String>>,
+    /// The same for the look-up by Name tag alone.
+    pub(crate) by_tag: BTreeMap<String, Vec<String>>,
+    /// Instances by the access key that asks.
+    pub(crate) by_key: BTreeMap<String, Vec<String>>,
+    /// A call of AWS that is refused, and with which code.
+    pub(crate) aws_refuses: Option<(&'static str, &'static str)>,
+    /// The roots that the CA keeps; none: it has no such endpoint.
+    pub(crate) kept_roots: Vec<Envelope>,
+    /// Name of every instance's image; none: they have no image.
+    pub(crate) image: Option<&'static str>,
+    /// Tags of every instance in EC2.
+    pub(crate) tags: Vec<(String, String)>,
+    /// Accounts that the CA's inventory names.
+    pub(crate) users: Vec<String>,
+    /// The access key of each push.
+    pub(crate) pushed_with: Vec<String>,
+    /// The root document that discovery shows.
+    pub(crate) root: Envelope,
+    /// Who signs in, as STS names him.
+    pub(crate) user_id: String,
+    /// Grants that came back, each as often as it did.
+    pub(crate) grants: Vec<String>,
     /// Port of the instances' sshd.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// Where a pushed key appears for sshd.
-    pub(super) authorized_keys: Option<PathBuf>,
-    pub(super) console: String,
-    pub(super) sessions: Vec<SubjectKey>,
-    pub(super) certificates: usize,
-    pub(super) pushes: Vec<String>,
-    pub(super) events: Vec<ClientEvent>,
+    pub(crate) authorized_keys: Option<PathBuf>,
+    pub(crate) console: String,
+    pub(crate) sessions: Vec<SubjectKey>,
+    pub(crate) certificates: usize,
+    /// Answers of EC2 by action, beside those that are made here.
+    pub(crate) aws_answers: BTreeMap<&'static str, String>,
+    /// Bodies of StartSession.
+    pub(crate) sessions_started: Vec<String>,
+    /// How often each of these actions was asked for.
+    pub(crate) aws_asked: Vec<&'static str>,
+    /// The instances' private address, and more of their network as EC2 describes it.
+    pub(crate) address: String,
+    pub(crate) network: String,
+    pub(crate) pushes: Vec<String>,
+    pub(crate) events: Vec<ClientEvent>,
 }
 
 /// Everything of one test.
-pub(super) struct World {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) state: Arc<Mutex<State>>,
-    pub(super) paths: Paths,
-    pub(super) run_dir: PathBuf,
-    pub(super) aws: String,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) paths: Paths,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) aws: String,
 }
 
-pub(super) fn private(seed: u8) -> PrivateKey {
+pub(crate) fn private(seed: u8) -> PrivateKey {
     PrivateKey::new(
         KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
         "",
@@ -89,7 +125,7 @@ pub(super) fn private(seed: u8) -> PrivateKey {
     .unwrap()
 }
 
-pub(super) fn public(seed: u8) -> SubjectKey {
+pub(crate) fn public(seed: u8) -> SubjectKey {
     private(seed)
         .public_key()
         .to_openssh()
@@ -98,13 +134,13 @@ pub(super) fn public(seed: u8) -> SubjectKey {
         .unwrap()
 }
 
-pub(super) const ROOT: u8 = 1;
-pub(super) const USER_CA: u8 = 2;
-pub(super) const HOST_CA: u8 = 3;
-const STRANGER: u8 = 9;
+pub(crate) const ROOT: u8 = 1;
+pub(crate) const USER_CA: u8 = 2;
+pub(crate) const HOST_CA: u8 = 3;
+pub(crate) const STRANGER: u8 = 9;
 
 /// A host's certificate, as a running agent on it would show.
-pub(super) fn host_certificate(ca: u8, instance: &str, leaf: u8) -> Vec<u8> {
+pub(crate) fn host_certificate(ca: u8, instance: &str, leaf: u8) -> Vec<u8> {
     let now = unix_now();
     let mut builder = Builder::new(
         vec![1; 32],
@@ -127,14 +163,14 @@ pub(super) fn host_certificate(ca: u8, instance: &str, leaf: u8) -> Vec<u8> {
 
 impl World {
     /// With an agent in this process.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = Self::without_agent().await;
         world.start();
         world
     }
 
     /// With the stand-ins and the configuration only.
-    pub(super) async fn without_agent() -> Self {
+    pub(crate) async fn without_agent() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State {
@@ -148,11 +184,28 @@ impl World {
             tamper: None,
             restricted: false,
             instances: vec![INSTANCE.to_owned()],
+            by_filter: BTreeMap::new(),
+            by_tag: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            aws_refuses: None,
+            kept_roots: Vec::new(),
+            image: None,
+            tags: Vec::new(),
+            users: Vec::new(),
+            pushed_with: Vec::new(),
+            root: root(),
+            user_id: "AIDA".to_owned(),
+            grants: Vec::new(),
             port: 22,
             authorized_keys: None,
             console: String::new(),
             sessions: Vec::new(),
             certificates: 0,
+            aws_answers: BTreeMap::new(),
+            aws_asked: Vec::new(),
+            sessions_started: Vec::new(),
+            address: "127.0.0.1".to_owned(),
+            network: String::new(),
             pushes: Vec::new(),
             events: Vec::new(),
         }));
@@ -177,7 +230,7 @@ impl World {
         }
     }
 
-    pub(super) fn configure(&self, ca: Option<&str>, hosts: Vec<HostProfile>) {
+    pub(crate) fn configure(&self, ca: Option<&str>, hosts: Vec<HostProfile>) {
         files::private_dir(&self.paths.config_dir).unwrap();
         let ca = ca.map(|url| CaConfig {
             url: url.parse().unwrap(),
@@ -189,6 +242,7 @@ impl World {
             patterns: Vec::new(),
             ca,
             hosts,
+            ..Config::default()
         };
         files::write_atomic(
             &self.paths.config_file(),
@@ -200,9 +254,18 @@ impl World {
         files::write_atomic(&self.paths.root_file(), &root, 0o600).unwrap();
     }
 
-    fn start(&self) {
-        let resident =
-            Resident::new(&self.paths, &self.run_dir, self.credentials_program()).unwrap();
+    /// What the agent consists of, without its socket.
+    pub(crate) fn resident(&self) -> Resident {
+        Resident::new(&self.paths, &self.run_dir, self.credentials_program()).unwrap()
+    }
+
+    /// A tag on every instance that EC2 shows.
+    pub(crate) fn tag(&self, name: &str, value: &str) {
+        self.state().tags = vec![(name.to_owned(), value.to_owned())];
+    }
+
+    pub(crate) fn start(&self) {
+        let resident = self.resident();
         let run_dir = self.run_dir.clone();
         tokio::spawn(async move {
             serve(Arc::new(resident), &run_dir, Duration::from_secs(60))
@@ -227,11 +290,21 @@ impl World {
         program
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    /// From now on every profile leads to this access key.
+    pub(crate) fn credentials_become(&self, access_key_id: &str) {
+        let program = self.credentials_program();
+        let script = std::fs::read_to_string(&program).unwrap();
+        let own = "AKIA0000000000${AWS_PROFILE:-MAIN}";
+        let changed = script.replace(own, access_key_id);
+        assert!(changed.contains(access_key_id), "{script}");
+        std::fs::write(&program, changed).unwrap();
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    pub(super) fn selection(&self, profile: &str) -> Selection {
+    pub(crate) fn selection(&self, profile: &str) -> Selection {
         let home = self.dir.path().to_str().unwrap().to_owned();
         let variables = [
             ("HOME", home),
@@ -241,9 +314,10 @@ impl World {
         Selection::from_variables(variables.map(|(name, value)| (name.to_owned(), value)))
     }
 
-    pub(super) fn login(&self, user: &str, host: &str) -> ConnectAsk {
+    pub(crate) fn login(&self, user: &str, host: &str) -> ConnectAsk {
         ConnectAsk {
             user: user.parse().unwrap(),
+            default_user: false,
             host: host.parse().unwrap(),
             port: 22,
             ssh_pid: None,
@@ -253,7 +327,7 @@ impl World {
     }
 
     /// What `connect` does: the route, then what came after it.
-    pub(super) async fn connect(&self, ask: ConnectAsk) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn connect(&self, ask: ConnectAsk) -> Result<Vec<String>, Failure> {
         let (mut conversation, reply) = self.ask(Ask::Connect(ask)).await;
         match reply {
             Reply::Failed(failure) => Err(failure),
@@ -273,7 +347,7 @@ impl World {
     }
 
     /// What `known-hosts` does.
-    pub(super) async fn host_key(
+    pub(crate) async fn host_key(
         &self,
         user: &str,
         host: &str,
@@ -292,7 +366,7 @@ impl World {
         }
     }
 
-    pub(super) async fn ask(&self, ask: Ask) -> (Conversation, Reply) {
+    pub(crate) async fn ask(&self, ask: Ask) -> (Conversation, Reply) {
         let agent = Agent {
             run_dir: self.run_dir.clone(),
             program: PathBuf::from("/bin/false"),
@@ -304,13 +378,13 @@ impl World {
             .unwrap()
     }
 
-    pub(super) fn socket(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
         self.run_dir.join(name)
     }
 }
 
 /// Waits on a condition, at most ten seconds.
-pub(super) async fn wait_for(condition: impl Fn() -> bool) {
+pub(crate) async fn wait_for(condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(
@@ -322,7 +396,7 @@ pub(super) async fn wait_for(condition: impl Fn() -> bool) {
 }
 
 /// Asks a login's socket for its identities.
-pub(super) async fn identities(socket: &Path) -> Vec<Vec<u8>> {
+pub(crate) async fn identities(socket: &Path) -> Vec<Vec<u8>> {
     let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
     stream
         .write_all(&crate::ssh_agent::message::framed(&[11]))
@@ -343,15 +417,20 @@ pub(super) async fn identities(socket: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-pub(super) fn root() -> Envelope {
+pub(crate) fn root() -> Envelope {
+    root_of(1, USER_CA)
+}
+
+/// A root of this version, which names this user CA.
+pub(crate) fn root_of(version: u64, user_ca: u8) -> Envelope {
     let root = Root {
-        version: 1,
+        version,
         issued: 1,
         root_keys: vec![public(ROOT)],
         threshold: 1,
         bundle_keys: Vec::new(),
         user_cas: vec![ScopedCa {
-            key: public(USER_CA).to_string().parse().unwrap(),
+            key: public(user_ca).to_string().parse().unwrap(),
             state: KeyState::Active,
             scope: Scope::default(),
         }],
@@ -413,11 +492,26 @@ async fn serve_one(mut stream: TcpStream, state: Arc<Mutex<State>>) {
 fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
     let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap();
     let json = |value: &dyn erased::Json| (200, value.json());
+    let refused = state.aws_refuses.filter(|(action, _)| {
+        let action = action.to_ascii_lowercase();
+        path == "/" && (head.contains(&action) || text_of(body).contains(&action))
+    });
+    if let Some((_, code)) = refused {
+        return (400, refusal(head, code));
+    }
     if path == "/" {
         return (200, aws(head, std::str::from_utf8(body).unwrap(), state));
     }
     if state.absent {
         return problem(ProblemCode::Overloaded);
+    }
+    if let Some(grant) = head.split("grant=").nth(1) {
+        let grant = grant.split([',', '\r']).next().unwrap().to_owned();
+        let spent = state.sessions_mode == SessionMode::Off && state.grants.contains(&grant);
+        state.grants.push(grant);
+        if spent {
+            return problem(ProblemCode::GrantInvalid);
+        }
     }
     match path {
         "/.well-known/eic" => json(&discovery(state)),
@@ -441,6 +535,11 @@ fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
             })
         }
         "/v1/certificates/user" => certificate(body, state),
+        "/v1/trust-bundle" if !state.kept_roots.is_empty() => json(&TrustBundleResponse {
+            roots: state.kept_roots.clone(),
+            bundle: root(),
+            view: None,
+        }),
         "/v1/events" => {
             let request: EventRequest = serde_json::from_slice(body).unwrap();
             state.events.push(request.event);
@@ -453,9 +552,23 @@ fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
     }
 }
 
+fn text_of(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).to_ascii_lowercase()
+}
+
+/// As EC2 and as Instance Connect refuse.
+fn refusal(head: &str, code: &str) -> Vec<u8> {
+    if head.contains("x-amz-target") {
+        return format!("{{\"__type\":\"{code}\",\"Message\":\"told by the stand-in\"}}")
+            .into_bytes();
+    }
+    format!("<Response><Errors><Error><Code>{code}</Code><Message>no</Message></Error></Errors></Response>")
+        .into_bytes()
+}
+
 mod erased {
     //! JSON of any serializable value behind one reference.
-    pub(super) trait Json {
+    pub(crate) trait Json {
         fn json(&self) -> Vec<u8>;
     }
     impl<T: serde::Serialize> Json for T {
@@ -481,7 +594,7 @@ fn discovery(state: &State) -> Discovery {
         auth: vec![AuthMethod::AwsSts {
             accounts: Vec::new(),
         }],
-        root: root(),
+        root: state.root.clone(),
         sessions: state.sessions_mode,
         bundle_sequence: None,
     }
@@ -495,7 +608,7 @@ fn session(body: &[u8], state: &mut State) -> SessionResponse {
         expires_at: unix_now() + 900,
         caller: CallerView {
             arn: "arn:aws:iam::123456789012:user/alice".parse().unwrap(),
-            user_id: "AIDA".to_owned(),
+            user_id: state.user_id.clone(),
             name: "alice".to_owned(),
             name_standing: NameStanding::Attested,
         },
@@ -504,7 +617,7 @@ fn session(body: &[u8], state: &mut State) -> SessionResponse {
     }
 }
 
-fn view(id: &str, state: &State) -> InstanceView {
+pub(crate) fn view(id: &str, state: &State) -> InstanceView {
     InstanceView {
         id: id.parse().unwrap(),
         account: "123456789012".parse().unwrap(),
@@ -516,7 +629,7 @@ fn view(id: &str, state: &State) -> InstanceView {
         ssh_port: state.port,
         enrolment: state.enrolment,
         instance_connect: state.mode,
-        users: Vec::new(),
+        users: state.users.iter().map(|u| u.parse().unwrap()).collect(),
     }
 }
 
@@ -539,7 +652,10 @@ fn certificate(body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
         validity: Validity::new(signed.valid_after(), signed.valid_before()).unwrap(),
         principal: request.scope.principal(),
         restricted: state.restricted,
-        instance: Some(view(instance, state)),
+        instance: match request.scope {
+            CertificateScope::Target { .. } => Some(view(instance, state)),
+            CertificateScope::Fleet { .. } => None,
+        },
     };
     (200, serde_json::to_vec(&response).unwrap())
 }
@@ -610,7 +726,10 @@ fn signed_certificate(request: &UserCertificateRequest, tamper: &str) -> ssh_key
 /// EC2 and Instance Connect.
 fn aws(head: &str, body: &str, state: &mut State) -> Vec<u8> {
     use base64::Engine as _;
+    let credential = head.split("credential=").nth(1).unwrap_or_default();
+    let access_key = credential.split('/').next().unwrap().to_ascii_uppercase();
     if head.contains("x-amz-target: awsec2instanceconnectservice.sendsshpublickey") {
+        state.pushed_with.push(access_key);
         let fields: BTreeMap<String, String> = serde_json::from_str(body).unwrap();
         state.pushes.push(format!(
             "{}@{}",
@@ -621,18 +740,57 @@ fn aws(head: &str, body: &str, state: &mut State) -> Vec<u8> {
         }
         return br#"{"RequestId":"aws-1","Success":true}"#.to_vec();
     }
+    if head.contains("x-amz-target: awsec2instanceconnectservice.sendserialconsolesshpublickey") {
+        let fields: serde_json::Value = serde_json::from_str(body).unwrap();
+        let (port, id) = (&fields["SerialPort"], fields["InstanceId"].as_str());
+        state.pushes.push(format!("console {port}@{}", id.unwrap()));
+        return br#"{"RequestId":"aws-2","Success":true}"#.to_vec();
+    }
+    if body.contains("Action=DescribeImages") {
+        let name = state.image.unwrap();
+        return format!(
+            "<R><imagesSet><item><imageId>ami-1</imageId><name>{name}</name></item></imagesSet></R>"
+        )
+        .into_bytes();
+    }
     if body.contains("Action=GetConsoleOutput") {
         let output = base64::engine::general_purpose::STANDARD.encode(&state.console);
         return format!("<R><instanceId>{INSTANCE}</instanceId><output>{output}</output></R>")
             .into_bytes();
     }
-    let items: String = state
-        .instances
+    if head.contains("x-amz-target: amazonssm.startsession") {
+        state.sessions_started.push(body.to_owned());
+        let answer = state.aws_answers.get("StartSession").cloned();
+        return answer.unwrap_or_else(|| "{}".to_owned()).into_bytes();
+    }
+    let action = |action: &&&str| body.contains(&format!("Action={action}&"));
+    let answered = state.aws_answers.keys().find(action).copied();
+    if let Some(action) = answered {
+        state.aws_asked.push(action);
+        return state.aws_answers[action].clone().into_bytes();
+    }
+    let (address, network) = (&state.address, &state.network);
+    let tags: String = state
+        .tags
+        .iter()
+        .map(|(key, value)| format!("<item><key>{key}</key><value>{value}</value></item>"))
+        .collect();
+    let image = state.image.map_or("", |_| "<imageId>ami-1</imageId>");
+    let filter = body.split("Value.1=").nth(1);
+    let filter = filter.map(|rest| rest.split('&').next().unwrap());
+    let by_tag = body.contains("Name=tag%3AName");
+    let found = filter.and_then(|value| {
+        let tagged = state.by_tag.get(value).filter(|_| by_tag);
+        tagged.or_else(|| state.by_filter.get(value))
+    });
+    let items: String = found
+        .or_else(|| state.by_key.get(&access_key))
+        .unwrap_or(&state.instances)
         .iter()
         .map(|id| {
             format!(
                 "<item><instanceId>{id}</instanceId><instanceState><name>running</name></instanceState>\
-                 <privateIpAddress>127.0.0.1</privateIpAddress></item>"
+                 <privateIpAddress>{address}</privateIpAddress>{network}{image}<tagSet>{tags}</tagSet></item>"
             )
         })
         .collect();

@@ -1,0 +1,104 @@
+//! The list of hosts: of the CA's inventory, or of EC2 where there is no CA to ask. What is found is kept for
+//! completion and for ssh's `User`, and read from there by whoever asked.
+
+use eic_protocol::api::instance::InstancesQuery;
+
+use super::resolve::Listed;
+use super::settings::{Ca, Setting};
+use super::{LoginError, Resident};
+use crate::control::message::HostsListed;
+use crate::credentials::Selection;
+use crate::host_cache::{CachedHost, HostCache, Listing};
+use crate::key::KeyType;
+use crate::ssh_config::host_users;
+use crate::ssh_config::installation::Installation;
+
+impl Resident {
+    /// Lists and keeps.
+    pub(super) async fn hosts(&self, selection: Selection) -> Result<HostsListed, LoginError> {
+        let selection = selection.filtered();
+        let setting = self.settings.current()?;
+        let Some(ca) = &setting.ca else {
+            return self.hosts_by_ec2(&setting, &selection, Vec::new()).await;
+        };
+        match self.list_by_ca(ca, &selection).await {
+            Ok(listing) => self.keep_hosts(&setting, &selection, listing, Vec::new()),
+            Err(LoginError::Ca(error)) if error.is_absence() => {
+                let note = format!("EC2 was asked instead, since {error}");
+                self.hosts_by_ec2(&setting, &selection, vec![note]).await
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn list_by_ca(&self, ca: &Ca, selection: &Selection) -> Result<Listing, LoginError> {
+        let session = self.session(ca, selection, KeyType::default()).await?;
+        let granted = session.granted(self.now());
+        let query = InstancesQuery::default();
+        let found = match ca.client.instances(granted, &query).await {
+            Err(error) if error.wants_new_session() => {
+                let session = self.renew_session(ca, selection, KeyType::default());
+                let session = session.await?;
+                let granted = session.granted(self.now());
+                ca.client.instances(granted, &query).await?
+            }
+            other => other?,
+        };
+        let hosts = found.instances.into_iter();
+        Ok(Listing {
+            at: self.now(),
+            by_ca: true,
+            truncated: found.truncated,
+            hosts: hosts.map(|view| CachedHost { view, state: None }).collect(),
+        })
+    }
+
+    async fn hosts_by_ec2(
+        &self,
+        setting: &Setting,
+        selection: &Selection,
+        mut notes: Vec<String>,
+    ) -> Result<HostsListed, LoginError> {
+        let Listed { hosts, notes: more } = self.list_by_ec2(&setting.config, selection).await?;
+        notes.extend(more);
+        let cached = |(view, state)| CachedHost {
+            view,
+            state: Some(state),
+        };
+        let listing = Listing {
+            at: self.now(),
+            by_ca: setting.ca.is_some(),
+            truncated: false,
+            hosts: hosts.into_iter().map(cached).collect(),
+        };
+        self.keep_hosts(setting, selection, listing, notes)
+    }
+
+    /// Keeps a listing: in the cache, and as accounts for ssh where setup was run.
+    pub(super) fn keep_hosts(
+        &self,
+        setting: &Setting,
+        selection: &Selection,
+        listing: Listing,
+        notes: Vec<String>,
+    ) -> Result<HostsListed, LoginError> {
+        let paths = self.settings.paths();
+        let cache = HostCache::new(&paths.cache_dir);
+        let source = source(setting, selection);
+        cache.keep(&source, listing)?;
+        if Installation::new(&paths.ssh_dir).is_in_place() {
+            let all = cache.all();
+            let views = all.iter().flat_map(|l| &l.hosts).map(|host| &host.view);
+            let text = host_users::render(&views.collect::<Vec<_>>(), &setting.config);
+            host_users::write(&paths.ssh_dir, &text)?;
+        }
+        Ok(HostsListed { source, notes })
+    }
+}
+
+/// What a listing is called: hosts differ by who asks.
+fn source(setting: &Setting, selection: &Selection) -> String {
+    let ca = setting.ca.as_ref();
+    let asked = ca.map_or_else(|| "ec2".to_owned(), |ca| ca.config.url.to_string());
+    format!("{asked} {}", selection.label())
+}

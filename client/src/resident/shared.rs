@@ -1,0 +1,229 @@
+//! The socket of `eic-login exec`: identities of several targets or of fleets, renewed when they are asked for,
+//! for one command and gone with it. The asking process is the whole agent: its keys end with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eic_protocol::api::certificate::CertificateScope;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::login_board::{ACCEPT_PAUSE, MAX_SOCKET_PATH, peer};
+use super::{LoginError, Resident};
+use crate::control::message::ConnectAsk;
+use crate::credentials::Selection;
+use crate::files;
+use crate::ssh_agent::conversation::Step;
+use crate::ssh_agent::message;
+use crate::ssh_agent::shared::{Identity, SharedConversation};
+
+/// The socket's name in its folder.
+pub(super) const SOCKET: &str = "agent.sock";
+/// Most connections at a time: Ansible with 100 forks, twice.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a connection may be silent.
+const SILENCE: Duration = Duration::from_secs(600);
+/// A pushed key is pushed anew where it is older: it lives for 60 s. Seconds.
+const PUSHED_FOR: u64 = 40;
+
+/// What the command shall reach.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// One account on one host.
+    Target(Box<ConnectAsk>),
+    /// An account on every host of a fleet.
+    Fleet(CertificateScope, Selection),
+}
+
+/// The socket and what it offers.
+#[derive(Debug)]
+pub struct SharedSocket {
+    resident: Arc<Resident>,
+    held: Mutex<Vec<Held>>,
+    own_agent: Option<PathBuf>,
+    folder: PathBuf,
+}
+
+#[derive(Debug)]
+struct Held {
+    wanted: Wanted,
+    identity: Option<Identity>,
+    /// When its key was pushed, in Unix seconds.
+    pushed_at: Option<u64>,
+}
+
+impl SharedSocket {
+    /// Gets everything that is wanted once, and opens the socket in a folder of its own under `run_dir`. The second
+    /// value are lines for stderr.
+    ///
+    /// # Errors
+    /// [`LoginError`] of the first identity that cannot be had: a command that can reach half of its hosts is worse
+    /// than none.
+    pub async fn open(
+        resident: Arc<Resident>,
+        run_dir: &Path,
+        wanted: Vec<Wanted>,
+        own_agent: Option<PathBuf>,
+    ) -> Result<(Arc<Self>, Vec<String>), LoginError> {
+        files::private_dir(run_dir)?;
+        let folder = run_dir.join(format!("exec-{}", files::random_name()?));
+        let socket = Arc::new(Self {
+            resident,
+            held: Mutex::new(wanted.into_iter().map(Held::new).collect()),
+            own_agent,
+            folder,
+        });
+        let notes = socket.renew().await?;
+        let path = socket.path();
+        if path.as_os_str().len() > MAX_SOCKET_PATH {
+            return Err(LoginError::SocketName(path.display().to_string()));
+        }
+        files::private_dir(&socket.folder)?;
+        let listener = UnixListener::bind(&path).map_err(LoginError::Socket)?;
+        tokio::spawn(Arc::clone(&socket).serve(listener));
+        Ok((socket, notes))
+    }
+
+    /// For `SSH_AUTH_SOCK`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(SOCKET)
+    }
+
+    /// Removes the socket; connections that are open end with the process.
+    pub fn close(&self) {
+        let _ = std::fs::remove_file(self.path());
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+
+    async fn serve(self: Arc<Self>, listener: UnixListener) {
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+                return;
+            };
+            if peer(&stream).is_none() {
+                continue;
+            }
+            let socket = Arc::clone(&self);
+            tokio::spawn(async move {
+                // A broken connection is the tool's business.
+                let _ = socket.talk(stream).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn talk(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        let mut conversation = SharedConversation::default();
+        loop {
+            let next = tokio::time::timeout(SILENCE, message::read(&mut stream)).await;
+            let Some(request) = next.map_err(|_| std::io::ErrorKind::TimedOut)?? else {
+                return Ok(());
+            };
+            if request.first() == Some(&message::REQUEST_IDENTITIES) {
+                // What cannot be renewed now is offered as it is: it may still be good, and the host decides.
+                let _ = self.renew().await;
+            }
+            let identities = self.identities().await;
+            match conversation.step(&request, &identities) {
+                Step::Answer(answer) => stream.write_all(&answer).await?,
+                Step::Forward => return self.forward(stream, &request).await,
+            }
+        }
+    }
+
+    async fn forward(&self, mut stream: UnixStream, request: &[u8]) -> std::io::Result<()> {
+        let Some(agent) = &self.own_agent else {
+            return stream.write_all(&message::failure()).await;
+        };
+        let mut agent = UnixStream::connect(agent).await?;
+        agent.write_all(&message::framed(request)).await?;
+        copy_bidirectional(&mut stream, &mut agent)
+            .await
+            .map(|_| ())
+    }
+
+    async fn identities(&self) -> Vec<Identity> {
+        let held = self.held.lock().await;
+        held.iter().filter_map(|h| h.identity.clone()).collect()
+    }
+
+    /// One renewal at a time; certificates that are still good are kept ones.
+    async fn renew(&self) -> Result<Vec<String>, LoginError> {
+        let mut notes = Vec::new();
+        for held in self.held.lock().await.iter_mut() {
+            notes.extend(self.renew_one(held).await?);
+        }
+        Ok(notes)
+    }
+
+    async fn renew_one(&self, held: &mut Held) -> Result<Vec<String>, LoginError> {
+        let now = self.resident.now();
+        if held
+            .pushed_at
+            .is_some_and(|at| now.saturating_sub(at) < PUSHED_FOR)
+        {
+            return Ok(Vec::new());
+        }
+        match &held.wanted {
+            Wanted::Fleet(scope, selection) => {
+                held.identity = Some(self.resident.of_fleet(scope, selection).await?);
+                Ok(Vec::new())
+            }
+            Wanted::Target(ask) => {
+                let begun = self.resident.begin((**ask).clone()).await?;
+                let prepared = self.resident.prepare(begun).await?;
+                held.pushed_at = prepared.is_pushed.then_some(now);
+                held.identity = Some(Identity {
+                    user: ask.user.clone(),
+                    key: prepared.key,
+                    offered: prepared.offered,
+                });
+                Ok(prepared.notes)
+            }
+        }
+    }
+}
+
+impl Held {
+    fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            identity: None,
+            pushed_at: None,
+        }
+    }
+}
+
+impl Drop for SharedSocket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Resident {
+    async fn of_fleet(
+        &self,
+        scope: &CertificateScope,
+        selection: &Selection,
+    ) -> Result<Identity, LoginError> {
+        let setting = self.settings.current()?;
+        let ca = setting.ca.as_ref().ok_or(LoginError::NoCa)?;
+        let principal = scope.principal().to_string();
+        let profile = setting.config.profile(&principal);
+        let selection = selection.clone().filtered();
+        let issued = self.certificate_of(ca, &selection, scope, &profile).await?;
+        Ok(Identity {
+            user: scope.os_user().clone(),
+            key: Arc::clone(&issued.key),
+            offered: vec![(issued.blob.clone(), format!("{principal} certificate"))],
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! The commands for people and jobs, as they are typed, against the stand-ins.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Output;
+
+use eic_protocol::api::instance::Enrolment;
+
+use crate::real_ssh::{Scene, said};
+use crate::stub::{INSTANCE, public};
+
+async fn run(scene: &Scene, args: &[&str]) -> Output {
+    let mut command = scene.eic(args);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    output.await.unwrap()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(output)))
+}
+
+#[tokio::test]
+async fn hosts_inventory_and_completion_go_on_without_the_network() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    scene.world.state().users = vec!["ubuntu".to_owned()];
+    let listed = json(&run(&scene, &["hosts", "--json", "web"]).await);
+    assert_eq!(listed[0]["id"], INSTANCE);
+    assert_eq!(listed[0]["ways_in"], serde_json::json!(["certificate"]));
+    let inventory = json(&run(&scene, &["inventory", "--list"]).await);
+    let host = &inventory["_meta"]["hostvars"][INSTANCE];
+    assert_eq!(host["ansible_user"], "ubuntu");
+    // From here on nothing answers.
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", closed.local_addr().unwrap());
+    drop(closed);
+    scene.world.configure(Some(&nobody), Vec::new());
+    for args in [&["hosts", "--json", "--cached"][..], &["hosts", "--cached"]] {
+        let cached = run(&scene, args).await;
+        assert!(said(&cached).contains(INSTANCE), "{}", said(&cached));
+    }
+    let one = run(&scene, &["inventory", "--cached", "--host", INSTANCE]).await;
+    assert_eq!(json(&one)["ansible_host"], INSTANCE);
+    let completed = run(&scene, &["complete-host", "ubuntu@we"]).await;
+    assert_eq!(String::from_utf8_lossy(&completed.stdout), "ubuntu@web-1\n");
+    let none = run(&scene, &["hosts", "--cached", "db"]).await;
+    assert!(said(&none).contains("no such host"), "{}", said(&none));
+}
+
+#[tokio::test]
+async fn a_key_of_ones_own_is_pushed_under_the_rules_of_a_login() {
+    // H-13, H-18
+    let scene = Scene::new(None).await;
+    let file = scene.world.dir.path().join("own.pub");
+    std::fs::write(&file, format!("{} alice@laptop\n", public(50))).unwrap();
+    let key = format!("file://{}", file.display());
+    let refused = run(&scene, &["push", "ubuntu@web-1", "--key", &key]).await;
+    assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("a certificate opens"),
+        "{}",
+        said(&refused)
+    );
+    scene.world.configure(None, Vec::new());
+    for args in [
+        &["push", "ubuntu@web-1", "--key", &key, "--json"][..],
+        &[
+            "push",
+            "--instance-id",
+            INSTANCE,
+            "--instance-os-user",
+            "ubuntu",
+            "--ssh-public-key",
+            &key,
+            "--json",
+        ],
+    ] {
+        let pushed = run(&scene, args).await;
+        assert_eq!(json(&pushed)["Success"], true, "{}", said(&pushed));
+    }
+    let console = run(
+        &scene,
+        &["push", "web-1", "--serial-console", "--key", &key],
+    )
+    .await;
+    let address = format!("{INSTANCE}.port0@serial-console.ec2-instance-connect.eu-west-1.aws");
+    assert!(said(&console).contains(&address), "{}", said(&console));
+    let pushes = scene.world.state().pushes.clone();
+    let ubuntu = format!("ubuntu@{INSTANCE}");
+    assert_eq!(
+        pushes,
+        [ubuntu.clone(), ubuntu, format!("console 0@{INSTANCE}")]
+    );
+    let nobody = run(&scene, &["push", "web-1", "--key", &key]).await;
+    assert_eq!(nobody.status.code(), Some(2), "{}", said(&nobody));
+}
+
+#[tokio::test]
+async fn the_status_is_told_to_scripts_with_and_without_an_agent() {
+    // H-05
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let before = json(&run(&scene, &["status", "--json"]).await);
+    assert!(
+        before["agent"].is_null() && before["set_up"] == false,
+        "{before}"
+    );
+    run(&scene, &["hosts"]).await;
+    let status = run(&scene, &["status", "--json"]).await;
+    let sessions = &json(&status)["agent"]["sessions"];
+    assert_eq!(sessions[0]["caller"]["name"], "alice");
+    assert!(!said(&status).contains("grant."), "{}", said(&status));
+}
+
+#[tokio::test]
+async fn what_a_login_would_do_is_explained_by_name() {
+    let scene = Scene::new(None).await;
+    scene.world.state().enrolment = Enrolment::Legacy;
+    let told = run(&scene, &["explain", "web-1", "--user", "ubuntu"]).await;
+    let text = said(&told);
+    assert!(
+        text.contains("as the CA says") && text.contains("a key is pushed"),
+        "{text}"
+    );
+    let told = json(&run(&scene, &["explain", "ubuntu@web-1", "--json"]).await);
+    assert_eq!(told["host"]["id"], INSTANCE);
+    assert!(scene.world.state().pushes.is_empty());
+}
+
+#[tokio::test]
+async fn the_consoles_addresses_come_from_the_published_document() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let document = r#"{"prefixes":[{"ip_prefix":"18.202.216.48/29","region":"eu-west-1","service":"EC2_INSTANCE_CONNECT"}]}"#;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/ip-ranges.json", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let length = document.len();
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            stream.write_all((head + document).as_bytes()).unwrap();
+        }
+    });
+    let file = scene.world.paths.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("ip_ranges_url = \"{url}\"\n{text}")).unwrap();
+    let printed = run(&scene, &["allowlist", "--region", "eu-west-1"]).await;
+    assert_eq!(
+        String::from_utf8_lossy(&printed.stdout),
+        "18.202.216.48/29\n"
+    );
+    let group = run(
+        &scene,
+        &["allowlist", "--region", "eu-west-1", "--format", "sg"],
+    )
+    .await;
+    assert_eq!(json(&group)[0]["FromPort"], 22);
+    let none = run(&scene, &["allowlist", "--region", "us-east-1"]).await;
+    assert_eq!(none.status.code(), Some(1), "{}", said(&none));
+}

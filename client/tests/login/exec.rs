@@ -1,0 +1,221 @@
+//! `eic-login exec` with programs that bring their own SSH, against a real sshd; and what is left when it ends.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use eic_protocol::api::instance::Enrolment;
+
+use crate::real_ssh::{OWN_KEY, OwnAgent, Scene, program, said};
+use crate::stub::INSTANCE;
+
+async fn output(mut command: Command) -> Output {
+    let waiting = tokio::task::spawn_blocking(move || command.output().unwrap());
+    waiting.await.unwrap()
+}
+
+/// ssh with nothing of ours but the agent that `SSH_AUTH_SOCK` names.
+fn plain_ssh(scene: &Scene) -> Vec<String> {
+    let port = scene.world.state().port.to_string();
+    let words = [
+        "ssh",
+        "-F",
+        "none",
+        "-p",
+        &port,
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "IdentityFile=none",
+        "-o",
+        "BatchMode=yes",
+    ];
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn exec(scene: &Scene, options: &[&str], command: &[String]) -> Command {
+    let words: Vec<&str> = ["exec"]
+        .into_iter()
+        .chain(options.iter().copied())
+        .chain(["--"])
+        .chain(command.iter().map(String::as_str))
+        .collect();
+    scene.eic(&words)
+}
+
+fn leftovers(scene: &Scene) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(&scene.world.paths.run_dir)
+        .into_iter()
+        .flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.to_string_lossy().contains("exec-"))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_starts_no_command() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    scene.world.state().refuse = Some(eic_protocol::api::problem::ProblemCode::NotAllowed);
+    let mark = scene.world.dir.path().join("started");
+    let touch = ["touch".to_owned(), mark.display().to_string()];
+    for options in [["--target", "root@web-1"], ["--fleet", "root@web"]] {
+        let refused = output(exec(&scene, &options, &touch)).await;
+        assert_eq!(refused.status.code(), Some(4), "{}", said(&refused));
+    }
+    assert!(!mark.exists() && leftovers(&scene).is_empty());
+}
+
+#[tokio::test]
+async fn a_target_opens_to_openssh_for_as_long_as_the_command_runs() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let target = format!("{}@web-1", scene.user);
+    let host = format!("{}@127.0.0.1", scene.user);
+    let mut ssh = plain_ssh(&scene);
+    ssh.extend([host, "echo in; exit 7".to_owned()]);
+    let done = output(exec(&scene, &["--target", &target], &ssh)).await;
+    assert_eq!(
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stdout).as_ref()
+        ),
+        (Some(7), "in\n"),
+        "{}\n{}",
+        said(&done),
+        scene.sshd_log()
+    );
+    assert!(leftovers(&scene).is_empty());
+    let listed = output(exec(
+        &scene,
+        &["--target", &target],
+        &["ssh-add".to_owned(), "-l".to_owned()],
+    ))
+    .await;
+    assert!(said(&listed).contains("ED25519-CERT"), "{}", said(&listed));
+}
+
+#[tokio::test]
+async fn one_fleet_certificate_opens_many_hosts() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let principals = scene.world.dir.path().join("principals");
+    std::fs::write(principals, format!("{}@fleet/web\n", scene.user)).unwrap();
+    let fleet = format!("{}@web", scene.user);
+    let host = format!("{}@127.0.0.1", scene.user);
+    let ssh = plain_ssh(&scene).join(" ");
+    let loops = format!("for n in 1 2 3; do {ssh} {host} echo in $n || exit 9; done");
+    let shell = ["sh".to_owned(), "-c".to_owned(), loops];
+    let done = output(exec(&scene, &["--fleet", &fleet], &shell)).await;
+    assert_eq!(
+        String::from_utf8_lossy(&done.stdout),
+        "in 1\nin 2\nin 3\n",
+        "{}\n{}",
+        said(&done),
+        scene.sshd_log()
+    );
+    assert_eq!(scene.world.state().certificates, 1);
+}
+
+#[tokio::test]
+async fn a_legacy_host_gets_its_key_pushed() {
+    let scene = Scene::new(None).await;
+    scene.world.state().enrolment = Enrolment::Legacy;
+    let target = format!("{}@web-1", scene.user);
+    let mut ssh = plain_ssh(&scene);
+    ssh.extend([format!("{}@127.0.0.1", scene.user), "echo in".to_owned()]);
+    let done = output(exec(&scene, &["--target", &target], &ssh)).await;
+    assert!(said(&done).starts_with("in\n"), "{}", said(&done));
+    assert!(said(&done).contains("Instance Connect"), "{}", said(&done));
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_command_and_leaves_no_socket() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let target = format!("{}@web-1", scene.user);
+    let mut command = exec(
+        &scene,
+        &["--target", &target],
+        &["sleep".to_owned(), "600".to_owned()],
+    );
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    let waiting = tokio::task::spawn_blocking(move || {
+        let mut child = child;
+        child.wait().unwrap()
+    });
+    crate::stub::wait_for(|| !leftovers(&scene).is_empty()).await;
+    // The command's own start may still be a moment away: until the whole has ended.
+    let ended = tokio::time::timeout(Duration::from_secs(10), waiting);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = ended.await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(128 + 15), "{status:?}");
+    assert!(leftovers(&scene).is_empty());
+}
+
+#[tokio::test]
+async fn a_forwarded_connection_shows_the_users_own_keys_only() {
+    // H-20
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let url = scene.world.aws.clone();
+    let all = Some(
+        eic_protocol::cert::options::Extension::ALL
+            .into_iter()
+            .collect(),
+    );
+    let forwarding = crate::config::HostProfile {
+        extensions: all,
+        ..Default::default()
+    };
+    scene.world.configure(Some(&url), vec![forwarding]);
+    let own = OwnAgent::new(scene.world.dir.path(), OWN_KEY..OWN_KEY + 1).await;
+    let target = format!("{}@web-1", scene.user);
+    let mut ssh = plain_ssh(&scene);
+    let host = format!("{}@127.0.0.1", scene.user);
+    ssh.extend(["-A".to_owned(), host, "ssh-add -l".to_owned()]);
+    let mut command = exec(&scene, &["--target", &target], &ssh);
+    own.is_used_by(&mut command);
+    let listed = output(command).await;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let own_key = crate::stub::public(OWN_KEY).fingerprint();
+    assert!(text.contains(&own_key), "{}", said(&listed));
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+/// Where the lab keeps other people's SSH libraries once it has fetched them.
+fn libraries() -> Option<PathBuf> {
+    let target = program().parent()?.parent()?;
+    let packages = target.join("eic-lab/other-programs/packages");
+    packages.join("paramiko").exists().then_some(packages)
+}
+
+#[tokio::test]
+async fn paramiko_and_asyncssh_log_in_with_the_certificate() {
+    let Some(packages) = libraries() else {
+        println!("skipped: the lab has not fetched paramiko and asyncssh into target/eic-lab yet");
+        return;
+    };
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let (target, port) = (
+        format!("{}@web-1", scene.user),
+        scene.world.state().port.to_string(),
+    );
+    let paramiko = "import paramiko,sys\nc=paramiko.SSHClient()\nc.set_missing_host_key_policy(paramiko.AutoAddPolicy())\n\
+         c.connect('127.0.0.1',port=int(sys.argv[1]),username=sys.argv[2],look_for_keys=False)\n\
+         print(c.exec_command('echo in')[1].read().decode(),end='')";
+    let asyncssh = "import asyncssh,asyncio,sys\nasync def go():\n  async with asyncssh.connect('127.0.0.1',port=int(sys.argv[1]),\
+         username=sys.argv[2],known_hosts=None,config=None) as c:\n    print((await c.run('echo in')).stdout,end='')\nasyncio.run(go())";
+    for (name, text) in [("paramiko", paramiko), ("asyncssh", asyncssh)] {
+        let words = ["/usr/bin/python3", "-c", text, &port, &scene.user];
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut command = exec(&scene, &["--target", &target], &words);
+        command.env("PYTHONPATH", &packages);
+        let done = output(command).await;
+        assert_eq!(
+            String::from_utf8_lossy(&done.stdout),
+            "in\n",
+            "{name}: {}",
+            said(&done)
+        );
+    }
+}
