@@ -111,6 +111,12 @@ fn iam_policies_of_infra_are_json_and_name_only_calls_that_we_make() {
         "ec2-instance-connect:SendSSHPublicKey",
         "sts:AssumeRole",
         "iam:GetRolePolicy",
+        "iam:GetInstanceProfile",
+        "ec2:DescribeImages",
+        "ec2:DescribeInstanceConnectEndpoints",
+        "ec2:DescribeSecurityGroups",
+        "ec2-instance-connect:OpenTunnel",
+        "ssm:StartSession",
         "kms:Sign",
         "kms:GetPublicKey",
     ];

@@ -1,9 +1,10 @@
 //! `make bench`: the numbers of the design beside named peers, in one run, as ratios.
 //! Bounded load on loopback and in namespaces of its own; asserts nothing, prints and writes what it measured.
-//! `eic-bench policy|issuance|login` measures a part and writes nothing.
+//! `eic-bench policy|issuance|login|mssh` measures a part and writes nothing.
 
 mod issuance;
 mod login;
+mod mssh;
 mod openbao;
 mod policy;
 mod process;
@@ -56,6 +57,10 @@ fn bench(parts: &[String]) -> Result<(), String> {
     if wanted("login") {
         println!("logins through real sshd …");
         rows.extend(login::rows(&program)?);
+    }
+    if wanted("mssh") {
+        println!("mssh beside the original …");
+        rows.extend(mssh::rows()?);
     }
     println!();
     summary::print(&rows);
