@@ -102,3 +102,57 @@ fn a_third_program_that_is_refused_says_so_and_not_too_many_failures() {
         output.stderr
     );
 }
+
+/// Libraries without ssh's configuration: they take their identities from the socket that `exec` gives them.
+fn library_logs_in(script: &str) {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let program = format!(
+            "eic-login exec --target {} -- env PYTHONPATH={PACKAGES} {PYTHON} -c '{script}' {}",
+            ubuntu_at(host),
+            host.address()
+        );
+        let output = bash(&fleet.alice, &program).success().unwrap();
+        assert_eq!(output.stdout.trim(), "ubuntu", "{}", output.stderr);
+    }
+}
+
+#[test]
+fn paramiko_logs_in_from_the_socket_of_exec() {
+    library_logs_in(
+        "import paramiko, sys\n\
+         client = paramiko.SSHClient()\n\
+         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())\n\
+         client.connect(sys.argv[1], username=\"ubuntu\", look_for_keys=False)\n\
+         print(client.exec_command(\"whoami\")[1].read().decode())",
+    );
+}
+
+#[test]
+fn asyncssh_logs_in_from_the_socket_of_exec() {
+    library_logs_in(
+        "import asyncio, asyncssh, sys\n\
+         async def go():\n\
+         \x20   async with asyncssh.connect(sys.argv[1], username=\"ubuntu\", known_hosts=None, config=None) as c:\n\
+         \x20       print((await c.run(\"whoami\")).stdout)\n\
+         asyncio.run(go())",
+    );
+}
+
+#[test]
+fn ansible_logs_in_over_its_paramiko_connection() {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let script = format!(
+            "export PYTHONPATH={PACKAGES} ANSIBLE_PYTHON_INTERPRETER={PYTHON} ANSIBLE_NOCOLOR=1 ANSIBLE_HOST_KEY_CHECKING=0; \
+             eic-login exec --target {} -- {PYTHON} -m ansible adhoc -i {}, all -o -c paramiko_ssh -u ubuntu -m command -a whoami",
+            ubuntu_at(host),
+            host.address()
+        );
+        let output = bash(&fleet.alice, &script).success().unwrap();
+        assert!(
+            output.stdout.contains("rc=0 | (stdout) ubuntu"),
+            "{output:?}"
+        );
+    }
+}
