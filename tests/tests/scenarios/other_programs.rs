@@ -156,3 +156,20 @@ fn ansible_logs_in_over_its_paramiko_connection() {
         );
     }
 }
+
+/// PuTTY's command line takes the host key by fingerprint and the identities from exec's socket.
+#[test]
+fn plink_logs_in_from_the_socket_of_exec() {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let script = format!(
+            "ssh-keyscan -t ed25519 {address} 2> /dev/null | cut -d' ' -f2- > host.pub; \
+             eic-login exec --target {target} -- plink -batch -hostkey \"$(ssh-keygen -lf host.pub | cut -d' ' -f2)\" \
+             ubuntu@{address} whoami",
+            address = host.address(),
+            target = ubuntu_at(host)
+        );
+        let output = bash(&fleet.alice, &script).success().unwrap();
+        assert_eq!(output.stdout.trim(), "ubuntu", "{}", output.stderr);
+    }
+}
