@@ -2,16 +2,21 @@
 //!
 //! One straight line, cheapest question first: user name → is this EC2 → token → which instance →
 //! is any key active → which signer must it be → its chain and staples → the records, each alone.
+//! Where a key is active, what the later steps need is fetched together; the order of decisions stays.
 //! Nothing is printed here; what sshd gets is returned as one text.
 
 pub mod endpoint;
+pub mod files;
 pub mod http;
 pub mod key;
 pub mod metadata;
 pub mod ocsp;
+pub(crate) mod official_log;
 pub mod place;
 pub mod record;
 pub mod roots;
+#[cfg(test)]
+mod rules;
 pub mod signature;
 pub mod signer;
 #[cfg(test)]
@@ -37,7 +42,7 @@ use key::{ExtraKeyType, PushedKey};
 use metadata::{Metadata, MetadataError};
 use place::{SignerName, UnknownPlace};
 use record::Record;
-use roots::Roots;
+use roots::{InvalidRoots, RootsSource};
 use signer::{Chain, Signer, UntrustedSigner};
 use user::PushedUser;
 
@@ -54,14 +59,38 @@ pub struct Question {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where chains may end.
-    pub roots: Roots,
+    pub roots: RootsSource,
     /// Where the metadata service listens.
     pub endpoint: Endpoint,
     /// Key types beyond RSA and Ed25519.
     pub extra_key_types: BTreeSet<ExtraKeyType>,
 }
 
-/// The lines for sshd's AuthorizedKeysCommand; empty means no key.
+/// What Instance Connect has for a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This user, or this machine, can have no such keys.
+    NotHere,
+    /// Nothing listens at the metadata service's addresses: it is switched off for this instance.
+    NoService,
+    /// No key is active for the user.
+    NoneActive,
+    /// The lines for sshd's AuthorizedKeysCommand; empty where no active key is good, or none is the one offered.
+    Keys(String),
+}
+
+impl Answer {
+    /// The lines for sshd.
+    #[must_use]
+    pub fn into_lines(self) -> String {
+        match self {
+            Self::Keys(lines) => lines,
+            Self::NotHere | Self::NoService | Self::NoneActive => String::new(),
+        }
+    }
+}
+
+/// The keys for sshd's AuthorizedKeysCommand.
 ///
 /// # Errors
 /// [`NoKeys`] where something is wrong that an administrator should hear of. No key counts then.
@@ -72,43 +101,66 @@ pub fn authorized_keys(
     log: &dyn Log,
     now: u64,
     deadline: Deadline,
-) -> Result<String, NoKeys> {
+) -> Result<Answer, NoKeys> {
+    ask(question, settings, machine, log, now, deadline).inspect_err(|e| {
+        if let Some(line) = official_log::line(e) {
+            log.info(&line);
+        }
+        log.info(&official_log::reason(e));
+    })
+}
+
+/// What the official scripts log where there is no instance, or another one.
+const OTHER_MACHINE: &str =
+    "EC2 Instance Connect was invoked on a non-instance and will do nothing.";
+
+fn ask(
+    question: &Question,
+    settings: &Settings,
+    machine: &Machine,
+    log: &dyn Log,
+    now: u64,
+    deadline: Deadline,
+) -> Result<Answer, NoKeys> {
     let Some(user) = PushedUser::new(&question.user) else {
-        return Ok(String::new());
+        return Ok(Answer::NotHere);
     };
     let hypervisor = machine.hypervisor();
     if hypervisor == Hypervisor::Elsewhere {
-        log.info("EC2 Instance Connect was invoked on a non-instance and will do nothing.");
-        return Ok(String::new());
+        log.info(OTHER_MACHINE);
+        return Ok(Answer::NotHere);
     }
     let mut metadata = match Metadata::open(&settings.endpoint, deadline) {
-        Err(MetadataError::Unreachable(_)) => return Ok(String::new()),
+        Err(MetadataError::Unreachable(_)) => return Ok(Answer::NoService),
         other => other?,
     };
     let instance = own_id(&mut metadata, &hypervisor)?;
-    if !metadata.exists(&active_keys(&user))? {
-        return Ok(String::new());
+    let keys = active_keys(&user);
+    if !metadata.exists(&keys)? {
+        return Ok(Answer::NoneActive);
     }
-    let signer = trusted_signer(&mut metadata, &settings.roots, now).inspect_err(|e| {
-        log.info(&format!(
-            "EC2 Instance Connect did not trust the signer: {e}. No keys have been trusted."
-        ))
-    })?;
-    let records = metadata.get(&active_keys(&user))?;
-    if let Some(fingerprint) = &question.fingerprint {
-        log.info(&format!(
-            "Querying EC2 Instance Connect keys for matching fingerprint: {fingerprint}"
-        ));
-    }
-    let check = RecordCheck {
-        signer: &signer,
-        instance: &instance,
-        settings,
-        question,
-        now,
+    let [zone, domain, chain, records] = metadata.get_all([ZONE, DOMAIN, CHAIN, &keys])?;
+    let told = SignerTold {
+        zone,
+        domain,
+        chain,
     };
-    Ok(check.lines(&records, log))
+    let signer = trusted_signer(&mut metadata, &told, settings, now)?;
+    Ok(Answer::Keys(
+        RecordCheck {
+            signer: &signer,
+            instance: instance.as_str(),
+            extra_key_types: &settings.extra_key_types,
+            fingerprint: question.fingerprint.as_deref(),
+            now,
+        }
+        .lines(&records, log),
+    ))
 }
+
+const ZONE: &str = "meta-data/placement/availability-zone/";
+const DOMAIN: &str = "meta-data/services/domain/";
+const CHAIN: &str = "meta-data/managed-ssh-keys/signer-cert/";
 
 fn active_keys(user: &PushedUser) -> String {
     format!("meta-data/managed-ssh-keys/active-keys/{}/", user.as_str())
@@ -130,20 +182,36 @@ fn own_id(metadata: &mut Metadata, hypervisor: &Hypervisor) -> Result<InstanceId
     }
 }
 
-fn trusted_signer(metadata: &mut Metadata, roots: &Roots, now: u64) -> Result<Signer, NoKeys> {
-    let zone = metadata.get("meta-data/placement/availability-zone/")?;
-    let domain = metadata.get("meta-data/services/domain/")?;
-    let name = SignerName::new(&zone, &domain)?;
-    let chain = Chain::from_pem(&metadata.get("meta-data/managed-ssh-keys/signer-cert/")?)?;
-    let path = chain.verify(roots, &name, now)?;
-    let mut staples = Vec::with_capacity(path.links().len());
-    for link in path.links() {
-        let encoded = metadata.get(&format!(
-            "meta-data/managed-ssh-keys/signer-ocsp/{}",
-            link.staple_name()
-        ))?;
-        staples.push(decode_staple(&encoded)?);
-    }
+/// What the metadata service says about the signer.
+struct SignerTold {
+    zone: Vec<u8>,
+    domain: Vec<u8>,
+    chain: Vec<u8>,
+}
+
+fn trusted_signer(
+    metadata: &mut Metadata,
+    told: &SignerTold,
+    settings: &Settings,
+    now: u64,
+) -> Result<Signer, NoKeys> {
+    let name = SignerName::new(&told.zone, &told.domain)?;
+    let path = Chain::from_pem(&told.chain)?.verify(&settings.roots.load()?, &name, now)?;
+    let links = path.links().iter();
+    let names: Vec<String> = links
+        .map(|link| {
+            format!(
+                "meta-data/managed-ssh-keys/signer-ocsp/{}",
+                link.staple_name()
+            )
+        })
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let encoded = metadata.get_each(&names)?;
+    let staples: Vec<Vec<u8>> = encoded
+        .iter()
+        .map(|staple| decode_staple(staple))
+        .collect::<Result<_, _>>()?;
     Ok(path.unrevoked(&staples, now)?)
 }
 
@@ -158,16 +226,22 @@ fn decode_staple(encoded: &[u8]) -> Result<Vec<u8>, NoKeys> {
 }
 
 /// Everything that a record is held against.
-struct RecordCheck<'a> {
-    signer: &'a Signer,
-    instance: &'a InstanceId,
-    settings: &'a Settings,
-    question: &'a Question,
-    now: u64,
+pub(crate) struct RecordCheck<'a> {
+    pub(crate) signer: &'a Signer,
+    pub(crate) instance: &'a str,
+    pub(crate) extra_key_types: &'a BTreeSet<ExtraKeyType>,
+    pub(crate) fingerprint: Option<&'a str>,
+    pub(crate) now: u64,
 }
 
 impl RecordCheck<'_> {
-    fn lines(&self, records: &[u8], log: &dyn Log) -> String {
+    /// The lines for sshd of each record that holds.
+    pub(crate) fn lines(&self, records: &[u8], log: &dyn Log) -> String {
+        if let Some(fingerprint) = self.fingerprint {
+            log.info(&format!(
+                "Querying EC2 Instance Connect keys for matching fingerprint: {fingerprint}"
+            ));
+        }
         let mut lines = String::new();
         let mut dropped = 0_usize;
         for record in record::parse(records) {
@@ -191,17 +265,15 @@ impl RecordCheck<'_> {
 
     /// The cheap checks first, the signature last.
     fn key_of(&self, record: &Record<'_>) -> Result<PushedKey, Dropped> {
-        let key = PushedKey::parse(record.key_line(), &self.settings.extra_key_types)
-            .map_err(Dropped::Key)?;
+        let key =
+            PushedKey::parse(record.key_line(), self.extra_key_types).map_err(Dropped::Key)?;
         if self
-            .question
             .fingerprint
-            .as_ref()
-            .is_some_and(|wanted| *wanted != key.fingerprint())
+            .is_some_and(|wanted| wanted != key.fingerprint())
         {
             return Err(Dropped::OtherKey);
         }
-        if record.instance() != self.instance.as_str() {
+        if record.instance() != self.instance {
             return Err(Dropped::OtherInstance);
         }
         // Strictly later, and no upper bound: AWS signed the time, and our clock may be late.
@@ -282,6 +354,9 @@ pub enum NoKeys {
     /// A staple is not base64.
     #[error("read a revocation staple: it is not base64")]
     Staple,
+    /// The roots that were built in cannot be read.
+    #[error(transparent)]
+    Roots(#[from] InvalidRoots),
 }
 
 #[cfg(test)]

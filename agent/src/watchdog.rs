@@ -1,9 +1,11 @@
 //! A time limit around work that the kernel may hold up (a disk, a FIFO, a dead mount).
 //! sshd has no limit of its own short of LoginGraceTime, so a command that hangs holds a login for two minutes.
 
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Duration;
+
+use crate::clock::Deadline;
 
 /// Runs `work` on a thread of its own and waits at most `budget` for it.
 ///
@@ -15,12 +17,54 @@ pub fn within<T: Send + 'static>(
     budget: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Overrun> {
-    let (done, result) = mpsc::sync_channel(1);
-    thread::Builder::new()
-        .stack_size(STACK_BYTES)
-        .spawn(move || done.send(work()))
-        .map_err(|_| Overrun(budget))?;
-    result.recv_timeout(budget).map_err(|_| Overrun(budget))
+    Worker::start(budget, move |done| _ = done.send(work()))?.next()
+}
+
+/// Work on a thread of its own that reports in pieces, all of them within one budget.
+#[derive(Debug)]
+pub struct Worker<T> {
+    reports: Receiver<T>,
+    budget: Duration,
+    deadline: Deadline,
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts `work` with the sender of its reports.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start(
+        budget: Duration,
+        work: impl FnOnce(&SyncSender<T>) + Send + 'static,
+    ) -> Result<Self, Overrun> {
+        let (done, reports) = mpsc::sync_channel(2);
+        thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || work(&done))
+            .map_err(|_| Overrun(budget))?;
+        Ok(Self {
+            reports,
+            budget,
+            deadline: Deadline::after(budget),
+        })
+    }
+
+    /// The next report.
+    ///
+    /// # Errors
+    /// [`Overrun`] when the budget is used up, or the thread died.
+    pub fn next(&self) -> Result<T, Overrun> {
+        let left = self.deadline.remaining().unwrap_or_default();
+        self.reports
+            .recv_timeout(left)
+            .map_err(|_| Overrun(self.budget))
+    }
+
+    /// The next report, if it comes within `head_start`; the work goes on either way.
+    #[must_use]
+    pub fn soon(&self, head_start: Duration) -> Option<T> {
+        self.reports.recv_timeout(head_start).ok()
+    }
 }
 
 /// Enough for certificate parsing, which recurses a few levels only.
@@ -54,6 +98,18 @@ mod tests {
             outcome.map(|(): ()| ()),
             Err(Overrun(Duration::from_secs(5)))
         );
+    }
+
+    #[test]
+    fn all_reports_share_one_budget() {
+        let worker = Worker::start(Duration::from_millis(30), |done| {
+            let _ = done.send(1);
+            thread::sleep(Duration::from_secs(5));
+        });
+        let worker = worker.unwrap();
+        assert_eq!(worker.next(), Ok(1));
+        assert_eq!(worker.soon(Duration::from_millis(1)), None);
+        assert_eq!(worker.next(), Err(Overrun(Duration::from_millis(30))));
     }
 
     #[test]

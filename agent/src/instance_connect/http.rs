@@ -38,6 +38,12 @@ impl<R: Read> Reader<R> {
         &mut self.stream
     }
 
+    /// The connection, to look at.
+    #[must_use]
+    pub fn stream_ref(&self) -> &R {
+        &self.stream
+    }
+
     /// Whether the server sent more than it was asked for.
     #[must_use]
     pub fn has_surplus(&self) -> bool {

@@ -21,6 +21,13 @@ impl SignerName {
         Ok(Self(format!("managed-ssh-signer.{region}.{domain}")))
     }
 
+    /// A name that an administrator states by hand; `None` where no certificate could have it.
+    #[must_use]
+    pub fn stated(name: &str) -> Option<Self> {
+        let plain = (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+        plain.then(|| Self(name.to_owned()))
+    }
+
     /// The name as bytes, to compare with a DER attribute.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -13,12 +13,36 @@ const AMAZON: &[&str] = &[
     include_str!("roots/starfield-services-root-g2.pem"),
 ];
 
+/// Where the roots come from. Amazon's are read only once a key is active: most questions end before that.
+#[derive(Clone, Debug)]
+pub enum RootsSource {
+    /// The roots that were built in.
+    Amazon,
+    /// Roots that the configuration names.
+    Given(Roots),
+}
+
+impl RootsSource {
+    /// The roots.
+    ///
+    /// # Errors
+    /// Never for the files that were built in (a test reads them).
+    pub fn load(&self) -> Result<Roots, InvalidRoots> {
+        match self {
+            Self::Amazon => Roots::amazon(),
+            Self::Given(roots) => Ok(roots.clone()),
+        }
+    }
+}
+
 /// Trusted roots; never empty.
 #[derive(Clone, Debug)]
 pub struct Roots(Vec<CertificateDer<'static>>);
 
 /// More roots than any partition has.
 const MAX_ROOTS: usize = 64;
+/// Distributions ship about 140.
+const MAX_BUNDLE: usize = 1024;
 
 impl Roots {
     /// The roots that AWS's public partitions use.
@@ -45,6 +69,23 @@ impl Roots {
             Ok(Self(roots))
         } else {
             Err(InvalidRoots)
+        }
+    }
+
+    /// The roots of a system's bundle, which may hold certificates that webpki does not take: those are left out.
+    ///
+    /// # Errors
+    /// Nothing usable in it.
+    pub fn from_bundle(pem: &[u8]) -> Result<Self, InvalidRoots> {
+        let roots: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .take(MAX_BUNDLE)
+            .flatten()
+            .filter(|root| webpki::anchor_from_trusted_cert(root).is_ok())
+            .collect();
+        if roots.is_empty() {
+            Err(InvalidRoots)
+        } else {
+            Ok(Self(roots))
         }
     }
 

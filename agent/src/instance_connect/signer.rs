@@ -41,6 +41,29 @@ impl Chain {
         }
     }
 
+    /// A chain of certificates in DER form, the signer first.
+    ///
+    /// # Errors
+    /// Fewer than two certificates, or more than eight.
+    pub fn from_der(certificates: &[&[u8]]) -> Result<Self, UntrustedSigner> {
+        if !(2..=MAX_CERTIFICATES).contains(&certificates.len()) {
+            return Err(UntrustedSigner::Pem);
+        }
+        let owned = certificates.iter().map(|der| der.to_vec().into());
+        Ok(Self(owned.collect()))
+    }
+
+    /// The common names by which the chain's root may be filed: the last certificate's own and its issuer's.
+    #[must_use]
+    pub fn root_names(&self) -> Vec<String> {
+        let last = self
+            .0
+            .last()
+            .and_then(|der| EndEntityCert::try_from(der).ok());
+        let names = last.iter().flat_map(|last| [last.subject(), last.issuer()]);
+        names.filter_map(common_name).collect()
+    }
+
     /// The path from the signer to one of `roots` at `now` (unix seconds).
     ///
     /// # Errors
@@ -76,25 +99,25 @@ fn anchors(roots: &Roots) -> Result<Vec<TrustAnchor<'_>>, UntrustedSigner> {
         .collect()
 }
 
-/// Exactly one common name, equal to `name` byte for byte (RFC 4519 §2.3); never a text search.
+/// Exactly one common name, equal to `name` byte for byte; never a text search.
 fn is_named(signer: &webpki::Cert<'_>, name: &SignerName) -> bool {
-    let Ok(subject) = sequence(signer.subject()) else {
-        return false;
-    };
-    let Ok(subject) = x509_cert::name::Name::from_der(&subject) else {
-        return false;
-    };
-    let mut names = subject
-        .iter()
-        .filter(|attribute| attribute.oid == COMMON_NAME);
-    let (Some(only), None) = (names.next(), names.next()) else {
-        return false;
+    common_name(signer.subject()).is_some_and(|only| only.as_bytes() == name.as_bytes())
+}
+
+/// The one common name of a DER Name without its header (RFC 4519 §2.3); `None` where there are two.
+fn common_name(contents: &[u8]) -> Option<String> {
+    let name = sequence(contents).ok()?;
+    let name = x509_cert::name::Name::from_der(&name).ok()?;
+    let mut found = name.iter().filter(|attribute| attribute.oid == COMMON_NAME);
+    let (Some(only), None) = (found.next(), found.next()) else {
+        return None;
     };
     let is_text = matches!(
         only.value.tag(),
         der::Tag::Utf8String | der::Tag::PrintableString
     );
-    is_text && only.value.value() == name.as_bytes()
+    let text = std::str::from_utf8(only.value.value()).ok()?;
+    is_text.then(|| text.to_owned())
 }
 
 /// A path to a pinned root, each certificate with its issuer; revocation is not known yet.
@@ -167,7 +190,10 @@ impl Path {
             return Err(UntrustedSigner::Staples);
         }
         for (link, staple) in self.links.iter().zip(staples) {
-            ocsp::check(staple, link, now).map_err(UntrustedSigner::Revocation)?;
+            ocsp::check(staple, link, now).map_err(|source| UntrustedSigner::Revocation {
+                certificate: link.common_name(),
+                source,
+            })?;
         }
         Ok(Signer(self.signer))
     }
@@ -180,6 +206,13 @@ impl Link {
             serial: certificate.serial().to_vec(),
             issuer,
         }
+    }
+
+    /// What the certificate is called, for people.
+    fn common_name(&self) -> String {
+        let parsed = EndEntityCert::try_from(&self.certificate).ok();
+        let name = parsed.and_then(|certificate| common_name(certificate.subject()));
+        eic_protocol::text::printable(&name.unwrap_or_default())
     }
 
     /// The name under which the metadata service keeps this certificate's staple: upper-case hex SHA-1.
@@ -260,8 +293,13 @@ pub enum UntrustedSigner {
     #[error("trust the signer: not every certificate of its chain has a revocation staple")]
     Staples,
     /// A certificate is revoked, or nobody says that it is not.
-    #[error("trust the signer: a certificate of its chain may be revoked")]
-    Revocation(#[source] ocsp::NotGood),
+    #[error("trust the signer: the certificate `{certificate}` of its chain may be revoked")]
+    Revocation {
+        /// Its common name.
+        certificate: String,
+        /// What is missing.
+        source: ocsp::NotGood,
+    },
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A whole run against a metadata service: what it must refuse, what it prints, what it logs.
 
 use super::key::tests::rsa_line;
+use super::roots::Roots;
 use super::test_imds::{Answer, Imds};
 use super::test_pki::{
     INSTANCE, NOW, Staple, World, ed25519_line, good_record, pem, record, sign_pss, signer_key,
@@ -96,7 +97,9 @@ impl Stage {
 
     fn ask(&self, user: &str, fingerprint: Option<&str>) -> (Result<String, NoKeys>, Lines) {
         let settings = Settings {
-            roots: Roots::from_pem(pem(&[&self.world.root.der]).as_bytes()).unwrap(),
+            roots: RootsSource::Given(
+                Roots::from_pem(pem(&[&self.world.root.der]).as_bytes()).unwrap(),
+            ),
             endpoint: self.imds.url().parse().unwrap(),
             extra_key_types: self.extra.clone(),
         };
@@ -106,10 +109,8 @@ impl Stage {
         };
         let log = Lines::default();
         let deadline = Deadline::after(Duration::from_millis(500));
-        (
-            authorized_keys(&question, &settings, &self.machine, &log, NOW, deadline),
-            log,
-        )
+        let answer = authorized_keys(&question, &settings, &self.machine, &log, NOW, deadline);
+        (answer.map(super::Answer::into_lines), log)
     }
 
     fn lines(&self) -> String {
@@ -163,7 +164,7 @@ fn a_service_that_is_not_there_gives_no_keys_and_no_error() {
     // I-22
     let stage = Stage::with("");
     let settings = Settings {
-        roots: Roots::amazon().unwrap(),
+        roots: RootsSource::Amazon,
         endpoint: "http://127.0.0.1:1".parse().unwrap(),
         extra_key_types: BTreeSet::new(),
     };
@@ -180,7 +181,7 @@ fn a_service_that_is_not_there_gives_no_keys_and_no_error() {
         NOW,
         deadline,
     );
-    assert_eq!(outcome.unwrap(), "");
+    assert_eq!(outcome.unwrap(), super::Answer::NoService);
 }
 
 #[test]
@@ -304,7 +305,7 @@ fn missing_and_broken_staples_give_no_keys() {
     let (outcome, log) = stage.staple(&certificate, answer).ask("ubuntu", None);
     assert!(matches!(
         outcome,
-        Err(NoKeys::Signer(UntrustedSigner::Revocation(_)))
+        Err(NoKeys::Signer(UntrustedSigner::Revocation { .. }))
     ));
     assert!(log.contain("No keys have been trusted."));
 }

@@ -51,26 +51,41 @@ struct Shared {
     answers: Mutex<BTreeMap<String, Answer>>,
     heads: Mutex<Vec<String>>,
     connections: AtomicUsize,
+    one_by_one: bool,
     stop: AtomicBool,
 }
 
 impl Imds {
     pub(crate) fn start() -> Self {
+        Self::with_manner(false)
+    }
+
+    /// A service that looks at the next connection only when the one before it has ended.
+    pub(crate) fn one_by_one() -> Self {
+        Self::with_manner(true)
+    }
+
+    fn with_manner(one_by_one: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            one_by_one,
+            ..Shared::default()
+        });
         let own = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, &own));
         Self { address, shared }.with("PUT", "/latest/api/token", Answer::ok(TOKEN))
     }
 
     pub(crate) fn with(self, method: &str, path: &str, answer: Answer) -> Self {
-        self.shared
-            .answers
-            .lock()
-            .unwrap()
-            .insert(format!("{method} {path}"), answer);
+        self.set(method, path, answer);
         self
+    }
+
+    /// Changes one answer from now on.
+    pub(crate) fn set(&self, method: &str, path: &str, answer: Answer) {
+        let mut answers = self.shared.answers.lock().unwrap();
+        answers.insert(format!("{method} {path}"), answer);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -110,7 +125,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let own = Arc::clone(shared);
-        std::thread::spawn(move || serve(stream.unwrap(), &own));
+        let serving = std::thread::spawn(move || serve(stream.unwrap(), &own));
+        if shared.one_by_one {
+            serving.join().unwrap();
+        }
     }
 }
 

@@ -195,3 +195,98 @@ fn tokens_are_not_shown() {
     let imds = Imds::start();
     assert!(!format!("{:?}", open(&imds).unwrap()).contains(TOKEN));
 }
+
+/// Paths `a`, `b`, … each answered with its own name.
+fn named(imds: Imds, names: &[&str]) -> Imds {
+    names.iter().fold(imds, |imds, name| {
+        imds.with("GET", &format!("/latest/{name}"), Answer::ok(name))
+    })
+}
+
+#[test]
+fn one_failing_answer_of_several_fails_them_all() {
+    for bad in ["a", "b", "c", "d"] {
+        for answer in [
+            Answer::status(404, "a"),
+            Answer::Hangup,
+            Answer::Raw(b"SSH-2.0-x\r\n\r\n".to_vec()),
+            Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort".to_vec()),
+            Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n".to_vec()),
+        ] {
+            let imds = named(Imds::start(), &["a", "b", "c", "d"]);
+            let imds = imds.with("GET", &format!("/latest/{bad}"), answer);
+            let mut metadata = open(&imds).unwrap();
+            assert!(metadata.get_all(["a", "b", "c", "d"]).is_err(), "{bad}");
+        }
+    }
+}
+
+#[test]
+fn several_answers_share_one_budget() {
+    // I-04: 64 KiB in all, on however many connections
+    let imds = ["a", "b", "c"].iter().fold(Imds::start(), |imds, name| {
+        imds.with(
+            "GET",
+            &format!("/latest/{name}"),
+            Answer::ok(&"x".repeat(30_000)),
+        )
+    });
+    assert!(open(&imds).unwrap().get_all(["a", "b"]).is_ok());
+    assert!(open(&imds).unwrap().get_all(["a", "b", "c"]).is_err());
+}
+
+#[test]
+fn several_answers_come_in_the_order_of_their_paths() {
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let imds = named(Imds::start(), &names);
+    let mut metadata = open(&imds).unwrap();
+    let expected: Vec<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+    assert_eq!(metadata.get_each(&names).unwrap(), expected);
+    assert_eq!(metadata.get_each(&[]).unwrap(), Vec::<Vec<u8>>::new());
+    // Seven answers, at most four connections, and each path asked once.
+    assert_eq!(imds.connections(), MAX_CONNECTIONS);
+    assert_eq!(imds.requests().len(), 1 + names.len());
+}
+
+#[test]
+fn a_server_that_closes_after_each_answer_is_asked_on_new_connections() {
+    let closing =
+        Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx".to_vec());
+    let imds = ["a", "b", "c"].iter().fold(Imds::start(), |imds, name| {
+        imds.with("GET", &format!("/latest/{name}"), closing.clone())
+    });
+    let mut metadata = open(&imds).unwrap();
+    assert!(metadata.get_all(["a", "b", "c"]).is_ok());
+    assert!(metadata.get_all(["c", "b", "a"]).is_ok());
+}
+
+#[test]
+fn a_server_that_serves_one_connection_at_a_time_is_asked_one_by_one() {
+    let imds = named(Imds::one_by_one(), &["a", "b", "c", "d"]);
+    let started = Instant::now();
+    let mut metadata = open(&imds).unwrap();
+    assert_eq!(
+        metadata.get_all(["a", "b", "c", "d"]).unwrap(),
+        ["a", "b", "c", "d"].map(|name| name.as_bytes().to_vec())
+    );
+    assert!(started.elapsed() < Duration::from_millis(350));
+    // Found out once: from now on without any patience.
+    let started = Instant::now();
+    assert!(metadata.get_all(["d", "c", "b", "a"]).is_ok());
+    assert!(started.elapsed() < Duration::from_millis(100));
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_silently_is_opened_again_once() {
+    let silent = Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".to_vec());
+    let imds = named(Imds::start(), &["b"]).with("GET", "/latest/a", silent);
+    let mut metadata = open(&imds).unwrap();
+    for _ in 0..3 {
+        assert_eq!(metadata.get("a").unwrap(), b"x");
+        assert_eq!(metadata.get("b").unwrap(), b"b");
+    }
+    let gone = Imds::start().with("GET", "/latest/a", Answer::Hangup);
+    assert!(open(&gone).unwrap().get("a").is_err());
+    // Once on the kept connection, once on a new one.
+    assert_eq!(gone.requests().len(), 3);
+}

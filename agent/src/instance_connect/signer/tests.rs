@@ -382,14 +382,14 @@ fn missing_swapped_and_revoked_staples_are_refused() {
     let swapped = [staples[1].clone(), staples[0].clone()];
     assert!(matches!(
         path().unrevoked(&swapped, NOW),
-        Err(UntrustedSigner::Revocation(_))
+        Err(UntrustedSigner::Revocation { .. })
     ));
     let mut revoked = Staple::new(&world.intermediate.der, &world.root);
     revoked.status = Staple::revoked();
     let second_revoked = [staples[0].clone(), revoked.der(&world.root.key)];
     assert!(matches!(
         path().unrevoked(&second_revoked, NOW),
-        Err(UntrustedSigner::Revocation(_))
+        Err(UntrustedSigner::Revocation { .. })
     ));
     revoked.status = GOOD.to_vec();
     assert!(path().unrevoked(&staples, NOW).is_ok());
