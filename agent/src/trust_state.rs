@@ -1,18 +1,23 @@
 //! The signed documents that a host keeps: who it is, and which CA keys count here.
 //! Verified anew at each run from the pinned fingerprints on; a document is only as good as its signatures.
 
+mod renewed;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::trust::envelope::{Envelope, Untrusted};
 use eic_protocol::trust::host_view::HostView;
-use eic_protocol::trust::root::Root;
+use eic_protocol::trust::root::{Root, ScopedCa};
 
 use crate::config::Trust;
 use crate::fingerprint::Fingerprint;
 use crate::machine::{Hypervisor, Machine};
 use crate::trusted_file::{Trusted, UntrustedFile};
+
+use renewed::ByHand;
+pub use renewed::LoginTrust;
 
 /// The root document's file in the state folder.
 pub const ROOT_FILE: &str = "root.json";
@@ -31,6 +36,8 @@ pub struct TrustState {
     pub root: Root,
     /// What this host is called.
     pub view: HostView,
+    /// Keys held in memory that a CA's key lets sign for some hours.
+    pub endorsed: Vec<ScopedCa>,
 }
 
 /// Where this host's identity is told.
@@ -66,7 +73,10 @@ impl Identity {
     }
 
     fn managed_id(&self, trusted: &Trusted) -> Result<InstanceId, NoTrust> {
-        let bytes = trusted.read(&self.file, 64)?;
+        let bytes = trusted.read(&self.file, 64).map_err(|e| match e {
+            UntrustedFile::Missing(_) => NoTrust::NoId,
+            other => other.into(),
+        })?;
         let text = std::str::from_utf8(&bytes).map_err(|_| NoTrust::Id)?;
         let id: InstanceId = text
             .trim_end_matches('\n')
@@ -93,9 +103,19 @@ impl TrustState {
         now: u64,
     ) -> Result<Self, NoTrust> {
         let own = identity.id(trusted)?;
-        let root = trusted.read(&trust.state.join(ROOT_FILE), MAX_ENVELOPE)?;
-        let view = trusted.read(&trust.state.join(VIEW_FILE), MAX_ENVELOPE)?;
-        Self::verify(&root, &view, &trust.root_fingerprints, &own, now)
+        // Before `trust.json`, which is made from newer documents: so none of the two is older than the other saw.
+        let root = trusted.read(&trust.state.join(ROOT_FILE), MAX_ENVELOPE);
+        let view = trusted.read(&trust.state.join(VIEW_FILE), MAX_ENVELOPE);
+        let Some(renewed) = LoginTrust::read(trust, trusted)? else {
+            return Self::verify(&root?, &view?, &trust.root_fingerprints, &own, now);
+        };
+        let by_hand = root.ok().zip(view.ok()).and_then(|(root, view)| {
+            let root = envelope(&root, ROOT_FILE).ok()?;
+            let view = envelope(&view, VIEW_FILE).ok()?;
+            Some(ByHand { root, view })
+        });
+        let pins = fingerprints(&trust.root_fingerprints)?;
+        renewed.state(by_hand.as_ref(), &pins, &own, now)
     }
 
     /// Verifies two envelopes against pinned fingerprints, for the host `own`.
@@ -117,7 +137,17 @@ impl TrustState {
                     source,
                 }
             })?;
-        Ok(Self { root, view })
+        Ok(Self {
+            root,
+            view,
+            endorsed: Vec::new(),
+        })
+    }
+
+    /// The user CAs that count: the root's that are not retired, and endorsed keys. A key may occur with
+    /// several scopes; each is good by itself.
+    pub fn user_cas(&self) -> impl Iterator<Item = &ScopedCa> {
+        self.root.trusted_user_cas().chain(&self.endorsed)
     }
 }
 
@@ -126,14 +156,18 @@ impl TrustState {
 /// # Errors
 /// [`NoTrust`]: nothing pinned, or its signatures do not hold.
 pub fn verified_root(envelope_bytes: &[u8], pins: &BTreeSet<Fingerprint>) -> Result<Root, NoTrust> {
-    if pins.is_empty() {
-        return Err(NoTrust::NothingPinned);
-    }
-    let pins: BTreeSet<String> = pins.iter().map(|pin| pin.as_str().to_owned()).collect();
+    let pins = fingerprints(pins)?;
     Root::pinned(&envelope(envelope_bytes, ROOT_FILE)?, &pins).map_err(|source| NoTrust::Document {
         file: ROOT_FILE,
         source,
     })
+}
+
+fn fingerprints(pins: &BTreeSet<Fingerprint>) -> Result<BTreeSet<String>, NoTrust> {
+    if pins.is_empty() {
+        return Err(NoTrust::NothingPinned);
+    }
+    Ok(pins.iter().map(|pin| pin.as_str().to_owned()).collect())
 }
 
 fn envelope(bytes: &[u8], file: &'static str) -> Result<Envelope, NoTrust> {
@@ -160,11 +194,21 @@ pub enum NoTrust {
         /// What does not hold.
         source: Untrusted,
     },
+    /// The bundle's floor is above it.
+    #[error(
+        "trust the host view: it was made before the oldest that still counts, this host needs a new one"
+    )]
+    OldView,
     /// Xen does not tell the instance id without the network.
     #[error(
         "know this instance: its type (Xen) does not tell the instance id, certificates need a Nitro instance"
     )]
     Xen,
+    /// Neither hypervisor nor file tells who this is.
+    #[error(
+        "know this host: the hypervisor names no EC2 instance, and outside EC2 `{INSTANCE_ID_FILE}` must hold its managed id (`mi-` and 17 hex digits); there is no such file"
+    )]
+    NoId,
     /// The id file holds no managed id.
     #[error(
         "know this host: outside EC2 `{INSTANCE_ID_FILE}` must hold its managed id, `mi-` and 17 hex digits"

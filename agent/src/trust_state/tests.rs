@@ -22,6 +22,7 @@ impl Documents {
         TrustState {
             root: self.root.clone(),
             view: self.view.clone(),
+            endorsed: Vec::new(),
         }
     }
 }
@@ -221,10 +222,7 @@ fn a_file_never_names_an_ec2_instance() {
 fn xen_instances_and_hosts_without_a_name_have_no_id() {
     let folder = tempfile::tempdir().unwrap();
     let (none, trusted) = identity(folder.path(), None, None);
-    assert!(matches!(
-        none.id(&trusted),
-        Err(NoTrust::File(UntrustedFile::Missing(_)))
-    ));
+    assert!(matches!(none.id(&trusted), Err(NoTrust::NoId)));
     std::fs::create_dir_all(folder.path().join("none/hypervisor")).unwrap();
     std::fs::write(folder.path().join("none/hypervisor/uuid"), "ec2abc").unwrap();
     assert!(matches!(none.id(&trusted), Err(NoTrust::Xen)));

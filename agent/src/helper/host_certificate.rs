@@ -1,0 +1,165 @@
+//! The host's certificate: the request signed by the host's key, the certificate put where sshd reads it.
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use eic_protocol::api::host_certificate::HostCertificateRequest;
+use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::cert::check::{self, Mismatch};
+use eic_protocol::subject_key::SubjectKey;
+
+use super::Host;
+use super::host_key::{HostKey, NoHostKey};
+use super::lock::Lock;
+use super::reload::{self, NotReloaded};
+use super::request::Answer;
+use crate::atomic_file;
+use crate::install::HOST_CERTIFICATE;
+use crate::sshd::{Sshd, SshdError};
+use crate::trust_state::NoTrust;
+use crate::trust_store::StoreError;
+
+/// How far a request's time may be from ours. Seconds.
+const MAX_AGE: u64 = 300;
+/// Largest certificate in bytes.
+const MAX_CERTIFICATE: usize = 16 * 1024;
+
+/// The keys that are certified: the preferred one, for `HostCertificate` names one file.
+pub(super) fn keys(host: &Host) -> Result<Vec<SubjectKey>, NotCertified> {
+    Ok(vec![own_key(host)?.public])
+}
+
+pub(super) fn own_key(host: &Host) -> Result<HostKey, NotCertified> {
+    let settings = &host.config.service.sshd;
+    let effective = Sshd::find(&settings.program, &settings.config_dir)?.effective("root")?;
+    Ok(HostKey::find(&effective.values("HostKey"), &host.trusted)?)
+}
+
+/// Signs a request that is for this host, for its keys, for now, and for nothing else.
+pub(super) fn sign(
+    request: &HostCertificateRequest,
+    host: &Host,
+    now: u64,
+) -> Result<Vec<Base64Bytes>, NotCertified> {
+    let audience = host.config.service.ca.as_ref().ok_or(NotCertified::NoCa)?;
+    let own = host
+        .identity
+        .id(&host.trusted)
+        .map_err(NotCertified::Identity)?;
+    if request.instance != own {
+        return Err(NotCertified::Request("another host"));
+    }
+    if request.time.abs_diff(now) > MAX_AGE {
+        return Err(NotCertified::Request("another time"));
+    }
+    let key = own_key(host)?;
+    let asked: Vec<&SubjectKey> = request.host_keys.iter().map(|p| &p.public_key).collect();
+    if asked != [&key.public] || request.previous_key.is_some() {
+        return Err(NotCertified::Request("other keys"));
+    }
+    let canonical = request.canonical(audience);
+    Ok(vec![Base64Bytes(key.sign_request(canonical.as_slice())?)])
+}
+
+/// Checks a certificate against the root and the host's key, writes it, tests and reloads sshd.
+pub(super) fn install(line: &str, host: &Host, now: u64) -> Result<Answer, NotCertified> {
+    let folder = &host.config.trust.state;
+    let _lock = Lock::take(folder).map_err(|source| NotCertified::Write(folder.clone(), source))?;
+    let line = line.trim_end();
+    let ends = verified(line, host, now)?;
+    let path = folder.join(HOST_CERTIFICATE);
+    let write = |bytes: &[u8]| {
+        atomic_file::write(&path, bytes, 0o644)
+            .map_err(|source| NotCertified::Write(path.clone(), source))
+    };
+    let before = host.trusted.read(&path, MAX_CERTIFICATE).ok();
+    write(format!("{line}\n").as_bytes())?;
+    match reload::reload(&host.config.service.sshd) {
+        Ok(said) => Ok(Answer::Done {
+            said,
+            ends: Some(ends),
+            warning: unread(host, &path)?,
+        }),
+        Err(refused) => {
+            // sshd must find what it had: a file that it refuses could keep it from starting.
+            match before {
+                Some(bytes) => write(&bytes)?,
+                None => atomic_file::remove(&path)
+                    .map_err(|source| NotCertified::Write(path.clone(), source))?,
+            }
+            Err(refused.into())
+        }
+    }
+}
+
+/// A certificate that no `HostCertificate` names is shown to nobody: installed before there was one.
+fn unread(host: &Host, path: &Path) -> Result<Option<String>, NotCertified> {
+    let settings = &host.config.service.sshd;
+    let effective = Sshd::find(&settings.program, &settings.config_dir)?.effective("root")?;
+    let named = effective
+        .values("HostCertificate")
+        .iter()
+        .any(|file| Path::new(file) == path);
+    Ok((!named).then(|| {
+        format!(
+            "sshd does not show {}: run `eic-agent install` again",
+            path.display()
+        )
+    }))
+}
+
+fn verified(line: &str, host: &Host, now: u64) -> Result<u64, NotCertified> {
+    if line.len() > MAX_CERTIFICATE || line.contains(['\n', '\r', '\0']) {
+        return Err(NotCertified::Form);
+    }
+    let encoded = line.split(' ').nth(1).ok_or(NotCertified::Form)?;
+    let blob = STANDARD.decode(encoded).map_err(|_| NotCertified::Form)?;
+    let own = host
+        .identity
+        .id(&host.trusted)
+        .map_err(NotCertified::Identity)?;
+    let state = host.state(now)?;
+    let key = check::host_certificate(&blob, &own, &state.root().host_cas, now)?;
+    if key != own_key(host)?.public {
+        return Err(NotCertified::OtherKey);
+    }
+    let certificate = ssh_key::Certificate::from_openssh(line).map_err(|_| NotCertified::Form)?;
+    Ok(certificate.valid_before())
+}
+
+/// When the installed certificate ends, where there is one (unverified: it is told, nothing rests on it).
+pub(super) fn installed_until(host: &Host) -> Option<u64> {
+    let path = host.config.trust.state.join(HOST_CERTIFICATE);
+    let bytes = host.trusted.read(&path, MAX_CERTIFICATE).ok()?;
+    let line = std::str::from_utf8(&bytes).ok()?;
+    let certificate = ssh_key::Certificate::from_openssh(line.trim_end()).ok()?;
+    Some(certificate.valid_before())
+}
+
+/// Why a certificate was not requested or installed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotCertified {
+    #[error("sign for the CA: `[service] ca` is not set")]
+    NoCa,
+    #[error(transparent)]
+    Identity(NoTrust),
+    #[error("sign a request for {0}")]
+    Request(&'static str),
+    #[error(transparent)]
+    Key(#[from] NoHostKey),
+    #[error(transparent)]
+    Sshd(#[from] SshdError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("install the host certificate: it is not one line of an OpenSSH certificate")]
+    Form,
+    #[error("install the host certificate: it is not for this host's key")]
+    OtherKey,
+    #[error("install the host certificate")]
+    Mismatch(#[from] Mismatch),
+    #[error("write `{}`", .0.display())]
+    Write(std::path::PathBuf, #[source] std::io::Error),
+    #[error(transparent)]
+    Reload(#[from] NotReloaded),
+}

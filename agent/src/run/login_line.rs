@@ -1,0 +1,155 @@
+//! sshd's "Accepted …" message (auth.c, auth2-pubkey.c; the same from 7.4 to 10.x), as far as a login is
+//! told by it. The message alone: whether sshd wrote it is `login_log`'s question.
+
+/// A login that sshd let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// `publickey`, `password`, `keyboard-interactive/pam`, …
+    pub method: String,
+    /// The account.
+    pub user: String,
+    /// The peer's address.
+    pub source: String,
+    /// The peer's port.
+    pub port: u16,
+    /// The key's SHA-256 fingerprint, for `publickey`.
+    pub key: Option<String>,
+    /// What the certificate said, if it was one.
+    pub certificate: Option<Certificate>,
+}
+
+/// A certificate as sshd names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The key id: what the CA, whichever it was, wrote.
+    pub key_id: String,
+    /// The serial; 0 where the CA gave none.
+    pub serial: u64,
+    /// The CA key's fingerprint.
+    pub ca: String,
+}
+
+/// Longest message that is looked at, in bytes: a key id of 10.x may have 200,000.
+const MAX_BYTES: usize = 4096;
+
+impl Accepted {
+    /// Reads a message of sshd's; `None` for any other.
+    #[must_use]
+    pub fn parse(message: &str) -> Option<Self> {
+        if message.len() > MAX_BYTES {
+            return None;
+        }
+        let (method, rest) = message.strip_prefix("Accepted ")?.split_once(" for ")?;
+        let (user, rest) = rest.split_once(" from ")?;
+        let (source, rest) = rest.split_once(" port ")?;
+        let (port, rest) = rest.split_once(" ssh2")?;
+        let plain = |text: &str| !text.is_empty() && !text.contains(' ');
+        if ![method, user, source].into_iter().all(plain) {
+            return None;
+        }
+        let (key, certificate) = match rest.strip_prefix(": ") {
+            Some(key) => parse_key(key)?,
+            None if rest.is_empty() => (None, None),
+            None => return None,
+        };
+        Some(Self {
+            method: method.to_owned(),
+            user: user.to_owned(),
+            source: source.to_owned(),
+            port: port.parse().ok()?,
+            key,
+            certificate,
+        })
+    }
+}
+
+/// `TYPE SHA256:…` or `TYPE-CERT SHA256:… ID key-id (serial n) CA TYPE SHA256:…`.
+fn parse_key(text: &str) -> Option<(Option<String>, Option<Certificate>)> {
+    let mut words = text.splitn(3, ' ');
+    let (_kind, fingerprint) = (words.next()?, words.next()?);
+    let certificate = match words.next() {
+        None => None,
+        Some(rest) => Some(parse_certificate(rest)?),
+    };
+    fingerprint
+        .starts_with("SHA256:")
+        .then(|| (Some(fingerprint.to_owned()), certificate))
+}
+
+/// From the end: the key id is the CA's text, and some other CA's may look like anything.
+fn parse_certificate(text: &str) -> Option<Certificate> {
+    let (rest, ca) = text.strip_prefix("ID ")?.rsplit_once(' ')?;
+    let (rest, _kind) = rest.rsplit_once(" CA ")?;
+    let (key_id, serial) = rest.strip_suffix(')')?.rsplit_once(" (serial ")?;
+    Some(Certificate {
+        key_id: key_id.to_owned(),
+        serial: serial.parse().ok()?,
+        ca: ca.strip_prefix("SHA256:").map(|_| ca.to_owned())?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &str = "Accepted publickey for alice from 10.0.0.7 port 50210 ssh2: ED25519-CERT SHA256:aaa ID eic:alice:0123 (serial 5031) CA ECDSA SHA256:bbb";
+
+    #[test]
+    fn other_messages_are_no_logins() {
+        for line in [
+            "",
+            "Accepted",
+            "Failed publickey for alice from 10.0.0.7 port 50210 ssh2",
+            "Accepted publickey for alice from 10.0.0.7 port x ssh2",
+            "Accepted publickey for al ice from 10.0.0.7 port 1 ssh2",
+            "Accepted publickey for alice from 10.0.0.7 port 1 ssh2: ED25519 MD5:00",
+            "Accepted publickey for alice from 10.0.0.7 port 1 ssh2: ED25519-CERT SHA256:a ID x (serial q) CA RSA SHA256:b",
+            "Accepted publickey for alice from 10.0.0.7 port 1 ssh2 and more",
+        ] {
+            assert_eq!(Accepted::parse(line), None, "{line}");
+        }
+        let long = CERTIFICATE.replace("alice:0123", &"x".repeat(5000));
+        assert_eq!(Accepted::parse(&long), None);
+    }
+
+    #[test]
+    fn a_foreign_key_id_cannot_pose_as_another_certificate() {
+        let evil = "x (serial 7) CA RSA SHA256:ours";
+        let line = CERTIFICATE.replace("eic:alice:0123", evil);
+        let certificate = Accepted::parse(&line).unwrap().certificate.unwrap();
+        assert_eq!(
+            (certificate.serial, certificate.ca.as_str()),
+            (5031, "SHA256:bbb")
+        );
+        assert_eq!(certificate.key_id, evil);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_messages_never_panic(tail in ".{0,200}") {
+            let _ = Accepted::parse(&format!("Accepted {tail}"));
+            let _ = Accepted::parse(&format!("Accepted publickey for a from b port 1 ssh2: {tail}"));
+            let _ = Accepted::parse(&format!("{CERTIFICATE}{tail}"));
+        }
+    }
+
+    #[test]
+    fn certificates_keys_and_passwords_are_read() {
+        let login = Accepted::parse(CERTIFICATE).unwrap();
+        assert_eq!((login.user.as_str(), login.port), ("alice", 50210));
+        assert_eq!(login.key.as_deref(), Some("SHA256:aaa"));
+        assert_eq!(login.certificate.unwrap().key_id, "eic:alice:0123");
+        let key = "Accepted publickey for root from 2001:db8::1 port 2 ssh2: RSA SHA256:ccc";
+        let login = Accepted::parse(key).unwrap();
+        assert_eq!(
+            (login.source.as_str(), login.certificate),
+            ("2001:db8::1", None)
+        );
+        let password = "Accepted keyboard-interactive/pam for bob from 10.0.0.8 port 3 ssh2";
+        let login = Accepted::parse(password).unwrap();
+        assert_eq!(
+            (login.method.as_str(), login.key),
+            ("keyboard-interactive/pam", None)
+        );
+    }
+}

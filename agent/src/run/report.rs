@@ -1,0 +1,284 @@
+//! The report task: logins that sshd accepted or that ended, and the host's state, sent to the CA with the
+//! host key's signature. Logins wait, bounded, while the CA is away.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use eic_protocol::api::host_report::{
+    AcceptedLogin, Credential, HostReportResponse, MAX_LOGINS, ReportedSerial,
+};
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::proof::{Audience, Route};
+use eic_protocol::text::Line;
+
+use super::helper_client::{Helper, NoHelp};
+use super::http::{Client, HttpError};
+use super::login_line::Accepted;
+use super::login_log::{self, Cursor, Entry, NoLog};
+use super::settings::LoginLog;
+use super::status::Status;
+use crate::atomic_file;
+use crate::helper::request::{Answer, ReportDraft, Request};
+
+/// The log's cursor in the service's folder.
+const CURSOR_FILE: &str = "login-cursor.json";
+/// For the request.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Largest answer in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// How far back a service without a cursor looks. Seconds.
+const FIRST_LOOK: u64 = 3600;
+/// Most sessions whose end is watched for.
+const MAX_LIVE: usize = 2000;
+/// How often the CA hears of a quiet host, unless it says otherwise. Seconds.
+const USUAL: u64 = 300;
+/// `/proc/PID/sessionid` of a process without an audit session.
+const NO_SESSION: u32 = u32::MAX;
+
+/// The task with what it keeps between rounds.
+#[derive(Debug)]
+pub(super) struct Report {
+    cursor_file: PathBuf,
+    cursor: Option<Cursor>,
+    waiting: Vec<AcceptedLogin>,
+    lost: u64,
+    live: Vec<(u32, AcceptedLogin)>,
+    due: u64,
+}
+
+impl Report {
+    /// Begins where the last run ended.
+    pub(super) fn new(runtime: &Path) -> Self {
+        let cursor_file = runtime.join(CURSOR_FILE);
+        let cursor = std::fs::read(&cursor_file).ok();
+        Self {
+            cursor: cursor.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            cursor_file,
+            waiting: Vec::new(),
+            lost: 0,
+            live: Vec::new(),
+            due: 0,
+        }
+    }
+
+    /// Reads the log and looks which sessions ended.
+    pub(super) fn collect(&mut self, log: &LoginLog, now: u64) -> Result<(), NoLog> {
+        self.note_ended(now, Path::new("/proc"));
+        let since = now.saturating_sub(FIRST_LOOK);
+        let read = login_log::read(log, self.cursor.as_ref(), since)?;
+        for entry in &read.entries {
+            self.note(entry, now, Path::new("/proc"));
+        }
+        self.cursor = read.cursor;
+        Ok(())
+    }
+
+    /// Sends what is due. `now` is in Unix seconds.
+    pub(super) fn send(
+        &mut self,
+        ca: &Audience,
+        client: &Client,
+        helper: &Helper,
+        status: &Status,
+        now: u64,
+    ) -> Result<bool, NotSent> {
+        if now < self.due && self.waiting.is_empty() {
+            return Ok(false);
+        }
+        let count = self.waiting.len().min(MAX_LOGINS);
+        let draft = self.draft(count, status);
+        let Answer::Report(report) = helper.ask(&Request::SignReport(Box::new(draft)))? else {
+            return Err(NoHelp::Answer.into());
+        };
+        // Texts and lists always have a JSON form.
+        let body = serde_json::to_vec(&report).unwrap_or_default();
+        let again = post(ca, client, &body)?;
+        self.waiting.drain(..count);
+        self.lost = 0;
+        self.due = now.saturating_add(again.clamp(10, 3600));
+        self.save();
+        Ok(true)
+    }
+
+    fn draft(&self, count: usize, status: &Status) -> ReportDraft {
+        let reasons = status.problems.iter();
+        let reasons = reasons.map(|(task, p)| Line::of(&format!("{task}: {}", p.reason)));
+        ReportDraft {
+            clock_offset_ms: status
+                .clock_offset
+                .map(|seconds| seconds.saturating_mul(1000)),
+            reasons: reasons.take(8).collect(),
+            logins: self.waiting.iter().take(count).cloned().collect(),
+            lost_logins: self.lost,
+        }
+    }
+
+    /// Best effort: without it the next run reports the last hour again, and the CA knows what it has.
+    fn save(&self) {
+        if let Some(Ok(bytes)) = self.cursor.as_ref().map(serde_json::to_vec) {
+            let _ = atomic_file::write(&self.cursor_file, &bytes, 0o600);
+        }
+    }
+
+    fn note(&mut self, entry: &Entry, now: u64, proc_folder: &Path) {
+        let Some(mut login) = accepted(&entry.login, entry.time.unwrap_or(now)) else {
+            self.lost = self.lost.saturating_add(1);
+            return;
+        };
+        let process = proc_folder.join(entry.pid.to_string());
+        login.audit_session = audit_session(&process);
+        if process.exists() && self.live.len() < MAX_LIVE {
+            self.live.push((entry.pid, login.clone()));
+        }
+        self.queue(login);
+    }
+
+    fn note_ended(&mut self, now: u64, proc_folder: &Path) {
+        let gone = |pid: &u32| !proc_folder.join(pid.to_string()).exists();
+        let (ended, live) = std::mem::take(&mut self.live)
+            .into_iter()
+            .partition(|(pid, _)| gone(pid));
+        self.live = live;
+        for (_, mut login) in ended {
+            login.ended = Some(now.max(login.started));
+            self.queue(login);
+        }
+    }
+
+    /// The oldest go first where the CA is away for long: the newest are what an alarm needs.
+    fn queue(&mut self, login: AcceptedLogin) {
+        if self.waiting.len() >= 2 * MAX_LOGINS {
+            self.waiting.remove(0);
+            self.lost = self.lost.saturating_add(1);
+        }
+        self.waiting.push(login);
+    }
+}
+
+fn accepted(login: &Accepted, started: u64) -> Option<AcceptedLogin> {
+    let by = match (&login.certificate, &login.key) {
+        (Some(certificate), _) => Credential::Certificate {
+            serial: ReportedSerial(certificate.serial),
+            key_id: Line::of(&certificate.key_id),
+            ca: fingerprint(&certificate.ca)?,
+        },
+        (None, Some(key)) => Credential::Key {
+            fingerprint: fingerprint(key)?,
+        },
+        (None, None) => Credential::Other {
+            method: Line::of(&login.method),
+        },
+    };
+    Some(AcceptedLogin {
+        user: Line::of(&login.user),
+        by,
+        source: login.source.parse().ok(),
+        source_port: Some(login.port),
+        audit_session: None,
+        started,
+        ended: None,
+    })
+}
+
+fn fingerprint(text: &str) -> Option<KeyFingerprint> {
+    text.parse().ok()
+}
+
+fn audit_session(process: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(process.join("sessionid")).ok()?;
+    text.trim().parse().ok().filter(|id| *id != NO_SESSION)
+}
+
+fn post(ca: &Audience, client: &Client, body: &[u8]) -> Result<u64, NotSent> {
+    let url = format!("{ca}{}", Route::HostReports.path());
+    let headers = [("content-type", "application/json")];
+    let answer = client.post(&url, &headers, body, MAX_ANSWER, DEADLINE)?;
+    if !matches!(answer.status, 200..=202) {
+        return Err(NotSent::Refused {
+            status: answer.status,
+            reason: super::problem_text(&answer.body),
+        });
+    }
+    let response: HostReportResponse =
+        serde_json::from_slice(&answer.body).map_err(|_| NotSent::Form)?;
+    Ok(if response.report_again_after == 0 {
+        USUAL
+    } else {
+        response.report_again_after
+    })
+}
+
+/// Why no report was sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotSent {
+    #[error(transparent)]
+    Help(#[from] NoHelp),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("report to the CA: it answered {status}: {reason}")]
+    Refused { status: u16, reason: String },
+    #[error("report to the CA: the answer is none of a CA")]
+    Form,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(key: &str) -> Accepted {
+        Accepted::parse(&format!(
+            "Accepted publickey for alice from 10.0.0.7 port 9 ssh2: {key}"
+        ))
+        .unwrap()
+    }
+
+    fn report() -> Report {
+        Report::new(Path::new("/nonexistent"))
+    }
+
+    fn entry(pid: u32) -> Entry {
+        let key = format!("ED25519 SHA256:{}", "A".repeat(43));
+        Entry {
+            time: Some(1000),
+            pid,
+            login: login(&key),
+        }
+    }
+
+    #[test]
+    fn logins_that_cannot_be_told_are_counted() {
+        let mut report = report();
+        let mut odd = entry(1);
+        odd.login = login("ED25519 SHA256:short");
+        report.note(&odd, 2000, Path::new("/nonexistent"));
+        assert_eq!((report.waiting.len(), report.lost), (0, 1));
+    }
+
+    #[test]
+    fn a_ca_that_is_away_for_long_costs_the_oldest_logins_and_no_memory() {
+        let mut report = report();
+        for pid in 0..3000 {
+            report.note(&entry(pid), 2000, Path::new("/nonexistent"));
+        }
+        assert_eq!(report.waiting.len(), 2 * MAX_LOGINS);
+        assert_eq!(report.lost, 3000 - 2 * 500);
+    }
+
+    #[test]
+    fn a_session_that_ends_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("12")).unwrap();
+        std::fs::write(folder.path().join("12/sessionid"), "7\n").unwrap();
+        let mut report = report();
+        report.note(&entry(12), 2000, folder.path());
+        report.note_ended(2010, folder.path());
+        assert_eq!(report.waiting.len(), 1);
+        std::fs::remove_dir_all(folder.path().join("12")).unwrap();
+        report.note_ended(2020, folder.path());
+        report.note_ended(2030, folder.path());
+        let ended: Vec<_> = report.waiting.iter().map(|login| login.ended).collect();
+        assert_eq!(ended, [None, Some(2020)]);
+        assert_eq!(report.waiting[1].audit_session, Some(7));
+        assert_eq!(report.waiting[1].started, 1000);
+    }
+}

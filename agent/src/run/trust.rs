@@ -1,0 +1,202 @@
+//! The trust task: fetch, verify as the unprivileged service, have the helper verify and install.
+//! What is refused changes nothing and is told with its reason.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use eic_protocol::trust::bundle::Freshness;
+use eic_protocol::trust::state::TrustState;
+
+use super::helper_client::{Helper, NoHelp};
+use super::http::Client;
+use super::source::{Fetched, NotFetched, Question, Source};
+use crate::config::Config;
+use crate::helper::FILES;
+use crate::helper::request::{Answer, Offer, Request, TrustAnswer};
+use crate::trust_state::Identity;
+use crate::trust_store::{self, StoreError, Stored};
+use crate::trusted_file::Trusted;
+
+/// What one round did.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// What is in place, where the helper was asked.
+    pub(super) installed: Option<TrustAnswer>,
+    /// The server's clock less nothing: Unix seconds at the answer.
+    pub(super) server_time: Option<u64>,
+    /// Whether something new was taken.
+    pub(super) news: bool,
+    /// Why something that is offered is not taken: for as long as nothing else is offered.
+    pub(super) refused: Option<String>,
+}
+
+/// The task with what it keeps between rounds.
+#[derive(Debug)]
+pub(super) struct Trust {
+    source: Source,
+    /// Whether what is in place may differ from the documents: at the start, and after a failed installation.
+    repair_due: bool,
+    /// What was refused, and when.
+    refused: Option<(String, Instant)>,
+    /// How sshd's files looked when they were right.
+    seen: Vec<Option<Look>>,
+}
+
+/// Size and time of a file's last change: enough to notice that it is another.
+type Look = (u64, i64, i64);
+
+fn looks(state: &Path) -> Vec<Option<Look>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let about = |name: &&str| std::fs::metadata(state.join(name)).ok();
+    let abouts = FILES.iter().map(about);
+    abouts
+        .map(|about| about.map(|about| (about.size(), about.ctime(), about.ctime_nsec())))
+        .collect()
+}
+
+/// After this time refused documents are looked at once more: the clock may have been wrong.
+const ONCE_MORE: Duration = Duration::from_secs(600);
+
+impl Trust {
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            source,
+            repair_due: true,
+            refused: None,
+            seen: Vec::new(),
+        }
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        self.source.waits()
+    }
+
+    /// Has the helper make good what a killed or failed installation left, or what somebody changed since:
+    /// without its revocation list sshd lets no key in. Needs no server.
+    pub(super) fn repair(
+        &mut self,
+        config: &Config,
+        helper: &Helper,
+    ) -> Result<Option<TrustAnswer>, NotRenewed> {
+        if !self.repair_due && self.seen == looks(&config.trust.state) {
+            return Ok(None);
+        }
+        self.repair_due = true;
+        let answer = trust_answer(helper.ask(&Request::Repair {})?)?;
+        self.in_place(config);
+        Ok(Some(answer))
+    }
+
+    fn in_place(&mut self, config: &Config) {
+        self.repair_due = false;
+        self.seen = looks(&config.trust.state);
+    }
+
+    /// One round. `now` is in Unix seconds; `wait` is how long the CA may wait for news.
+    pub(super) fn renew(
+        &mut self,
+        config: &Config,
+        client: &Client,
+        helper: &Helper,
+        wait: Duration,
+        now: u64,
+    ) -> Result<Round, NotRenewed> {
+        let state = installed_state(config, now)?;
+        self.look_once_more();
+        let fetched = self.source.fetch(client, &question(&state, wait)?)?;
+        let (mut news, mut installed) = (false, None);
+        if let Some(documents) = &fetched.documents {
+            let advance = state.advance(&documents.documents(), now);
+            news = Stored::of(&advance.state) != Stored::of(&state);
+            let mut refused = advance.refused.map(|refusal| refusal.to_string());
+            if news {
+                let answer = self.install(config, &fetched, helper)?;
+                // Where the helper was asked, its word is the last one.
+                refused = answer.refused.clone();
+                installed = Some(answer);
+            }
+            self.refused = refused.map(|reason| (reason, Instant::now()));
+            // Remembered even where something was refused: the next answer then comes with the next documents.
+            self.source.remember(&fetched);
+        }
+        Ok(Round {
+            installed,
+            server_time: fetched.server_time,
+            news,
+            refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
+        })
+    }
+
+    fn look_once_more(&mut self) {
+        let old = |(_, at): &(String, Instant)| at.elapsed() > ONCE_MORE;
+        if self.refused.as_ref().is_some_and(old) {
+            self.source.forget();
+        }
+    }
+
+    fn install(
+        &mut self,
+        config: &Config,
+        fetched: &Fetched,
+        helper: &Helper,
+    ) -> Result<TrustAnswer, NotRenewed> {
+        let Some(documents) = fetched.documents.clone() else {
+            return Err(NoHelp::Answer.into());
+        };
+        let offer = Offer {
+            roots: documents.roots,
+            bundle: Some(documents.bundle),
+            view: documents.view,
+        };
+        self.repair_due = true;
+        let answer = trust_answer(helper.ask(&Request::InstallTrust(offer))?)?;
+        self.in_place(config);
+        Ok(answer)
+    }
+}
+
+fn question(state: &TrustState, wait: Duration) -> Result<Question, StoreError> {
+    Ok(Question {
+        host: Identity::this().id(&Trusted::system())?,
+        root: state.root().version,
+        wait,
+    })
+}
+
+/// What is installed, by the service's own eyes.
+pub(super) fn installed_state(config: &Config, now: u64) -> Result<TrustState, StoreError> {
+    trust_store::load(&config.trust, &Trusted::system(), &Identity::this(), now)
+}
+
+/// Whether what is installed is up to date.
+pub(super) fn check_fresh(config: &Config, now: u64) -> Result<(), NotRenewed> {
+    match installed_state(config, now)?.freshness(now) {
+        Freshness::Fresh => Ok(()),
+        Freshness::Stale => Err(NotRenewed::Stale),
+        Freshness::Stopped => Err(NotRenewed::Stopped),
+    }
+}
+
+fn trust_answer(answer: Answer) -> Result<TrustAnswer, NotRenewed> {
+    match answer {
+        Answer::Trust(answer) => Ok(answer),
+        _ => Err(NoHelp::Answer.into()),
+    }
+}
+
+/// Why trust was not renewed; what was installed stays.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotRenewed {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Fetch(#[from] NotFetched),
+    #[error("take all fetched documents: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Help(#[from] NoHelp),
+    #[error("be up to date: the documents' refresh time has passed; logins go on")]
+    Stale,
+    #[error("let certificates in: the documents' hard stop has passed")]
+    Stopped,
+}

@@ -1,0 +1,471 @@
+//! The host certificate: what is asked with which evidence, what is taken, what is not.
+
+use std::sync::{Arc, Mutex};
+
+use eic_protocol::api::host_certificate::{
+    HostCertificateRequest, HostCertificateResponse, HostEvidence, IssuedHostCertificate, console,
+};
+use eic_protocol::grant::Nonce;
+use eic_protocol::proof::Audience;
+use eic_protocol::request_id::RequestId;
+use eic_protocol::serial::Serial;
+use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::validity::Validity;
+use ssh_key::certificate::{Builder, CertType};
+
+use crate::documents::{CA_KEY, HOST_CA_KEY, INSTANCE, key};
+use crate::imds::{Answer, Imds};
+use crate::sandbox::{now, wait_until};
+use crate::standin::{Asked, Reply};
+use crate::station::Station;
+
+/// What a certificate is made of; every part can be wrong.
+struct Made<'a> {
+    public: &'a SubjectKey,
+    ca: u8,
+    name: &'a str,
+    kind: CertType,
+    ends: u64,
+}
+
+impl<'a> Made<'a> {
+    fn right(public: &'a SubjectKey) -> Self {
+        Self {
+            public,
+            ca: HOST_CA_KEY,
+            name: INSTANCE,
+            kind: CertType::Host,
+            ends: now() + 7200,
+        }
+    }
+
+    fn line(&self) -> String {
+        let key_data = self.public.key_data().clone();
+        let mut builder = Builder::new(vec![7; 16], key_data, now() - 30, self.ends).unwrap();
+        builder.serial(77).unwrap().cert_type(self.kind).unwrap();
+        builder
+            .key_id("host")
+            .unwrap()
+            .valid_principal(self.name)
+            .unwrap();
+        builder.sign(&key(self.ca)).unwrap().to_openssh().unwrap()
+    }
+}
+
+fn issued(certificate: String) -> Reply {
+    Reply::json(&HostCertificateResponse::Issued {
+        certificates: vec![IssuedHostCertificate {
+            certificate,
+            serial: Serial::new(77).unwrap(),
+            validity: Validity::new(now() - 30, now() + 7200).unwrap(),
+        }],
+        renew_after: now() + 3600,
+        server_time: now(),
+        request_id: RequestId::from_random([1; 16]),
+    })
+}
+
+/// The request in a body, its signatures checked.
+fn asked_for(asked: &Asked, audience: &str) -> HostCertificateRequest {
+    let request = HostCertificateRequest::parse(&asked.body).unwrap();
+    let audience: Audience = audience.parse().unwrap();
+    request.check_possession(&audience).unwrap();
+    request
+}
+
+const TOKEN: &str = "eic-enrol-0000000000000000000000000000000000000000000000000000000000000000";
+
+fn with_token() -> Option<Station> {
+    let station =
+        Station::new("enrolment_token = \"/etc/eic/token\"\nevidence = \"enrolment-token\"")?;
+    station.host.write("etc/eic/token", format!("{TOKEN}\n"));
+    let toml = station.host.read("etc/eic/agent.toml");
+    let on = toml.replace("host_certificates = false", "host_certificates = true");
+    station.host.write("etc/eic/agent.toml", on);
+    station.ca.serve(station.authority.response());
+    Some(station)
+}
+
+#[test]
+fn a_certificate_that_does_not_fit_is_not_installed() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    let own: SubjectKey = station
+        .host
+        .read("etc/ssh/ssh_host_ed25519_key.pub")
+        .trim_end()
+        .parse()
+        .unwrap();
+    let foreign = crate::documents::public(30);
+    let wrong = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&wrong);
+    station
+        .ca
+        .otherwise(move |_| issued(told.lock().unwrap().clone()));
+    let right = || Made::right(&own);
+    let cases = [
+        ("not for this host's key", Made::right(&foreign).line()),
+        (
+            "",
+            Made {
+                ca: CA_KEY,
+                ..right()
+            }
+            .line(),
+        ),
+        (
+            "",
+            Made {
+                name: "i-0fedcba9876543210",
+                ..right()
+            }
+            .line(),
+        ),
+        (
+            "",
+            Made {
+                kind: CertType::User,
+                ..right()
+            }
+            .line(),
+        ),
+        (
+            "",
+            Made {
+                ends: now() - 1,
+                ..right()
+            }
+            .line(),
+        ),
+        ("not one line", "garbage".to_owned()),
+        ("not one line", format!("{}\nHostKey /x", right().line())),
+    ];
+    let mut service = None;
+    for (reason, line) in cases {
+        *wrong.lock().unwrap() = line.clone();
+        drop(service.take());
+        service = Some(station.service());
+        station.wait_for_problem("host certificate", "helper");
+        station.wait_for_problem("host certificate", reason);
+        assert!(
+            !station.host.path("var-lib/eic/host-cert.pub").exists(),
+            "{line}"
+        );
+        std::fs::remove_file(station.host.path("run/eic/status.json")).unwrap();
+    }
+}
+
+#[test]
+fn a_host_outside_ec2_enrols_by_its_token_and_renews_by_its_key() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    let audience = station.ca.url();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&seen);
+    let lifetime = Arc::new(Mutex::new(20));
+    let seconds = Arc::clone(&lifetime);
+    station.ca.otherwise(move |asked| {
+        assert_eq!(asked.line, "POST /v1/certificates/host");
+        let request = asked_for(asked, &audience);
+        let public = request.host_keys[0].public_key.clone();
+        requests.lock().unwrap().push(request);
+        let ends = now() + *seconds.lock().unwrap();
+        issued(
+            Made {
+                ends,
+                ..Made::right(&public)
+            }
+            .line(),
+        )
+    });
+    let service = station.service();
+    wait_until("a certificate", || {
+        station.host.path("var-lib/eic/host-cert.pub").exists()
+    });
+    wait_until("the state", || {
+        station.status().host_certificate_ends.is_some()
+    });
+    drop(service);
+    let first = seen.lock().unwrap()[0].clone();
+    let HostEvidence::EnrolmentToken(token) = &first.evidence else {
+        panic!("{first:?}")
+    };
+    assert_eq!(token.reveal(), TOKEN);
+    assert!(!format!("{first:?}{}", station.said()).contains("0000000000"));
+    // The next start, near its end: by the certified key, not by the token.
+    *lifetime.lock().unwrap() = 7200;
+    let _service = station.service();
+    wait_until("a renewal", || {
+        let seen = seen.lock().unwrap();
+        seen.iter()
+            .any(|request| matches!(request.evidence, HostEvidence::EnrolledKey {}))
+    });
+    wait_until("its end", || {
+        station
+            .status()
+            .host_certificate_ends
+            .is_some_and(|ends| ends > now() + 3600)
+    });
+    // This host was installed without one, so sshd does not name the file.
+    station.wait_for_problem("shown host certificate", "run `eic-agent install` again");
+    // Documents older than what the service has are refused.
+    let mut newer = station.authority.installed.clone();
+    newer.view.version = 50;
+    station.host.documents(&newer);
+    crate::sandbox::ok(&station.host.install(&["--no-reload"]));
+    let shown = station.host.read("etc/ssh/sshd_config.d/10-eic.conf");
+    assert!(
+        shown.contains("HostCertificate /var/lib/eic/host-cert.pub"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn an_instance_shows_its_document_and_its_roles_proof() {
+    // D20, E-13
+    let Some(station) = Station::new("") else {
+        return;
+    };
+    let document = format!("{{\"instanceId\":\"{INSTANCE}\",\"region\":\"eu-west-1\"}}");
+    let role = "/latest/meta-data/iam/security-credentials/";
+    let credentials = "{\"Code\":\"Success\",\"AccessKeyId\":\"ASIAEXAMPLEEXAMPLE12\",\"SecretAccessKey\":\"canary-secret\",\"Token\":\"canarytoken\"}";
+    let imds = Imds::start()
+        .with(
+            "GET",
+            "/latest/dynamic/instance-identity/document",
+            Answer::ok(&document),
+        )
+        .with(
+            "GET",
+            "/latest/dynamic/instance-identity/rsa2048",
+            Answer::ok("MIAG\nCSqG"),
+        )
+        .with("GET", role, Answer::ok("web-role"))
+        .with("GET", &format!("{role}web-role"), Answer::ok(credentials));
+    let toml = station.host.read("etc/eic/agent.toml");
+    let toml = toml.replace("host_certificates = false", "host_certificates = true");
+    let imds_line = format!("[instance_connect]\nimds_endpoint = \"{}\"\n", imds.url());
+    station.host.write("etc/eic/agent.toml", imds_line + &toml);
+    station.ca.serve(station.authority.response());
+    let audience = station.ca.url();
+    let seen = Arc::new(Mutex::new(None));
+    let requests = Arc::clone(&seen);
+    station.ca.otherwise(move |asked| {
+        let request = asked_for(asked, &audience);
+        let public = request.host_keys[0].public_key.clone();
+        *requests.lock().unwrap() = Some(request);
+        issued(Made::right(&public).line())
+    });
+    let _service = station.service();
+    wait_until("a certificate", || {
+        station.host.path("var-lib/eic/host-cert.pub").exists()
+    });
+    let request = seen.lock().unwrap().clone().unwrap();
+    let HostEvidence::InstanceIdentity {
+        document: shown,
+        proof,
+        ..
+    } = &request.evidence
+    else {
+        panic!("{request:?}")
+    };
+    assert_eq!(shown.as_slice(), document.as_bytes());
+    assert_eq!(proof.region.to_string(), "eu-west-1");
+    let body = String::from_utf8(station.ca.asked().last().unwrap().body.clone()).unwrap();
+    assert!(!body.contains("canary-secret") && !station.said().contains("canary"));
+}
+
+#[test]
+fn a_web_identity_token_is_got_from_sts_for_this_ca_only() {
+    // D20
+    let Some(station) = Station::new("evidence = \"web-identity\"") else {
+        return;
+    };
+    let role = "/latest/meta-data/iam/security-credentials/";
+    let credentials = "{\"AccessKeyId\":\"ASIAEXAMPLEEXAMPLE12\",\"SecretAccessKey\":\"canary-secret\",\"Token\":\"canarytoken\"}";
+    let imds = Imds::start()
+        .with(
+            "GET",
+            "/latest/dynamic/instance-identity/document",
+            Answer::ok("{\"region\":\"eu-west-1\"}"),
+        )
+        .with(
+            "GET",
+            "/latest/dynamic/instance-identity/rsa2048",
+            Answer::ok("MIAG"),
+        )
+        .with("GET", role, Answer::ok("web-role"))
+        .with("GET", &format!("{role}web-role"), Answer::ok(credentials));
+    let toml = station.host.read("etc/eic/agent.toml");
+    let toml = toml.replace("host_certificates = false", "host_certificates = true");
+    let imds_line = format!("[instance_connect]\nimds_endpoint = \"{}\"\n", imds.url());
+    let sts = format!("sts = \"{}\"\n", station.ca.url());
+    station
+        .host
+        .write("etc/eic/agent.toml", imds_line + &toml + &sts);
+    station.ca.serve(station.authority.response());
+    let audience = station.ca.url();
+    let seen = Arc::new(Mutex::new(None));
+    let requests = Arc::clone(&seen);
+    station.ca.otherwise(move |asked| {
+        if asked.line == "POST /" {
+            let body = String::from_utf8_lossy(&asked.body);
+            let escaped = audience.replace(':', "%3A").replace('/', "%2F");
+            assert!(
+                body.contains(&format!("&Audience.member.1={escaped}&")),
+                "{body}"
+            );
+            assert!(body.starts_with("Action=GetWebIdentityToken&"));
+            let head = asked.head.to_lowercase();
+            assert!(
+                head.contains("authorization: aws4-hmac-sha256 credential=asiaexampleexample12/")
+            );
+            assert!(head.contains("x-amz-security-token: canarytoken"));
+            return Reply::status(200, "<R><WebIdentityToken>aa.bb.cc</WebIdentityToken></R>");
+        }
+        let request = asked_for(asked, &audience);
+        let public = request.host_keys[0].public_key.clone();
+        *requests.lock().unwrap() = Some(request);
+        issued(Made::right(&public).line())
+    });
+    let _service = station.service();
+    wait_until("a certificate", || {
+        station.host.path("var-lib/eic/host-cert.pub").exists()
+    });
+    let request = seen.lock().unwrap().clone().unwrap();
+    let HostEvidence::WebIdentity(token) = &request.evidence else {
+        panic!("{request:?}")
+    };
+    assert_eq!(token.reveal(), "aa.bb.cc");
+}
+
+#[test]
+fn the_challenge_reaches_the_console_with_the_hosts_own_names() {
+    // E-11
+    let Some(station) = with_token() else {
+        return;
+    };
+    let challenge = Nonce::from_random([9; 16]);
+    let audience = station.ca.url();
+    station.ca.otherwise(move |asked| {
+        asked_for(asked, &audience);
+        Reply::json(&HostCertificateResponse::WriteToConsole {
+            challenge,
+            expires_at: now() + 600,
+            request_id: RequestId::from_random([1; 16]),
+        })
+    });
+    station.host.write("run/console", "boot\n");
+    let toml = station.host.read("etc/eic/agent.toml");
+    station.host.write(
+        "etc/eic/agent.toml",
+        format!("{toml}console = \"/run/console\"\n"),
+    );
+    let _service = station.service();
+    station.wait_for_problem("host certificate", "console");
+    let own: SubjectKey = station
+        .host
+        .read("etc/ssh/ssh_host_ed25519_key.pub")
+        .trim_end()
+        .parse()
+        .unwrap();
+    let instance = INSTANCE.parse().unwrap();
+    let console = station.host.read("run/console");
+    assert!(
+        console::is_written(&console, &instance, &challenge, [&own]),
+        "{console}"
+    );
+}
+
+#[test]
+fn a_ca_that_refuses_or_wants_an_operator_is_told_with_its_words() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    station.ca.otherwise(|_| {
+        Reply::status(
+            401,
+            "{\"title\":\"the enrolment token is not known\",\"detail\":\"ask\\u001b[31m again\"}",
+        )
+    });
+    let service = station.service();
+    station.wait_for_problem("host certificate", "401: the enrolment token is not known");
+    assert!(!station.said().contains('\u{1b}'));
+    drop(service);
+    station.ca.otherwise(|_| {
+        Reply::json(&HostCertificateResponse::AwaitingApproval {
+            enrolment: RequestId::from_random([2; 16]),
+            retry_after: now() + 60,
+            request_id: RequestId::from_random([1; 16]),
+        })
+    });
+    let _service = station.service();
+    station.wait_for_problem("host certificate", "an operator must approve");
+}
+
+#[test]
+fn a_token_that_was_used_is_not_shown_again_and_again() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    station
+        .ca
+        .otherwise(|_| Reply::status(401, "{\"title\":\"used\"}"));
+    let _service = station.service();
+    station.wait_for_problem("host certificate", "401: used");
+    station.wait_for_problem("host certificate", "a new token");
+    let shown = station.ca.asked();
+    assert_eq!(
+        shown
+            .iter()
+            .filter(|asked| asked.line.starts_with("POST"))
+            .count(),
+        1
+    );
+}
+
+/// What a newer sshd says of itself; everything else is the installed one's.
+const NEWER_SSHD: &str = "#!/bin/sh\nif [ \"$1\" = -V ]; then echo 'OpenSSH_9.9p1, OpenSSL' >&2; exit 0; fi\nexec /usr/sbin/sshd \"$@\"\n";
+
+#[test]
+fn a_newer_sshd_is_told_of_a_new_certificate() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    station.host.write("bin/sshd-9.9", NEWER_SSHD);
+    crate::station::mode(&station.host.path("bin/sshd-9.9"), 0o755);
+    let toml = station.host.read("etc/eic/agent.toml");
+    let more = "[service.sshd]\nprogram = \"/usr/local/bin/sshd-9.9\"\n";
+    station
+        .host
+        .write("etc/eic/agent.toml", format!("{toml}{more}"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("Port={}", free.local_addr().unwrap().port());
+    drop(free);
+    let mut sshd = station.host.command("/usr/sbin/sshd");
+    sshd.args([
+        "-D",
+        "-E",
+        "/run/sshd.log",
+        "-o",
+        &port,
+        "-o",
+        "ListenAddress=127.0.0.1",
+    ]);
+    sshd.args(["-o", "PidFile=/run/sshd.pid"]);
+    let _sshd = crate::sandbox::Running(sshd.spawn().unwrap());
+    wait_until("sshd", || station.host.path("run/sshd.pid").exists());
+    station.ca.otherwise(|asked| {
+        let request = HostCertificateRequest::parse(&asked.body).unwrap();
+        issued(Made::right(&request.host_keys[0].public_key).line())
+    });
+    let _service = station.service();
+    wait_until("the reload", || {
+        station
+            .host
+            .read("run/sshd.log")
+            .contains("Received SIGHUP; restarting.")
+    });
+}
