@@ -33,7 +33,7 @@ pub fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 /// A name that sshd's `*.conf` does not match, unique to this process.
-fn temporary_name(path: &Path) -> std::io::Result<PathBuf> {
+pub(crate) fn temporary_name(path: &Path) -> std::io::Result<PathBuf> {
     let name = path.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
@@ -41,7 +41,7 @@ fn temporary_name(path: &Path) -> std::io::Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let mode = Mode::from_raw_mode(mode);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::open(path, flags, mode)?);

@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::chained::tokens::{Token, Tokens};
+use crate::doctor::DoctorOptions;
 use crate::fingerprint::{Fingerprint, InvalidFingerprint};
 use crate::install::{InstallOptions, SshdOptions, UninstallOptions};
+use crate::status::StatusOptions;
+use crate::ways_in::ListOptions;
 
 /// What the program was asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,13 +23,39 @@ pub enum Command {
     Install(InstallOptions),
     /// Take the set-up back.
     Uninstall(UninstallOptions),
+    /// What this host trusts, and whether all is well.
+    Status(StatusOptions),
+    /// Why a login would be accepted or refused.
+    Doctor(DoctorOptions),
+    /// Name every way in.
+    KeysList(ListOptions),
+    /// Keep this host's trust fresh.
+    Run(RunOptions),
+    /// Do the service's part that needs root.
+    Helper(HelperOptions),
     /// Show the help.
     Help,
     /// Show the version.
     Version,
 }
 
-/// `authorized-keys USER [FINGERPRINT]`
+/// `run [--config FILE]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Another configuration than the default.
+    pub config: Option<PathBuf>,
+}
+
+/// `helper [--config FILE] [--listen SOCKET]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HelperOptions {
+    /// Another configuration than the default.
+    pub config: Option<PathBuf>,
+    /// Where to wait for connections; none: standard input is one.
+    pub listen: Option<PathBuf>,
+}
+
+/// `authorized-keys USER [FINGERPRINT [LETTER=VALUE…]]`
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeysArguments {
     /// Another configuration than the default.
@@ -34,6 +64,36 @@ pub struct KeysArguments {
     pub user: String,
     /// `%f`
     pub fingerprint: Option<String>,
+    /// What sshd passes for chained commands: `%u`, `%f` and each `LETTER=VALUE`.
+    pub tokens: Tokens,
+}
+
+impl KeysArguments {
+    /// The arguments in a command line's order, for the default configuration.
+    ///
+    /// # Errors
+    /// A further word is not `LETTER=VALUE`, or repeats a letter.
+    pub fn of(
+        user: &str,
+        fingerprint: Option<&str>,
+        further: &[String],
+    ) -> Result<Self, InvalidCommandLine> {
+        let mut tokens = Tokens::default();
+        tokens.insert(Token::User, user.to_owned());
+        let fingerprint = fingerprint.filter(|text| !text.is_empty());
+        if let Some(fingerprint) = fingerprint {
+            tokens.insert(Token::Fingerprint, fingerprint.to_owned());
+        }
+        if !further.iter().all(|word| tokens.take_word(word)) {
+            return Err(InvalidCommandLine::TooMany);
+        }
+        Ok(Self {
+            config: None,
+            user: user.to_owned(),
+            fingerprint: fingerprint.map(str::to_owned),
+            tokens,
+        })
+    }
 }
 
 /// `authorized-principals USER CA-FINGERPRINT`
@@ -54,6 +114,7 @@ eic-agent: logs users in by CA certificates and EC2 Instance Connect keys, behin
 sshd runs:
   eic-agent authorized-principals [--config FILE] USER CA-FINGERPRINT     (%u %F)
   eic-agent authorized-keys       [--config FILE] USER [FINGERPRINT]      (%u %f)
+      [LETTER=VALUE ...]      further tokens for chained commands, such as h=%h t=%t k=%k
 
 root runs:
   eic-agent install --root-fingerprint SHA256:... --state-from DIR
@@ -61,6 +122,7 @@ root runs:
       --state-from DIR        holds root.json and host-view.json, and host-cert.pub if there is one
       --command-user NAME     whom sshd runs the commands as (default: eic or ec2-instance-connect,
                               whichever exists, else eic is created)
+      --replace               let another certificate authority of sshd's stop to count
       --dry-run               show what would change, and change nothing
   eic-agent uninstall         put every file back as it was
       --dry-run               show what would change, and change nothing
@@ -69,6 +131,25 @@ root runs:
       --sshd FILE             sshd itself (default: /usr/sbin/sshd)
       --pid-file FILE         the running sshd's (default: /run/sshd.pid)
       --no-reload             do not tell the running sshd
+
+  eic-agent status            what this host trusts, since when, and who came in by which way;
+                              exit code 0: healthy, 1: unhealthy, with the reason
+      --json                  for programs
+  eic-agent doctor            why a login would be accepted or refused, one line per finding
+      --user NAME             the account
+      --key FILE              the public key that is offered
+      --cert FILE             the certificate that is offered
+      --json                  for programs
+      (status and doctor: --config-dir, --sshd, --pid-file as above)
+  eic-agent keys list         name every way in that sshd would accept here
+      --user NAME             for this account only
+      --json                  for programs
+      (--config-dir, --sshd as above)
+
+systemd runs:
+  eic-agent run    [--config FILE]            keeps trust, host certificate and reports fresh; not as root
+  eic-agent helper [--config FILE]            the service's part that is root's, for the connection on stdin
+      --listen SOCKET         wait for connections instead, where there is no systemd
 
   eic-agent --help | --version
 Configuration: /etc/eic/agent.toml
@@ -86,6 +167,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, I
         Some("authorized-principals") => parse_principals(Values::read(arguments)?),
         Some("install") => parse_install(lexopt::Parser::from_args(arguments)),
         Some("uninstall") => parse_uninstall(lexopt::Parser::from_args(arguments)),
+        Some("status") => parse_status(lexopt::Parser::from_args(arguments)),
+        Some("doctor") => parse_doctor(lexopt::Parser::from_args(arguments)),
+        Some("keys") => parse_keys_list(arguments),
+        Some("run") => parse_run(lexopt::Parser::from_args(arguments)),
+        Some("helper") => parse_helper(lexopt::Parser::from_args(arguments)),
         Some("--help" | "-h" | "help") => Ok(Command::Help),
         Some("--version" | "-V") => Ok(Command::Version),
         _ => Err(InvalidCommandLine::Verb(
@@ -94,11 +180,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, I
     }
 }
 
-/// `--config FILE` and up to two values, in any order.
+/// `--config FILE` and up to two values, in any order; behind them more words.
 struct Values {
     config: Option<PathBuf>,
     first: Option<String>,
     second: Option<String>,
+    more: Vec<String>,
 }
 
 impl Values {
@@ -107,6 +194,7 @@ impl Values {
             config: None,
             first: None,
             second: None,
+            more: Vec::new(),
         };
         while let Some(argument) = arguments.next() {
             if argument == "--config" {
@@ -119,7 +207,10 @@ impl Values {
             let free = [&mut values.first, &mut values.second]
                 .into_iter()
                 .find(|slot| slot.is_none());
-            *free.ok_or(InvalidCommandLine::TooMany)? = Some(text);
+            match free {
+                Some(slot) => *slot = Some(text),
+                None => values.more.push(text),
+            }
         }
         Ok(values)
     }
@@ -127,17 +218,19 @@ impl Values {
 
 fn parse_keys(values: Values) -> Result<Command, InvalidCommandLine> {
     let user = values.first.ok_or(InvalidCommandLine::NoUser)?;
-    let fingerprint = values.second.filter(|text| !text.is_empty());
+    let arguments = KeysArguments::of(&user, values.second.as_deref(), &values.more)?;
     Ok(Command::AuthorizedKeys(KeysArguments {
         config: values.config,
-        user,
-        fingerprint,
+        ..arguments
     }))
 }
 
 fn parse_principals(values: Values) -> Result<Command, InvalidCommandLine> {
     let user = values.first.ok_or(InvalidCommandLine::NoUser)?;
     let ca = values.second.ok_or(InvalidCommandLine::NoCa)?.parse()?;
+    if !values.more.is_empty() {
+        return Err(InvalidCommandLine::TooMany);
+    }
     Ok(Command::AuthorizedPrincipals(PrincipalsArguments {
         config: values.config,
         user,
@@ -145,16 +238,43 @@ fn parse_principals(values: Values) -> Result<Command, InvalidCommandLine> {
     }))
 }
 
+/// `keys list [--user NAME] [--json] [--config-dir DIR] [--sshd FILE]`
+fn parse_keys_list(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> Result<Command, InvalidCommandLine> {
+    use lexopt::prelude::*;
+    let verb = arguments.next().unwrap_or_default();
+    if verb != "list" {
+        let verb = format!("keys {}", verb.to_string_lossy());
+        return Err(InvalidCommandLine::Verb(verb.trim_end().to_owned()));
+    }
+    let mut options = ListOptions::default();
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("user") => options.user = Some(parser.value()?.string()?),
+            Long("json") => options.json = true,
+            Long("config-dir") => options.config_dir = Some(parser.value()?.into()),
+            Long("sshd") => options.sshd = Some(parser.value()?.into()),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::KeysList(options))
+}
+
 fn parse_install(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
     use lexopt::prelude::*;
     let mut fingerprints = BTreeSet::new();
-    let (mut state_from, mut command_user, mut dry_run) = (None, None, false);
+    let (mut state_from, mut command_user) = (None, None);
+    let (mut replace, mut dry_run) = (false, false);
     let mut sshd = SshdOptions::default();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("root-fingerprint") => _ = fingerprints.insert(parser.value()?.string()?.parse()?),
             Long("state-from") => state_from = Some(PathBuf::from(parser.value()?)),
             Long("command-user") => command_user = Some(parser.value()?.string()?),
+            Long("replace") => replace = true,
             Long("dry-run") => dry_run = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             Long(name) => {
@@ -172,6 +292,7 @@ fn parse_install(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLi
         fingerprints,
         state_from,
         command_user,
+        replace,
         dry_run,
         sshd,
     }))
@@ -192,6 +313,82 @@ fn parse_uninstall(mut parser: lexopt::Parser) -> Result<Command, InvalidCommand
         }
     }
     Ok(Command::Uninstall(options))
+}
+
+fn parse_status(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
+    use lexopt::prelude::*;
+    let mut options = StatusOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("json") => options.json = true,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long(name) => {
+                let name = name.to_owned();
+                inspected_sshd_option(&name, &mut parser, &mut options.sshd)?;
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Status(options))
+}
+
+fn parse_doctor(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
+    use lexopt::prelude::*;
+    let mut options = DoctorOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("user") => options.user = Some(parser.value()?.string()?),
+            Long("key") => options.key = Some(parser.value()?.into()),
+            Long("cert") => options.certificate = Some(parser.value()?.into()),
+            Long("json") => options.json = true,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long(name) => {
+                let name = name.to_owned();
+                inspected_sshd_option(&name, &mut parser, &mut options.sshd)?;
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Doctor(options))
+}
+
+/// As [`sshd_option`], without those that only a change has.
+fn inspected_sshd_option(
+    name: &str,
+    parser: &mut lexopt::Parser,
+    sshd: &mut SshdOptions,
+) -> Result<(), InvalidCommandLine> {
+    if name == "no-reload" {
+        return Err(lexopt::Error::UnexpectedOption(format!("--{name}")).into());
+    }
+    sshd_option(name, parser, sshd)
+}
+
+fn parse_run(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
+    use lexopt::prelude::*;
+    let mut options = RunOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => options.config = Some(parser.value()?.into()),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Run(options))
+}
+
+fn parse_helper(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
+    use lexopt::prelude::*;
+    let mut options = HelperOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") => options.config = Some(parser.value()?.into()),
+            Long("listen") => options.listen = Some(parser.value()?.into()),
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Command::Helper(options))
 }
 
 fn sshd_option(
@@ -237,10 +434,10 @@ pub enum InvalidCommandLine {
     #[error("read the command line: `{0}` is required")]
     Required(&'static str),
     /// Not a fingerprint.
-    #[error("read the command line: {0}")]
+    #[error("read the command line")]
     Fingerprint(#[from] InvalidFingerprint),
     /// Anything else.
-    #[error("read the command line: {0}")]
+    #[error("read the command line")]
     Option(#[from] lexopt::Error),
 }
 
@@ -266,6 +463,10 @@ mod tests {
             "authorized-keys",
             "authorized-keys --config",
             "authorized-keys a b c",
+            "authorized-keys a b u=c",
+            "authorized-keys a b h=/x h=/y",
+            "authorized-keys a b x=/x",
+            "authorized-principals a SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA h=/x",
             "authorized-principals root",
             "authorized-principals root MD5:00",
             "install",
@@ -273,7 +474,20 @@ mod tests {
             "install --state-from d",
             "install --force",
             "uninstall extra",
+            "run extra",
+            "run --listen /s",
+            "helper --config",
+            "keys",
+            "keys lists",
+            "keys list extra",
+            "keys list --user",
             "uninstall --state-from d",
+            "status extra",
+            "status --no-reload",
+            "status --user a",
+            "doctor a",
+            "doctor --key",
+            "doctor --no-reload",
         ] {
             assert!(words(bad).is_err(), "{bad}");
         }
@@ -293,6 +507,20 @@ mod tests {
     }
 
     #[test]
+    fn further_tokens_are_read_behind_the_fingerprint() {
+        let line = "authorized-keys u SHA256:x h=/home/u k=AAAA==";
+        let Ok(Command::AuthorizedKeys(arguments)) = words(line) else {
+            panic!()
+        };
+        let mut expected = Tokens::default();
+        expected.insert(Token::User, "u".to_owned());
+        expected.insert(Token::Fingerprint, "SHA256:x".to_owned());
+        expected.insert(Token::Home, "/home/u".to_owned());
+        expected.insert(Token::Key, "AAAA==".to_owned());
+        assert_eq!(arguments.tokens, expected);
+    }
+
+    #[test]
     fn the_configuration_may_be_named_anywhere() {
         for line in [
             "authorized-keys --config /c root",
@@ -309,16 +537,41 @@ mod tests {
     }
 
     #[test]
+    fn every_option_of_status_and_doctor_is_read() {
+        let sshd = SshdOptions {
+            config_dir: "/c".into(),
+            ..SshdOptions::default()
+        };
+        let status = words("status --json --config-dir /c").unwrap();
+        assert_eq!(
+            status,
+            Command::Status(StatusOptions {
+                json: true,
+                sshd: sshd.clone()
+            })
+        );
+        let line = "doctor --user u --key /k --cert /x --json --config-dir /c";
+        let expected = DoctorOptions {
+            user: Some("u".to_owned()),
+            key: Some("/k".into()),
+            certificate: Some("/x".into()),
+            json: true,
+            sshd,
+        };
+        assert_eq!(words(line).unwrap(), Command::Doctor(expected));
+    }
+
+    #[test]
     fn every_option_of_install_is_read() {
         let line = format!(
-            "install --root-fingerprint {PIN} --state-from /d --command-user u --dry-run --config-dir /c --sshd /s --pid-file /p --no-reload"
+            "install --root-fingerprint {PIN} --state-from /d --command-user u --replace --dry-run --config-dir /c --sshd /s --pid-file /p --no-reload"
         );
         let Ok(Command::Install(options)) = words(&line) else {
             panic!()
         };
         assert_eq!(
-            (options.state_from, options.command_user, options.dry_run),
-            ("/d".into(), Some("u".to_owned()), true)
+            (options.state_from, options.command_user),
+            ("/d".into(), Some("u".to_owned()))
         );
         let sshd = SshdOptions {
             config_dir: "/c".into(),
@@ -327,5 +580,6 @@ mod tests {
             reload: false,
         };
         assert_eq!(options.sshd, sshd);
+        assert!(options.dry_run && options.replace);
     }
 }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::chained::ChainedCommands;
 use crate::fingerprint::Fingerprint;
 use crate::instance_connect::Settings;
 use crate::instance_connect::endpoint::{Endpoint, InvalidEndpoint};
 use crate::instance_connect::key::ExtraKeyType;
-use crate::instance_connect::roots::{InvalidRoots, Roots};
+use crate::instance_connect::roots::{InvalidRoots, Roots, RootsSource};
+use crate::run::settings::Service;
 use crate::trusted_file::{Trusted, UntrustedFile};
 
 /// Where the configuration is, unless `--config` says otherwise.
@@ -33,6 +35,18 @@ pub struct Config {
     pub instance_connect: InstanceConnect,
     /// `[trust]`
     pub trust: Trust,
+    /// `[service]`
+    pub service: Service,
+    /// `[authorized_keys]`
+    pub authorized_keys: AuthorizedKeys,
+}
+
+/// `[authorized_keys]`: what else sshd's AuthorizedKeysCommand would be, were there room for more than one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthorizedKeys {
+    /// `[[authorized_keys.command]]`
+    pub command: ChainedCommands,
 }
 
 /// `[instance_connect]`: keys from instance metadata.
@@ -102,8 +116,10 @@ impl InstanceConnect {
     /// The roots cannot be read, or the endpoint is none.
     pub fn settings(&self, trusted: &Trusted) -> Result<Settings, InvalidConfig> {
         let roots = match &self.roots {
-            Some(path) => Roots::from_pem(&trusted.read(path, MAX_ROOTS_BYTES)?)?,
-            None => Roots::amazon()?,
+            Some(path) => {
+                RootsSource::Given(Roots::from_pem(&trusted.read(path, MAX_ROOTS_BYTES)?)?)
+            }
+            None => RootsSource::Amazon,
         };
         let endpoint = self
             .imds_endpoint
@@ -162,6 +178,9 @@ mod tests {
             "[instance_connect]\nextra_key_types = [\"ssh-dss\"]",
             "[trust]\n[trust]",
             "[trust]\nstate = \"a\"\nstate = \"b\"",
+            "[[authorized_keys.command]]\ncommand = [\"relative\"]",
+            "[[authorized_keys.command]]\ncommand = [\"/x\"]\nuser = \"root\"",
+            "[authorized_keys]\ncommands = []",
         ] {
             assert!(Config::parse(bad).is_err(), "{bad}");
         }
@@ -203,6 +222,8 @@ mod tests {
                 .settings(&trusted)
                 .unwrap()
                 .roots
+                .load()
+                .unwrap()
                 .certificates()
                 .len(),
             1
@@ -225,7 +246,7 @@ mod tests {
             .unwrap();
         assert_eq!(settings.endpoint, "http://127.0.0.1:1338".parse().unwrap());
         assert_eq!(settings.extra_key_types.len(), 1);
-        assert_eq!(settings.roots.certificates().len(), 5);
+        assert_eq!(settings.roots.load().unwrap().certificates().len(), 5);
         assert!(config.trust.bare_principals);
         assert_eq!(config.trust.state, Path::new("/srv/eic"));
         assert_eq!(

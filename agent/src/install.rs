@@ -1,34 +1,43 @@
 //! `eic-agent install` and `uninstall`: one host's sshd made to ask this program, and put back again.
 //!
 //! Everything is read and verified first (`plan`), then done as one transaction: a failure at any
-//! point, sshd's own verdict included, leaves the host as it was. For sshd with drop-ins
-//! (`sshd_config.d`); nothing is fetched from the network.
+//! point, sshd's own verdict and a trial login included, leaves the host as it was, and a kill leaves it
+//! with an sshd that starts and a record by which it can be taken back. Nothing is fetched from the network.
 
-mod accounts;
+pub(crate) mod accounts;
 mod agent_toml;
-mod ca_keys;
+pub(crate) mod ca_keys;
+mod confinement;
 mod diff;
 mod documents;
 mod drop_in;
 mod effective;
 mod execution;
-mod host_certificate;
+mod existing;
+pub(crate) mod host_certificate;
+pub(crate) mod inspection;
+mod leftovers;
 mod manifest;
 mod overrides;
-mod plan;
-mod reload;
-mod sshd;
+mod placement;
+pub(crate) mod plan;
+pub(crate) mod reload;
+pub(crate) mod revoked_keys;
+mod service;
 mod transaction;
+mod trial;
 mod uninstall;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+pub(crate) use self::documents::HOST_CERTIFICATE;
 pub use self::uninstall::uninstall;
 
 use crate::clock::ClockBeforeEpoch;
 use crate::config::InvalidConfig;
 use crate::fingerprint::Fingerprint;
+use crate::sshd;
 use crate::trust_state::{Identity, NoTrust};
 use crate::trusted_file::{Trusted, UntrustedFile};
 use plan::Plan;
@@ -42,6 +51,8 @@ pub struct InstallOptions {
     pub state_from: PathBuf,
     /// Whom sshd runs the commands as.
     pub command_user: Option<String>,
+    /// Another CA or principals command may stop to count.
+    pub replace: bool,
     /// Show, do not do.
     pub dry_run: bool,
     /// Which sshd.
@@ -122,7 +133,7 @@ pub fn install(options: &InstallOptions, system: &System) -> Result<String, Inst
     }
 }
 
-fn demand_root() -> Result<(), InstallError> {
+pub(crate) fn demand_root() -> Result<(), InstallError> {
     if rustix::process::geteuid().is_root() {
         Ok(())
     } else {
@@ -186,6 +197,54 @@ pub enum InstallError {
     /// sshd refused.
     #[error(transparent)]
     Sshd(#[from] sshd::SshdError),
+    /// This sshd does not tell the principals command which CA signed.
+    #[error("use {0}: the oldest sshd that this agent works with is OpenSSH 7.4")]
+    OldSshd(sshd::Version),
+    /// Our lines would have to stand in a file of the distribution's.
+    #[error("add lines to `{}`: it belongs to the distribution and includes no /etc/ssh/sshd_config.d/*.conf, copy it to /etc/ssh/sshd_config first", .0.display())]
+    VendorFile(PathBuf),
+    /// sshd's main file cannot be edited safely.
+    #[error("edit `{}`: it is not UTF-8 text", .0.display())]
+    NotText(PathBuf),
+    /// Another CA would not be trusted any more.
+    #[error(
+        "set up sshd beside another certificate authority: {place} sets `{keyword}`, which would not count any more (add --replace where that is meant)"
+    )]
+    WouldReplace {
+        /// The keyword, in lower case.
+        keyword: &'static str,
+        /// File and line.
+        place: String,
+    },
+    /// Root's rights are not given to chained commands.
+    #[error(
+        "chain `{command}` ({place}): sshd runs it as root, and chained commands run without root's rights; let another account run it (AuthorizedKeysCommandUser) or take it out"
+    )]
+    ChainedAsRoot {
+        /// The command.
+        command: String,
+        /// File and line.
+        place: String,
+    },
+    /// An existing command is not fit to be chained.
+    #[error("chain `{command}` ({place})")]
+    Chain {
+        /// The command.
+        command: String,
+        /// File and line.
+        place: String,
+        /// What does not fit.
+        source: InvalidConfig,
+    },
+    /// A unit's drop-in comes after ours.
+    #[error("start sshd without the options in `{}`: that file has the last word, rename or remove it", .0.display())]
+    UnitOrder(PathBuf),
+    /// A second installation at the same time.
+    #[error("set up sshd: another installation is under way")]
+    Busy,
+    /// The throw-away login went wrong.
+    #[error("have the trial login end well: {0}")]
+    Trial(String),
     /// Something else in sshd's configuration wins over ours.
     #[error(transparent)]
     NotEffective(#[from] effective::NotEffective),
@@ -215,11 +274,12 @@ pub enum InstallError {
     #[error(transparent)]
     Reload(#[from] reload::ReloadError),
     /// Worse than failed.
-    #[error("put everything back after a failure ({failure}): check {left_over:?}")]
+    #[error("put everything back after a failure (check {left_over}); what failed first was to")]
     RollBack {
         /// What went wrong first.
+        #[source]
         failure: Box<InstallError>,
         /// What could not be put back, each with its reason.
-        left_over: Vec<String>,
+        left_over: String,
     },
 }

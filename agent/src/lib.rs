@@ -5,17 +5,27 @@
 //! time is an argument, every read is bounded, and every doubt prints nothing.
 
 pub mod atomic_file;
+pub mod calendar;
+pub mod chained;
 pub mod clock;
 pub mod command_line;
 pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod fingerprint;
+pub mod helper;
 pub mod install;
 pub mod instance_connect;
 pub mod machine;
+pub mod official;
 pub mod passwd;
 pub mod principals;
+pub mod run;
+mod sshd;
+pub mod status;
 pub mod syslog;
 pub mod trust_state;
+pub mod trust_store;
 pub mod trusted_file;
 pub mod watchdog;
+pub mod ways_in;

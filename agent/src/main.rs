@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    eic_agent::commands::run(std::env::args_os().skip(1))
+    eic_agent::commands::run(std::env::args_os())
 }

@@ -49,16 +49,23 @@ pub fn lines(
     let Ok(user) = question.user.parse::<OsUser>() else {
         return Ok(String::new());
     };
-    let Some(ca) = state.root.user_ca(question.ca.as_str()) else {
-        return Ok(String::new());
-    };
-    // Only a scoped key needs to know who is uid 0.
-    let uid0 = ca.scope.endorsed && passwd::is_uid0(user.as_str(), local.passwd, local.trusted)?;
-    if !ca.scope.admits(&user, uid0, now) {
-        return Ok(String::new());
+    let fingerprint = question.ca.as_str();
+    let cas = state
+        .user_cas()
+        .filter(|ca| ca.key.fingerprint() == fingerprint);
+    // A key may have several scopes, each good by itself; a name that two of them give is printed once.
+    let mut found: Vec<Principal> = Vec::new();
+    for ca in cas {
+        // Only a scoped key needs to know who is uid 0.
+        let uid0 =
+            ca.scope.endorsed && passwd::is_uid0(user.as_str(), local.passwd, local.trusted)?;
+        if ca.scope.admits(&user, uid0, now) {
+            let names = names(&user, ca, state, local.bare_principals);
+            let new = names.into_iter().filter(|name| !found.contains(name));
+            found.extend(new.collect::<Vec<_>>());
+        }
     }
-    let names = names(&user, ca, state, local.bare_principals);
-    Ok(names.iter().map(|name| format!("{name}\n")).collect())
+    Ok(found.iter().map(|name| format!("{name}\n")).collect())
 }
 
 /// Their characters are `a-z0-9_.@/-` by type: no `#` at which sshd would cut, no blank before

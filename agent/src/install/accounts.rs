@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use crate::clock::Deadline;
 use crate::trusted_file::{Trusted, UntrustedFile};
 
 /// Accounts that are taken when they exist, in this order; the first is made when none does.
@@ -12,7 +14,7 @@ const USUAL: [&str; 2] = ["eic", "ec2-instance-connect"];
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where the system's account programs are, whatever PATH says.
-const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A line of `/etc/passwd`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,9 +115,31 @@ pub(super) fn create(name: &str) -> Result<(), AccountError> {
     run("useradd", &[options.as_slice(), &[name]].concat())
 }
 
+/// Removes an account; one that is gone already is no failure. One that a login's command is still running
+/// as is waited for: such a command ends within seconds.
 pub(super) fn delete(name: &str) -> Result<(), AccountError> {
-    run("userdel", &[name])
+    let deadline = Deadline::after(IN_USE_LIMIT);
+    loop {
+        match run("userdel", &[name]) {
+            Err(AccountError::Refused { code, .. }) if code == Some(NO_SUCH_ACCOUNT) => {
+                return Ok(());
+            }
+            Err(AccountError::Refused { code, .. })
+                if code == Some(IN_USE) && deadline.remaining().is_some() =>
+            {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
+
+/// userdel(8): "specified user doesn't exist".
+const NO_SUCH_ACCOUNT: i32 = 6;
+/// userdel(8): "user currently logged in", which any process of the user's counts as.
+const IN_USE: i32 = 8;
+const IN_USE_LIMIT: Duration = Duration::from_secs(10);
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 fn run(program: &'static str, arguments: &[&str]) -> Result<(), AccountError> {
     let output = Command::new(program)
@@ -127,7 +151,11 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<(), AccountError> {
         return Ok(());
     }
     let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(AccountError::Refused { program, complaint })
+    Err(AccountError::Refused {
+        program,
+        code: output.status.code(),
+        complaint,
+    })
 }
 
 /// Why there is no account for the commands.
@@ -140,7 +168,7 @@ pub enum AccountError {
     #[error("run commands as `{0}`: it is uid 0, name an unprivileged account")]
     Root(String),
     /// useradd or userdel could not be started.
-    #[error("run {program}")]
+    #[error("run {program}: is it installed?")]
     Program {
         /// Which.
         program: &'static str,
@@ -152,6 +180,8 @@ pub enum AccountError {
     Refused {
         /// Which.
         program: &'static str,
+        /// Its exit code.
+        code: Option<i32>,
         /// Its words.
         complaint: String,
     },

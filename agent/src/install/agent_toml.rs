@@ -1,4 +1,5 @@
-//! The pinned fingerprints in an existing configuration: changed in place, every other byte kept.
+//! The pinned fingerprints and chained commands in an existing configuration: changed in place, every other
+//! byte kept.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,6 +8,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::InstallError;
+use super::existing::OtherCommand;
+use crate::chained::ChainedCommand;
+use crate::chained::tokens::Template;
 use crate::config::Config;
 use crate::fingerprint::Fingerprint;
 
@@ -37,6 +41,59 @@ pub(super) fn with_pins(
             line: format!("root_fingerprints = {value}"),
         }),
     }
+}
+
+/// `text` with each of `commands` among its chained commands; those that it has already are not repeated.
+///
+/// # Errors
+/// A command cannot be chained: the error names it and the reason.
+pub(super) fn with_commands(text: &str, commands: &[OtherCommand]) -> Result<String, InstallError> {
+    let mut edited = text.to_owned();
+    for command in commands {
+        let present = Config::parse(&edited)?.authorized_keys.command;
+        if present
+            .iter()
+            .any(|chained| is_same(chained, &command.words))
+        {
+            continue;
+        }
+        // A JSON string is a TOML string as well.
+        let words: Vec<String> = command
+            .words
+            .iter()
+            .map(|word| serde_json::Value::from(word.as_str()).to_string())
+            .collect();
+        edited.push_str(&format!(
+            "\n# Was sshd's AuthorizedKeysCommand in {}\n[[authorized_keys.command]]\ncommand = [{}]\n",
+            eic_protocol::text::printable(&command.place),
+            words.join(", ")
+        ));
+        Config::parse(&edited).map_err(|source| InstallError::Chain {
+            command: command.words.join(" "),
+            place: command.place.clone(),
+            source,
+        })?;
+    }
+    Ok(edited)
+}
+
+fn is_same(chained: &ChainedCommand, words: &[String]) -> bool {
+    let Some((program, arguments)) = words.split_first() else {
+        return false;
+    };
+    let parsed: Option<Vec<Template>> = arguments
+        .iter()
+        .map(|word| Template::parse(word).ok())
+        .collect();
+    // sshd gives a command without arguments the user name, and so does the agent.
+    let parsed = parsed.map(|p| {
+        if p.is_empty() {
+            vec![Template::user()]
+        } else {
+            p
+        }
+    });
+    chained.program == Path::new(program) && parsed.as_ref() == Some(&chained.arguments)
 }
 
 const FRESH: &str = "# Configuration of eic-agent. Only root may be able to write this file.\n";
@@ -100,6 +157,7 @@ fn after_header(text: &str) -> Option<usize> {
 fn same_besides(a: &Config, b: &Config) -> bool {
     a.trust.state == b.trust.state
         && a.trust.bare_principals == b.trust.bare_principals
+        && a.authorized_keys == b.authorized_keys
         && a.instance_connect.roots == b.instance_connect.roots
         && a.instance_connect.imds_endpoint == b.instance_connect.imds_endpoint
         && a.instance_connect.extra_key_types == b.instance_connect.extra_key_types
@@ -175,6 +233,45 @@ mod tests {
             pinned(Some(&before)).unwrap(),
             format!("[trust]\nroot_fingerprints = [\"{A}\"]\nstate = \"/s\"\n")
         );
+    }
+
+    fn other(words: &[&str]) -> OtherCommand {
+        OtherCommand {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            user: None,
+            place: "/etc/ssh/sshd_config:3".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_chained_is_refused_with_the_reason() {
+        let refused = with_commands("", &[other(&["/usr/bin/x", "%q"])]).unwrap_err();
+        assert!(matches!(&refused, InstallError::Chain { .. }), "{refused}");
+        assert!(refused.to_string().contains("sshd_config:3"), "{refused}");
+    }
+
+    #[test]
+    fn a_command_is_chained_once() {
+        let commands = [
+            other(&["/usr/bin/sss_ssh_authorizedkeys"]),
+            other(&["/opt/x", "%u", "a b"]),
+        ];
+        let once = with_commands("# mine\n", &commands).unwrap();
+        assert!(once.starts_with("# mine\n\n# Was sshd's"), "{once}");
+        assert!(
+            once.contains("command = [\"/opt/x\", \"%u\", \"a b\"]\n"),
+            "{once}"
+        );
+        assert_eq!(
+            Config::parse(&once)
+                .unwrap()
+                .authorized_keys
+                .command
+                .iter()
+                .count(),
+            2
+        );
+        assert_eq!(with_commands(&once, &commands).unwrap(), once);
     }
 
     #[test]

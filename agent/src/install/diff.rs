@@ -4,8 +4,13 @@ use std::path::Path;
 
 use super::transaction::Content;
 
-/// The change of one file.
-pub(super) fn show(path: &Path, before: Option<&Content>, after: Option<&Content>) -> String {
+/// The change of one file. Of a signed document or a list only `summary` is shown.
+pub(super) fn show(
+    path: &Path,
+    before: Option<&Content>,
+    after: Option<&Content>,
+    summary: Option<&str>,
+) -> String {
     let title = match (before, after) {
         (None, Some(_)) => "new",
         (Some(_), None) => "removed",
@@ -14,8 +19,11 @@ pub(super) fn show(path: &Path, before: Option<&Content>, after: Option<&Content
     let mode = after
         .map(|content| format!(", mode {:04o}", content.mode))
         .unwrap_or_default();
-    let (old, new) = (text(before), text(after));
-    format!("{title}: {}{mode}\n{}", path.display(), lines(&old, &new))
+    let shown = match summary.filter(|_| after.is_some()) {
+        Some(summary) => format!("  {summary}\n"),
+        None => lines(&text(before), &text(after)),
+    };
+    format!("{title}: {}{mode}\n{shown}", path.display())
 }
 
 /// Long lines are signed documents: only their size is shown.
@@ -85,6 +93,7 @@ mod tests {
             Path::new("/f"),
             Some(&content("a\nb\nc\nd\n")),
             Some(&content("a\nB\nnew\nc\nd\n")),
+            None,
         );
         assert_eq!(shown, "changed: /f, mode 0644\n  a\n- b\n+ B\n+ new\n");
     }
@@ -92,20 +101,34 @@ mod tests {
     #[test]
     fn new_and_removed_files_are_shown_whole() {
         assert_eq!(
-            show(Path::new("/f"), None, Some(&content("a\n"))),
+            show(Path::new("/f"), None, Some(&content("a\n")), None),
             "new: /f, mode 0644\n+ a\n"
         );
         assert_eq!(
-            show(Path::new("/f"), Some(&content("a\n")), None),
+            show(Path::new("/f"), Some(&content("a\n")), None, None),
             "removed: /f\n- a\n"
         );
         assert_eq!(
             show(
                 Path::new("/f"),
                 Some(&content("a\na\n")),
-                Some(&content("a\n"))
+                Some(&content("a\n")),
+                None
             ),
             "changed: /f, mode 0644\n  a\n- a\n"
+        );
+    }
+
+    #[test]
+    fn a_summary_stands_for_the_content_that_comes_not_for_what_goes() {
+        let (a, b) = (content("a\n"), content("b\n"));
+        assert_eq!(
+            show(Path::new("/f"), Some(&a), Some(&b), Some("version 2")),
+            "changed: /f, mode 0644\n  version 2\n"
+        );
+        assert_eq!(
+            show(Path::new("/f"), Some(&a), None, Some("version 2")),
+            "removed: /f\n- a\n"
         );
     }
 

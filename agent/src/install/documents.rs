@@ -4,15 +4,17 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use eic_protocol::trust::root::ScopedCa;
+
 use super::host_certificate::{self, Unfit};
-use super::sshd::Sshd;
 use super::{InstallError, InstallOptions, System};
 use crate::config::Trust;
+use crate::sshd::Sshd;
 use crate::trust_state::{MAX_ENVELOPE, ROOT_FILE, TrustState, VIEW_FILE, verified_root};
 use crate::trusted_file::UntrustedFile;
 
 /// The host certificate, in the folder of documents and in the state folder.
-pub(super) const HOST_CERTIFICATE: &str = "host-cert.pub";
+pub(crate) const HOST_CERTIFICATE: &str = "host-cert.pub";
 /// Largest host certificate in bytes.
 const MAX_CERTIFICATE: usize = 16 * 1024;
 
@@ -22,6 +24,8 @@ pub(super) struct Documents {
     pub(super) view: Vec<u8>,
     pub(super) host_certificate: Option<Vec<u8>>,
     pub(super) state: TrustState,
+    /// Keys that the service has in place beside the root's: they go on counting.
+    endorsed: Vec<ScopedCa>,
 }
 
 impl Documents {
@@ -44,12 +48,13 @@ impl Documents {
             view,
             host_certificate,
             state,
+            endorsed: Vec::new(),
         })
     }
 
     /// An older document could bring a retired key back.
     pub(super) fn check_not_older(
-        &self,
+        &mut self,
         state: &Path,
         options: &InstallOptions,
         system: &System,
@@ -68,9 +73,42 @@ impl Documents {
         };
         // At time 0 no hard stop has passed: a stopped view is still a floor.
         match TrustState::load(&trust, &system.trusted, &system.identity, 0) {
-            Ok(installed) => not_older(VIEW_FILE, self.state.view.version, installed.view.version),
+            Ok(installed) => {
+                self.endorsed = installed.endorsed;
+                not_older(VIEW_FILE, self.state.view.version, installed.view.version)
+            }
             Err(_) => Ok(()),
         }
+    }
+
+    /// The user CAs that will count.
+    pub(super) fn user_cas(&self) -> impl Iterator<Item = &ScopedCa> {
+        self.state.user_cas().chain(&self.endorsed)
+    }
+
+    /// Root and host view in one line each, for people.
+    pub(super) fn summaries(&self) -> (String, String) {
+        let (root, view) = (&self.state.root, &self.state.view);
+        let cas: Vec<String> = root
+            .trusted_user_cas()
+            .map(|ca| ca.key.fingerprint())
+            .collect();
+        let fleets: Vec<String> = view.fleets.iter().map(|f| f.name.to_string()).collect();
+        let root = format!(
+            "root document version {}, user CAs: {}",
+            root.version,
+            cas.join(", ")
+        );
+        let fleets = if fleets.is_empty() {
+            "none".to_owned()
+        } else {
+            fleets.join(", ")
+        };
+        let view = format!(
+            "host view version {} of {}, fleets: {fleets}",
+            view.version, view.instance
+        );
+        (root, view)
     }
 
     /// The fingerprint of a CA key, to try the principals command with.

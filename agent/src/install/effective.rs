@@ -4,27 +4,37 @@ use std::path::{Path, PathBuf};
 
 use super::InstallError;
 use super::overrides::Override;
-use super::sshd::{Settings, Sshd};
+use crate::sshd::config_file::words;
+use crate::sshd::{Settings, Sshd};
 
-/// Checks that each of `wanted` is what sshd uses for each of `users`; returns remarks for the administrator.
+/// Refuses settings on sshd's command line that would beat ours.
+pub(super) fn check_overrides(
+    wanted: &[(&'static str, String)],
+    overrides: &[Override],
+) -> Result<(), InstallError> {
+    match first_override(wanted, overrides) {
+        Some(found) => Err(NotEffective::CommandLine {
+            keyword: found.keyword.clone(),
+            source_file: found.source.clone(),
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that each of `wanted` is what sshd uses for each of `users`, or what a Match block of the
+/// administrator's says instead (`tolerated`); returns remarks for the administrator.
 pub(super) fn check(
     sshd: &Sshd,
     wanted: &[(&'static str, String)],
     users: &[String],
-    overrides: &[Override],
+    tolerated: &[(String, String)],
     config_dir: &Path,
 ) -> Result<Vec<String>, InstallError> {
-    if let Some(found) = first_override(wanted, overrides) {
-        return Err(NotEffective::CommandLine {
-            keyword: found.keyword.clone(),
-            source_file: found.source.clone(),
-        }
-        .into());
-    }
     let mut remarks = Vec::new();
     for user in users {
         let settings = sshd.effective(user)?;
-        if let Some((keyword, actual)) = mismatch(wanted, &settings) {
+        if let Some((keyword, actual)) = mismatch(wanted, &settings, tolerated) {
             return Err(not_effective(keyword, &actual, user, config_dir).into());
         }
         if remarks.is_empty() {
@@ -42,15 +52,26 @@ pub(super) fn check(
 fn mismatch<'a>(
     wanted: &[(&'static str, String)],
     settings: &'a Settings,
+    tolerated: &[(String, String)],
 ) -> Option<(&'static str, Vec<&'a str>)> {
     let differing: Vec<_> = wanted
         .iter()
         .map(|(keyword, value)| (*keyword, value, settings.values(keyword)))
         .filter(|(_, value, actual)| !actual.contains(&value.as_str()))
+        .filter(|(keyword, _, actual)| !is_tolerated(keyword, actual, tolerated))
         .collect();
     let taken = differing.iter().find(|(_, _, actual)| !actual.is_empty());
     let (keyword, _, actual) = taken.or(differing.first())?;
     Some((*keyword, actual.clone()))
+}
+
+fn is_tolerated(keyword: &str, actual: &[&str], tolerated: &[(String, String)]) -> bool {
+    let said = |value: &str| {
+        tolerated
+            .iter()
+            .any(|(k, v)| *k == keyword.to_ascii_lowercase() && *v == words(value).join(" "))
+    };
+    !actual.is_empty() && actual.iter().all(|value| said(value))
 }
 
 fn first_override<'a>(
@@ -84,7 +105,7 @@ fn not_effective(
 }
 
 /// The files that set a keyword, to show where to look; a Match block may be the reason as well.
-fn places(keyword: &str, config_dir: &Path) -> String {
+pub(crate) fn places(keyword: &str, config_dir: &Path) -> String {
     let drop_ins = std::fs::read_dir(config_dir.join("sshd_config.d"))
         .into_iter()
         .flatten()
@@ -139,7 +160,7 @@ fn other_doors(keys_files: &[&str], principals_files: &[&str]) -> Vec<String> {
 #[derive(Debug, thiserror::Error)]
 pub enum NotEffective {
     /// An option on sshd's command line.
-    #[error("make `{keyword}` effective: sshd's command line sets it in `{}` (remove the package ec2-instance-connect, or that option)", .source_file.display())]
+    #[error("make `{keyword}` effective: sshd's command line sets it in `{}` (take that option out, and restart sshd)", .source_file.display())]
     CommandLine {
         /// The keyword, in lower case.
         keyword: String,

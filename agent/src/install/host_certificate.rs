@@ -16,16 +16,25 @@ pub(super) fn check(
     host_keys: &[SubjectKey],
     now: u64,
 ) -> Result<(), Unfit> {
-    let encoded = line.split(' ').nth(1).ok_or(Unfit::Form)?;
-    let blob = STANDARD
-        .decode(encoded.trim_end())
-        .map_err(|_| Unfit::Form)?;
-    let key = host_certificate(&blob, &state.view.instance, &state.root.host_cas, now)?;
-    if host_keys.contains(&key) {
+    if host_keys.contains(&key(line, state, now)?) {
         Ok(())
     } else {
         Err(Unfit::OtherKey)
     }
+}
+
+/// The key that `line` certifies, for this instance, now, by a host CA of the root document.
+pub(crate) fn key(line: &str, state: &TrustState, now: u64) -> Result<SubjectKey, Unfit> {
+    let encoded = line.split(' ').nth(1).ok_or(Unfit::Form)?;
+    let blob = STANDARD
+        .decode(encoded.trim_end())
+        .map_err(|_| Unfit::Form)?;
+    Ok(host_certificate(
+        &blob,
+        &state.view.instance,
+        &state.root.host_cas,
+        now,
+    )?)
 }
 
 /// The public halves of sshd's host keys; files that cannot be read are no match.

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sshd::config_file::words;
+
 /// One `-o Keyword=value`, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Override {
@@ -11,45 +13,16 @@ pub(super) struct Override {
     pub(super) source: PathBuf,
 }
 
-/// Folders of systemd units, and files that units take their options from.
-const UNIT_FOLDERS: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
-const UNITS: [&str; 3] = ["ssh.service", "sshd.service", "ssh@.service"];
 const OPTION_FILES: [&str; 2] = ["/etc/default/ssh", "/etc/sysconfig/sshd"];
 
-/// Every override that the system's units or the running sshd have.
-pub(super) fn find(pid_file: &Path) -> Vec<Override> {
+/// Overrides that the running sshd or its option files have; units are `service`'s business.
+pub(super) fn elsewhere(pid_file: &Path) -> Vec<Override> {
     let mut found = running(pid_file).unwrap_or_default();
-    for file in unit_files()
-        .into_iter()
-        .chain(OPTION_FILES.map(PathBuf::from))
-    {
+    for file in OPTION_FILES.map(PathBuf::from) {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         found.extend(in_text(&text, &file));
     }
     found
-}
-
-fn unit_files() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for folder in UNIT_FOLDERS.map(Path::new) {
-        for unit in UNITS {
-            files.push(folder.join(unit));
-            let drop_ins = std::fs::read_dir(folder.join(format!("{unit}.d")));
-            files.extend(
-                drop_ins
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .map(|entry| entry.path()),
-            );
-        }
-    }
-    files
 }
 
 /// The running sshd's title holds its command line: `sshd: /usr/sbin/sshd -D -o… [listener] …`.
@@ -85,45 +58,35 @@ fn in_line(line: &str, source: &Path) -> Vec<Override> {
         .split_once("OPTS=")
         .or_else(|| line.split_once("OPTIONS="))
         .map_or(line, |(_, value)| value);
-    let mut words = words(unquoted.trim_matches('"').trim_matches('\'')).into_iter();
+    in_words(
+        &words(unquoted.trim_matches('"').trim_matches('\'')),
+        source,
+    )
+}
+
+/// The `-o` options among the words of a command line.
+pub(super) fn in_words(words: &[String], source: &Path) -> Vec<Override> {
+    let mut words = words.iter();
     let mut found = Vec::new();
     while let Some(word) = words.next() {
         let Some(rest) = word.strip_prefix("-o") else {
             continue;
         };
         let setting = if rest.is_empty() {
-            words.next().unwrap_or_default()
+            words.next().map_or("", String::as_str)
         } else {
-            rest.to_owned()
+            rest
         };
         if let Some((keyword, value)) = setting.trim().split_once(['=', ' ']) {
-            let value = value.trim().replace("%%", "%");
             found.push(Override {
                 keyword: keyword.to_ascii_lowercase(),
-                value,
+                // systemd's units write one percent sign as two.
+                value: value.trim().replace("%%", "%"),
                 source: source.to_path_buf(),
             });
         }
     }
     found
-}
-
-/// Words as systemd and shells split them: blanks, both quotes, backslash.
-fn words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
-    let mut characters = text.chars();
-    while let Some(c) = characters.next() {
-        match (c, quote) {
-            ('\\', _) => word.extend(characters.next()),
-            (c, Some(open)) if c == open => quote = None,
-            ('"' | '\'', None) => quote = Some(c),
-            (c, None) if c.is_whitespace() => words.push(std::mem::take(&mut word)),
-            (c, _) => word.push(c),
-        }
-    }
-    words.push(word);
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 #[cfg(test)]

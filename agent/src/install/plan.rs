@@ -2,20 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+use eic_protocol::instance_id::InstanceId;
+
 use super::accounts::{self, Account, CommandUser};
 use super::documents::{Documents, HOST_CERTIFICATE};
-use super::drop_in::{self, DropIn};
+use super::drop_in::DropIn;
+use super::existing::Existing;
 use super::manifest::Manifest;
-use super::overrides::{self, Override};
-use super::sshd::{Sshd, Version};
+use super::overrides;
+use super::placement::{self, Placement};
+use super::service::{self, TakenOver};
 use super::transaction::Content;
-use super::{InstallError, InstallOptions, System, agent_toml, ca_keys, diff};
+use super::uninstall::restored;
+use super::{
+    InstallError, InstallOptions, System, agent_toml, ca_keys, confinement, diff, effective,
+    reload, revoked_keys,
+};
 use crate::config::{Config, InvalidConfig, MAX_BYTES};
+use crate::sshd::{Sshd, Version, config_file};
 use crate::trust_state::{ROOT_FILE, VIEW_FILE};
 use crate::trusted_file::UntrustedFile;
 
 /// The TrustedUserCAKeys file in the state folder.
-const CA_KEYS: &str = "user-ca-keys";
+pub(crate) const CA_KEYS: &str = "user-ca-keys";
+
+/// The first sshd whose principals command is told the CA's fingerprint (`%F`, release notes of 7.4).
+const OLDEST: Version = Version { major: 7, minor: 4 };
 
 /// A checked installation.
 #[derive(Debug)]
@@ -23,15 +35,22 @@ pub(super) struct Plan {
     pub(super) sshd: Sshd,
     pub(super) config_dir: PathBuf,
     pub(super) drop_in: DropIn,
+    pub(super) placement: Placement,
     pub(super) command_user: CommandUser,
     pub(super) accounts: Vec<Account>,
-    pub(super) overrides: Vec<Override>,
     pub(super) state: PathBuf,
+    pub(super) instance: InstanceId,
     /// A CA key to try the principals command with.
     pub(super) ca: String,
     pub(super) previous: Manifest,
-    /// Every file that will be ours: what it is and what it will be. The drop-in comes after all that it names.
+    /// Every file that will be ours: what it is and what it will be. What sshd reads comes after all that it names.
     pub(super) changes: Vec<Change>,
+    /// Folders that are missing for them, outer ones first; the state folder is not among them.
+    pub(super) folders: Vec<PathBuf>,
+    /// Settings of Match blocks that may stay.
+    pub(super) tolerated: Vec<(String, String)>,
+    pub(super) remarks: Vec<String>,
+    pub(super) now: u64,
 }
 
 /// One file.
@@ -40,48 +59,76 @@ pub(super) struct Change {
     pub(super) path: PathBuf,
     pub(super) before: Option<Content>,
     pub(super) after: Option<Content>,
+    /// What `--dry-run` shows instead of the content.
+    pub(super) summary: Option<String>,
+}
+
+/// A file as it will be; mode and owner are kept where it exists and `keeps` says so.
+struct Wanted {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    summary: Option<String>,
+    keeps_mode: bool,
 }
 
 impl Plan {
-    /// Reads and verifies everything; writes nothing.
+    /// Reads and verifies everything, our own inputs first; writes nothing.
     pub(super) fn prepare(
         options: &InstallOptions,
         system: &System,
         now: u64,
     ) -> Result<Self, InstallError> {
         let agent = own_program(system)?;
-        let sshd = Sshd::find(&options.sshd.program, &options.sshd.config_dir)?;
-        sshd.test()?;
-        let accounts = accounts::read(&system.passwd, &system.trusted)?;
-        let command_user = accounts::choose(options.command_user.as_deref(), &accounts)?;
+        let mut documents = Documents::read(options, system, now)?;
         let toml = configuration(options, system)?;
         let state = Config::parse(&toml)?.trust.state;
-        let documents = Documents::read(options, system, now)?;
         documents.check_not_older(&state, options, system)?;
+        let accounts = accounts::read(&system.passwd, &system.trusted)?;
+        let command_user = accounts::choose(options.command_user.as_deref(), &accounts)?;
+        let sshd = usable_sshd(options)?;
         documents.check_host_certificate(&sshd, now)?;
-        let certificate = documents.host_certificate.as_ref();
+        let found = Found::look(&sshd, options)?;
+        let toml = agent_toml::with_commands(&toml, &found.existing.commands)?;
+        let previous = Manifest::load(&state, &system.trusted)?.unwrap_or_default();
         let drop_in = DropIn {
             agent,
+            config: None,
+            keys_words: Config::parse(&toml)?.authorized_keys.command.sshd_words(),
             user: command_user.name().to_owned(),
             ca_keys: state.join(CA_KEYS),
-            host_certificate: certificate.map(|_| state.join(HOST_CERTIFICATE)),
+            revoked_keys: match found.existing.revoked_keys {
+                Some(_) => None,
+                None => Some(state.join(revoked_keys::NAME)),
+            },
+            // One that only the service has put there is shown as well.
+            host_certificate: Some(state.join(HOST_CERTIFICATE)).filter(|path| {
+                let by_service = path.exists() && !previous.originals.contains_key(path);
+                documents.host_certificate.is_some() || by_service
+            }),
         };
-        let previous = Manifest::load(&state, &system.trusted)?.unwrap_or_default();
-        let mut files = state_files(&documents, &drop_in, &state, sshd.version)?;
-        files.push((system.agent_toml.clone(), toml.into_bytes()));
-        let drop_ins = options.sshd.config_dir.join("sshd_config.d");
-        files.push((drop_ins.join(drop_in::NAME), drop_in.text()?.into_bytes()));
+        found.check_overrides(&drop_in, options)?;
+        let remarks = remarks(&documents, &drop_in, &found, &accounts)?;
+        let mut wanted = state_files(&documents, &drop_in, &state, sshd.version)?;
+        wanted.push(Wanted::new(system.agent_toml.clone(), toml));
+        wanted.extend(found.units.iter().map(TakenOver::wanted));
+        wanted.push(configuration_file(&found.placement, &drop_in)?);
+        let changes = changes(wanted, &previous, system)?;
         Ok(Self {
-            overrides: overrides::find(&options.sshd.pid_file),
+            folders: missing_folders(&changes, &state),
             config_dir: options.sshd.config_dir.clone(),
+            instance: documents.state.view.instance.clone(),
             ca: documents.first_ca(),
-            changes: changes(files, &previous)?,
+            placement: found.placement,
+            tolerated: found.existing.tolerated,
+            changes,
             sshd,
             drop_in,
             command_user,
             accounts,
             state,
             previous,
+            remarks,
+            now,
         })
     }
 
@@ -92,17 +139,18 @@ impl Plan {
             text.push_str(&format!("new: system account {name}\n"));
         }
         for change in self.changes.iter().filter(|change| change.is_one()) {
-            text.push_str(&diff::show(
-                &change.path,
-                change.before.as_ref(),
-                change.after.as_ref(),
-            ));
+            let (before, after) = (change.before.as_ref(), change.after.as_ref());
+            let summary = change.summary.as_deref();
+            text.push_str(&diff::show(&change.path, before, after, summary));
         }
         if text.is_empty() {
-            "nothing would change\n".to_owned()
-        } else {
-            text
+            text.push_str("nothing would change\n");
         }
+        let remarks = self
+            .remarks
+            .iter()
+            .map(|remark| format!("note: {remark}\n"));
+        text + &remarks.collect::<String>()
     }
 
     /// Whether anything on the host will differ.
@@ -110,12 +158,138 @@ impl Plan {
         let new_account = matches!(self.command_user, CommandUser::ToCreate(_));
         new_account || self.changes.iter().any(Change::is_one)
     }
+
+    /// Whether a unit of sshd's will differ.
+    pub(super) fn changes_units(&self) -> bool {
+        self.changes
+            .iter()
+            .any(|change| change.is_one() && service::is_drop_in(&change.path))
+    }
 }
 
 impl Change {
     fn is_one(&self) -> bool {
         self.before != self.after
     }
+
+    /// Whether sshd, or what starts it, reads this file.
+    pub(super) fn is_sshds(&self, placement: &Placement) -> bool {
+        self.path == placement.file() || service::is_drop_in(&self.path)
+    }
+}
+
+impl Wanted {
+    fn new(path: PathBuf, content: impl Into<Vec<u8>>) -> Self {
+        Self {
+            path,
+            bytes: content.into(),
+            summary: None,
+            keeps_mode: false,
+        }
+    }
+
+    fn summarised(self, summary: String) -> Self {
+        Self {
+            summary: Some(summary),
+            ..self
+        }
+    }
+
+    fn change(self) -> Result<Change, InstallError> {
+        let before = Content::of(&self.path)?;
+        let public = Content::public(self.bytes);
+        let after = match before.as_ref().filter(|_| self.keeps_mode) {
+            Some(before) => Content {
+                bytes: public.bytes,
+                ..before.clone()
+            },
+            None => public,
+        };
+        Ok(Change {
+            path: self.path,
+            before,
+            after: Some(after),
+            summary: self.summary,
+        })
+    }
+}
+
+impl TakenOver {
+    fn wanted(&self) -> Wanted {
+        Wanted::new(self.file.clone(), self.text.clone())
+    }
+}
+
+/// What sshd is set up to do before us.
+struct Found {
+    existing: Existing,
+    units: Vec<TakenOver>,
+    placement: Placement,
+}
+
+impl Found {
+    fn look(sshd: &Sshd, options: &InstallOptions) -> Result<Self, InstallError> {
+        let config_dir = &options.sshd.config_dir;
+        let statements = config_file::read(&sshd.config);
+        let placement = Placement::find(sshd, config_dir, &statements)?;
+        let foreign = placement::foreign(&statements, config_dir, &sshd.config);
+        let units = service::take_over()?;
+        let options_out: Vec<_> = units.iter().flat_map(|u| u.overrides.clone()).collect();
+        let existing = Existing::look(&foreign, &options_out, options.replace)?;
+        Ok(Self {
+            existing,
+            units,
+            placement,
+        })
+    }
+
+    /// The running sshd has the options of a unit that is taken over until systemd restarts it.
+    fn check_overrides(
+        &self,
+        drop_in: &DropIn,
+        options: &InstallOptions,
+    ) -> Result<(), InstallError> {
+        let mut found = overrides::elsewhere(&options.sshd.pid_file);
+        if reload::is_systemd() {
+            let leaves = |o: &overrides::Override| {
+                let units = self.units.iter().flat_map(|unit| &unit.overrides);
+                o.source.starts_with("/proc")
+                    && units.into_iter().any(|unit| unit.keyword == o.keyword)
+            };
+            found.retain(|option| !leaves(option));
+        }
+        effective::check_overrides(&drop_in.settings()?, &found)
+    }
+}
+
+fn remarks(
+    documents: &Documents,
+    drop_in: &DropIn,
+    found: &Found,
+    accounts: &[Account],
+) -> Result<Vec<String>, InstallError> {
+    let mut remarks = Vec::new();
+    if documents.host_certificate.is_none() {
+        remarks.push(format!(
+            "no {HOST_CERTIFICATE} came with the documents: clients that demand a host certificate will refuse this host"
+        ));
+    }
+    for command in &found.existing.commands {
+        remarks.extend(command.account_remark(&drop_in.user, accounts)?);
+    }
+    remarks.extend(found.existing.remarks.iter().cloned());
+    remarks.extend(confinement::remarks(&drop_in.agent));
+    Ok(remarks)
+}
+
+/// An sshd that is new enough and accepts its configuration as it is.
+fn usable_sshd(options: &InstallOptions) -> Result<Sshd, InstallError> {
+    let sshd = Sshd::find(&options.sshd.program, &options.sshd.config_dir)?;
+    if sshd.version < OLDEST {
+        return Err(InstallError::OldSshd(sshd.version));
+    }
+    sshd.test()?;
+    Ok(sshd)
 }
 
 /// This very file, in a place that sshd accepts.
@@ -140,56 +314,99 @@ fn configuration(options: &InstallOptions, system: &System) -> Result<String, In
     )
 }
 
+/// The file that sshd reads: our drop-in, or its main file with our block.
+fn configuration_file(placement: &Placement, drop_in: &DropIn) -> Result<Wanted, InstallError> {
+    let file = placement.file();
+    let present = Content::of(file)?.map_or(Vec::new(), |content| content.bytes.0);
+    let is_block = matches!(placement, Placement::Block(_));
+    // Another encoding than UTF-8 in a comment must survive.
+    let present = match String::from_utf8(present) {
+        Ok(text) => text,
+        Err(_) if is_block => return Err(InstallError::NotText(file.to_path_buf())),
+        Err(_) => String::new(),
+    };
+    Ok(Wanted {
+        keeps_mode: is_block,
+        ..Wanted::new(
+            file.to_path_buf(),
+            placement.with(&present, &drop_in.lines()?),
+        )
+    })
+}
+
 /// The files of the state folder.
 fn state_files(
     documents: &Documents,
     drop_in: &DropIn,
     state: &Path,
     version: Version,
-) -> Result<Vec<(PathBuf, Vec<u8>)>, InstallError> {
+) -> Result<Vec<Wanted>, InstallError> {
     let keys =
-        ca_keys::text(&documents.state.root, version).ok_or(InstallError::NoCaKeys(version))?;
+        ca_keys::text(documents.user_cas(), version).ok_or(InstallError::NoCaKeys(version))?;
+    let (root, view) = documents.summaries();
     let mut files = vec![
-        (state.join(ROOT_FILE), documents.root.clone()),
-        (state.join(VIEW_FILE), documents.view.clone()),
-        (drop_in.ca_keys.clone(), keys.into_bytes()),
+        Wanted::new(state.join(ROOT_FILE), documents.root.clone()).summarised(root),
+        Wanted::new(state.join(VIEW_FILE), documents.view.clone()).summarised(view),
+        Wanted::new(drop_in.ca_keys.clone(), keys),
     ];
+    if let Some(path) = &drop_in.revoked_keys {
+        files.push(revocation_list(path)?);
+    }
     let certificate = drop_in
         .host_certificate
         .clone()
         .zip(documents.host_certificate.clone());
-    files.extend(certificate);
+    files.extend(certificate.map(|(path, bytes)| Wanted::new(path, bytes)));
     Ok(files)
+}
+
+/// The list that is there, which may be newer than anything that we know; else one that revokes nothing.
+fn revocation_list(path: &Path) -> Result<Wanted, InstallError> {
+    let present = Content::of(path)?.map(|content| content.bytes.0);
+    let list = match present.filter(|bytes| revoked_keys::is_list(bytes)) {
+        Some(list) => list,
+        None => revoked_keys::empty(),
+    };
+    let summary = format!("a key revocation list of {} bytes", list.len());
+    Ok(Wanted::new(path.to_path_buf(), list).summarised(summary))
 }
 
 /// The files as they will be, and those of an earlier installation that this one does without, as they were before it.
 fn changes(
-    files: Vec<(PathBuf, Vec<u8>)>,
+    wanted: Vec<Wanted>,
     previous: &Manifest,
+    system: &System,
 ) -> Result<Vec<Change>, InstallError> {
+    let paths: Vec<PathBuf> = wanted.iter().map(|file| file.path.clone()).collect();
     let mut changes = Vec::new();
-    let dropped = previous
-        .originals
-        .iter()
-        .filter(|(path, _)| !files.iter().any(|(own, _)| own == *path));
-    let dropped: Vec<_> = dropped
-        .map(|(path, original)| (path.clone(), original.clone()))
-        .collect();
-    for (path, bytes) in files {
-        let before = Content::of(&path)?;
-        changes.push(Change {
-            path,
-            before,
-            after: Some(Content::public(bytes)),
-        });
+    for file in wanted {
+        changes.push(file.change()?);
     }
-    for (path, after) in dropped {
-        let before = Content::of(&path)?;
+    for (path, original) in &previous.originals {
+        if paths.contains(path) {
+            continue;
+        }
+        let before = Content::of(path)?;
+        let back = restored(previous, path, before.as_ref(), original.as_ref(), system);
         changes.push(Change {
-            path,
+            path: path.clone(),
             before,
-            after,
+            after: back.content,
+            summary: None,
         });
     }
     Ok(changes)
+}
+
+fn missing_folders(changes: &[Change], state: &Path) -> Vec<PathBuf> {
+    let files = changes.iter().filter(|change| change.after.is_some());
+    let mut folders: Vec<PathBuf> = files
+        .filter_map(|change| change.path.parent())
+        .flat_map(|folder| folder.ancestors().take_while(|f| !f.exists()))
+        .filter(|folder| !folder.starts_with(state) && !state.starts_with(folder))
+        .map(Path::to_path_buf)
+        .collect();
+    folders.sort();
+    folders.dedup();
+    folders
 }

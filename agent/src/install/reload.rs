@@ -7,13 +7,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::SshdOptions;
 
-/// Reloads sshd; returns what was done, for the terminal.
-pub(super) fn reload(options: &SshdOptions) -> Result<String, ReloadError> {
+/// Tells sshd; returns what was done, for the terminal. Options on its command line (`units`: a unit was
+/// changed) go only with a restart, which leaves open sessions alone (`KillMode=process`).
+pub(crate) fn reload(options: &SshdOptions, units: bool) -> Result<String, ReloadError> {
     if !options.reload {
-        return Ok("sshd was not told (--no-reload)".to_owned());
+        return Ok(if units {
+            "sshd was not told (--no-reload): `systemctl daemon-reload` and restart it".to_owned()
+        } else {
+            "sshd was not told (--no-reload)".to_owned()
+        });
+    }
+    if is_systemd() && units {
+        systemctl(&["daemon-reload"])?;
     }
     if let Some(unit) = active_unit() {
-        return systemctl_reload(unit);
+        return systemctl(&[if units { "restart" } else { "reload" }, unit]);
     }
     match running_sshd(&options.pid_file) {
         Some(pid) => {
@@ -25,6 +33,11 @@ pub(super) fn reload(options: &SshdOptions) -> Result<String, ReloadError> {
         }
         None => Ok("no sshd is running: it will read the configuration when it starts".to_owned()),
     }
+}
+
+/// Whether systemd runs this host.
+pub(super) fn is_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
 }
 
 /// The process in the pid file, if it is an sshd.
@@ -40,7 +53,7 @@ pub(super) fn running_sshd(pid_file: &Path) -> Option<Pid> {
 
 /// Debian calls the unit `ssh`, others `sshd`.
 fn active_unit() -> Option<&'static str> {
-    if !Path::new("/run/systemd/system").is_dir() {
+    if !is_systemd() {
         return None;
     }
     ["ssh", "sshd"].into_iter().find(|unit| {
@@ -51,13 +64,13 @@ fn active_unit() -> Option<&'static str> {
     })
 }
 
-fn systemctl_reload(unit: &'static str) -> Result<String, ReloadError> {
+fn systemctl(arguments: &[&str]) -> Result<String, ReloadError> {
     let output = Command::new("systemctl")
-        .args(["reload", unit])
+        .args(arguments)
         .output()
         .map_err(ReloadError::Signal)?;
     if output.status.success() {
-        return Ok(format!("systemctl reload {unit}"));
+        return Ok(format!("systemctl {}", arguments.join(" ")));
     }
     Err(ReloadError::Systemctl(
         String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -104,6 +117,9 @@ mod tests {
             reload: false,
             ..SshdOptions::default()
         };
-        assert_eq!(reload(&options).unwrap(), "sshd was not told (--no-reload)");
+        assert_eq!(
+            reload(&options, false).unwrap(),
+            "sshd was not told (--no-reload)"
+        );
     }
 }

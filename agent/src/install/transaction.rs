@@ -70,6 +70,7 @@ fn change_error(path: &Path, source: std::io::Error) -> InstallError {
 enum Undo {
     File(PathBuf, Option<Content>),
     Folder(PathBuf),
+    State(PathBuf),
     Account(String),
 }
 
@@ -113,6 +114,23 @@ impl Transaction {
         Ok(missing)
     }
 
+    /// Makes the state folder with its record inside, in one step: there is never one without the other.
+    pub(super) fn make_state(
+        &mut self,
+        folder: &Path,
+        record: &Path,
+        content: &Content,
+    ) -> Result<(), InstallError> {
+        if folder.exists() {
+            return self.put(record, Some(content));
+        }
+        if let Some(above) = folder.parent() {
+            self.make_folder(above)?;
+        }
+        self.0.push(Undo::State(folder.to_path_buf()));
+        make_state(folder, record, content).map_err(|source| change_error(folder, source))
+    }
+
     /// Makes the commands' account.
     pub(super) fn make_account(&mut self, name: &str) -> Result<(), InstallError> {
         accounts::create(name)?;
@@ -136,9 +154,30 @@ impl Undo {
         match self {
             Self::File(path, content) => set(&path, content.as_ref()).map_err(|e| told(&path, e)),
             Self::Folder(path) => fs::remove_dir(&path).map_err(|e| told(&path, e)),
+            Self::State(path) => remove_state(&path).map_err(|e| told(&path, e)),
             Self::Account(name) => accounts::delete(&name).map_err(|e| e.to_string()),
         }
     }
+}
+
+fn make_state(folder: &Path, record: &Path, content: &Content) -> std::io::Result<()> {
+    let temporary = atomic_file::temporary_name(folder)?;
+    let name = record.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+    fs::DirBuilder::new().mode(0o755).create(&temporary)?;
+    // The umask may have closed it to the commands' account.
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))?;
+    set(&temporary.join(name), Some(content))?;
+    fs::rename(&temporary, folder)
+}
+
+/// Removes the state folder with whatever is in it, in one step for everybody who looks.
+pub(super) fn remove_state(folder: &Path) -> std::io::Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let temporary = atomic_file::temporary_name(folder)?;
+    fs::rename(folder, &temporary)?;
+    fs::remove_dir_all(&temporary)
 }
 
 fn set(path: &Path, content: Option<&Content>) -> std::io::Result<()> {
@@ -217,6 +256,23 @@ mod tests {
         transaction.make_folder(&inner).unwrap();
         fs::write(inner.join("of somebody else"), "x").unwrap();
         assert_eq!(transaction.roll_back().len(), 1);
+    }
+
+    #[test]
+    fn the_state_folder_comes_with_its_record_and_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("lib/eic");
+        let record = state.join("install.json");
+        let mut transaction = Transaction::default();
+        transaction
+            .make_state(&state, &record, &own("{}", 0o600))
+            .unwrap();
+        assert_eq!(Content::of(&record).unwrap(), Some(own("{}", 0o600)));
+        transaction
+            .make_state(&state, &record, &own("{ }", 0o600))
+            .unwrap();
+        assert_eq!(transaction.roll_back(), Vec::<String>::new());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

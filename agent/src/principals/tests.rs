@@ -189,3 +189,29 @@ fn bare_names_need_the_configuration() {
     assert!(!ask(false).lines().any(|line| line == "ubuntu"));
     assert!(ask(true).lines().any(|line| line == "ubuntu"));
 }
+
+#[test]
+fn a_key_with_two_scopes_opens_what_either_of_them_opens_once() {
+    let mut documents = Documents::new();
+    let mut people = ca(20);
+    people.scope.users = Some(["alice".parse().unwrap()].into());
+    let mut late = ca(20);
+    late.scope.not_before = Some(NOW + 1);
+    let mut state = documents.state();
+    state.endorsed = vec![people.clone(), people, late];
+    documents.view.fleets.clear();
+    let local = Local {
+        passwd: Path::new("/etc/passwd"),
+        trusted: &Trusted::system(),
+        bare_principals: false,
+    };
+    let ask = |user: &str| {
+        let question = Question {
+            user: user.to_owned(),
+            ca: fingerprint(20),
+        };
+        lines(&question, &state, &local, NOW).unwrap()
+    };
+    assert_eq!(ask("bob"), "");
+    assert_eq!(ask("alice").matches(INSTANCE).count(), 1);
+}

@@ -70,19 +70,76 @@ fn a_configuration_that_sshd_refuses_already_is_left_alone() {
 }
 
 #[test]
-fn another_command_that_wins_is_named() {
-    // J-09: sshd takes the first value it meets
+fn another_ca_of_sshds_is_not_replaced_unless_that_is_meant() {
+    // J-09
     let Some(host) = host() else { return };
     host.write(
-        "etc/ssh/sshd_config.d/00-site.conf",
-        "AuthorizedKeysCommand /usr/bin/true\nAuthorizedKeysCommandUser nobody\n",
+        "etc/ssh/sshd_config.d/50-site.conf",
+        "TrustedUserCAKeys /etc/ssh/company-ca.pub\n",
     );
     let said = fails_without_a_trace(&host, &[]);
     assert!(
-        said.contains("make `AuthorizedKeysCommand` effective for `root`: sshd uses /usr/bin/true"),
+        said.contains("50-site.conf:1 sets `trustedusercakeys`") && said.contains("--replace"),
         "{said}"
     );
-    assert!(said.contains("00-site.conf"), "{said}");
+    ok(&host.install(&["--replace"]));
+}
+
+#[test]
+fn a_command_that_runs_as_root_is_not_chained() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/50-site.conf",
+        "AuthorizedKeysCommand /usr/bin/true %u\nAuthorizedKeysCommandUser root\n",
+    );
+    assert!(fails_without_a_trace(&host, &[]).contains("chain `/usr/bin/true %u`"));
+}
+
+#[test]
+fn another_command_goes_on_behind_ours() {
+    // J-09: sshd takes the first value it meets, so the block stands before the file that would win
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/00-site.conf",
+        "AuthorizedKeysCommand /usr/bin/true %u %h\nAuthorizedKeysCommandUser nobody\n",
+    );
+    let before = host.snapshot();
+    let said = ok(&host.install(&[]));
+    assert!(
+        said.contains("goes on as a chained command, as eic instead of nobody"),
+        "{said}"
+    );
+    let toml = host.read("etc/eic/agent.toml");
+    assert!(
+        toml.contains(
+            "[[authorized_keys.command]]\ncommand = [\"/usr/bin/true\", \"%u\", \"%h\"]\n"
+        ),
+        "{toml}"
+    );
+    let main = host.read("etc/ssh/sshd_config");
+    assert!(main.starts_with("# BEGIN eic-agent"), "{main}");
+    // The token that only the chained command needs is asked for.
+    assert!(main.contains("authorized-keys %u %f h=%h\n"), "{main}");
+    let after_first = host.snapshot();
+    assert!(ok(&host.install(&[])).starts_with("nothing to change: "));
+    assert_eq!(host.snapshot(), after_first);
+    ok(&host.agent(&["uninstall"]));
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
+#[test]
+fn a_match_block_with_its_own_keys_command_is_left_alone_and_told() {
+    // J-09
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/50-git.conf",
+        "Match User root\n  AuthorizedKeysCommand /usr/bin/true git\n  AuthorizedKeysCommandUser nobody\n",
+    );
+    let said = ok(&host.install(&[]));
+    assert!(
+        said.contains("note: `Match User root` keeps its own authorizedkeyscommand"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -99,25 +156,162 @@ fn a_match_block_that_wins_is_noticed() {
 }
 
 #[test]
-fn drop_ins_that_sshd_does_not_read_are_noticed() {
+fn where_sshd_reads_no_drop_ins_a_block_in_its_main_file_does() {
     let Some(host) = host() else { return };
-    host.write("etc/ssh/sshd_config", "UsePAM yes\n");
-    assert!(fails_without_a_trace(&host, &[]).contains("sshd uses nothing"));
+    let main = "# ours\nUsePAM yes\nMatch User nobody\n  X11Forwarding no\n";
+    host.write("etc/ssh/sshd_config", main);
+    succeed(host.command("chmod").args(["0600", "/etc/ssh/sshd_config"]));
+    let before = host.snapshot();
+    ok(&host.install(&[]));
+    let installed = host.read("etc/ssh/sshd_config");
+    assert!(
+        installed.starts_with("# BEGIN eic-agent") && installed.ends_with(main),
+        "{installed}"
+    );
+    // Lines that an administrator adds meanwhile survive.
+    let edited = format!("{installed}Match all\nPrintMotd no\n");
+    host.write("etc/ssh/sshd_config", &edited);
+    assert!(ok(&host.install(&[])).starts_with("nothing to change: "));
+    let said = ok(&host.agent(&["uninstall"]));
+    assert!(
+        said.starts_with("uninstalled: sshd does not ask this agent any more\n")
+            || said.starts_with("uninstalled: every file is as it was\n"),
+        "{said}"
+    );
+    let expected = format!("{main}Match all\nPrintMotd no\n");
+    assert_eq!(host.read("etc/ssh/sshd_config"), expected);
+    host.write("etc/ssh/sshd_config", main);
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
 }
 
 #[test]
-fn the_packages_override_on_sshds_command_line_is_named() {
+fn the_packages_override_on_sshds_command_line_is_taken_over_and_given_back() {
     // I-21
     let Some(host) = host() else { return };
-    let unit = "[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D -o \"AuthorizedKeysCommand /usr/share/x/run %%u %%f\" $SSHD_OPTS\n";
+    let unit = "[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D -o \"AuthorizedKeysCommand /usr/share/ec2-instance-connect/eic_run_authorized_keys %%u %%f\" -o \"AuthorizedKeysCommandUser ec2-instance-connect\" $SSHD_OPTS\n";
     host.write(
-        "etc/systemd/system/ssh.service.d/ec2-instance-connect.conf",
+        "usr/lib/systemd/system/ssh.service.d/ec2-instance-connect.conf",
         unit,
+    );
+    let before = host.snapshot();
+    let said = ok(&host.install(&[]));
+    assert!(said.starts_with("installed: "), "{said}");
+    let ours = host.read("etc/systemd/system/ssh.service.d/zz-eic.conf");
+    assert!(
+        ours.ends_with("[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D $SSHD_OPTS\n"),
+        "{ours}"
+    );
+    // What AWS's package did, the agent does itself.
+    assert!(!host.read("etc/eic/agent.toml").contains("authorized_keys"));
+    let after_first = host.snapshot();
+    assert!(ok(&host.install(&[])).starts_with("nothing to change: "));
+    assert_eq!(host.snapshot(), after_first);
+    ok(&host.agent(&["uninstall"]));
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
+/// A systemctl that only writes down what it is asked; `fails` names the verb that it refuses.
+fn systemctl(host: &Host, fails: &str) {
+    host.write(
+        "bin/systemctl",
+        format!(
+            "#!/bin/sh\necho \"$*\" >>/run/systemctl.log\n[ \"$1\" != {fails} ] || {{ echo no >&2; exit 1; }}\n"
+        ),
+    );
+    succeed(
+        host.command("chmod")
+            .args(["0755", "/usr/local/bin/systemctl"]),
+    );
+    host.write("run/systemd/system/.keep", "");
+}
+
+#[test]
+fn a_taken_over_unit_needs_a_restart_and_a_failed_one_is_taken_back() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/systemd/system/ssh.service.d/site.conf",
+        "[Service]\nExecStart=\nExecStart=/usr/sbin/sshd -D -oAuthorizedKeysCommand=/usr/bin/true -oAuthorizedKeysCommandUser=nobody\n",
+    );
+    systemctl(&host, "restart");
+    assert!(fails_without_a_trace(&host, &[]).contains("systemctl said `no`"));
+    systemctl(&host, "none");
+    std::fs::remove_file(host.path("run/systemctl.log")).unwrap();
+    let said = ok(&host.install(&[]));
+    assert!(said.contains("systemctl restart ssh\n"), "{said}");
+    assert_eq!(
+        host.read("run/systemctl.log"),
+        "daemon-reload\nis-active --quiet ssh\nrestart ssh\n"
+    );
+    assert!(
+        host.read("etc/eic/agent.toml")
+            .contains("command = [\"/usr/bin/true\"]")
+    );
+    ok(&host.agent(&["uninstall"]));
+    assert!(
+        host.read("run/systemctl.log")
+            .ends_with("daemon-reload\nis-active --quiet ssh\nrestart ssh\n")
+    );
+}
+
+#[test]
+fn a_trial_login_that_is_refused_takes_everything_back() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/90-site.conf",
+        "PubkeyAuthentication no\n",
     );
     let said = fails_without_a_trace(&host, &[]);
     assert!(
-        said.contains("ssh.service.d/ec2-instance-connect.conf")
-            && said.contains("remove the package"),
+        said.contains("a good certificate for root was refused"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_trial_login_that_lets_the_wrong_one_in_takes_everything_back() {
+    // J-09: a principals file is asked before the command
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/90-site.conf",
+        "AuthorizedPrincipalsFile /etc/ssh/principals\n",
+    );
+    host.write("etc/ssh/principals", format!("not-root@{INSTANCE}\n"));
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(
+        said.contains("a certificate for another user opened the account root"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_account_that_sshd_keeps_closed_is_no_reason_to_refuse() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/90-site.conf",
+        "PermitRootLogin no\nAllowUsers root\n",
+    );
+    let said = ok(&host.install(&[]));
+    assert!(
+        said.contains("note: in the trial sshd took the certificate for root, but then said"),
+        "{said}"
+    );
+    ok(&host.agent(&["uninstall"]));
+    host.write("etc/ssh/sshd_config.d/90-site.conf", "AllowUsers nobody\n");
+    let said = ok(&host.install(&[]));
+    assert!(
+        said.contains("note: the trial login showed nothing"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_option_that_no_unit_holds_is_named() {
+    // I-21
+    let Some(host) = host() else { return };
+    host.write("etc/default/ssh", "SSHD_OPTS=\"-o TrustedUserCAKeys=/x\"\n");
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(
+        said.contains("sshd's command line sets it in `/etc/default/ssh`"),
         "{said}"
     );
 }
@@ -204,9 +398,14 @@ fn a_dry_run_shows_the_change_and_makes_none() {
         "new: system account eic",
         "new: /etc/ssh/sshd_config.d/10-eic.conf, mode 0644",
         "+ AuthorizedKeysCommandUser eic",
+        "new: /var/lib/eic/root.json, mode 0644\n  root document version 5, user CAs: SHA256:",
+        "  host view version 9 of i-0123456789abcdef0, fleets: web, eu\n",
+        "  a key revocation list of 44 bytes\n",
+        "note: no host-cert.pub came with the documents",
     ] {
         assert!(shown.contains(part), "{shown}");
     }
+    assert!(!shown.contains("\"signed\""), "{shown}");
 }
 
 #[test]
@@ -235,7 +434,7 @@ fn an_installation_is_effective_and_a_second_one_changes_nothing() {
         "authorizedprincipalscommand /usr/local/bin/eic-agent authorized-principals %u %F\n"
     ));
     let after_first = host.snapshot();
-    assert_eq!(ok(&host.install(&["--dry-run"])), "nothing would change\n");
+    assert!(ok(&host.install(&["--dry-run"])).starts_with("nothing would change\n"));
     assert!(ok(&host.install(&[])).starts_with("nothing to change: "));
     assert_eq!(host.snapshot(), after_first);
 }
@@ -280,7 +479,7 @@ fn what_was_installed_is_taken_back_byte_for_byte() {
         "{said}"
     );
     assert_eq!(without_backups(host.snapshot()), without_backups(before));
-    assert_eq!(ok(&host.agent(&["uninstall"])), "nothing is installed\n");
+    assert!(ok(&host.agent(&["uninstall"])).starts_with("nothing is installed: "));
 }
 
 /// useradd(8) and userdel(8) keep copies (`passwd-`) outside the snapshot; group and shadow lines are compared.
@@ -337,7 +536,7 @@ fn a_stopped_or_damaged_view_is_still_a_floor() {
     // F-07
     let Some(host) = host() else { return };
     let mut stopped = current();
-    stopped.view.hard_stop = Some(now() + 2);
+    stopped.view.hard_stop = Some(now() + 8);
     host.documents(&stopped);
     ok(&host.install(&[]));
     let mut older = current();
@@ -421,6 +620,14 @@ fn the_running_sshd_reads_its_configuration_again() {
         host.read("sshd.log")
             .contains("Received SIGHUP; restarting.")
     });
+    // F-10: an sshd that nobody tells goes on reading the list; without it every key would be refused.
+    let said = ok(&host.agent(&["uninstall", "--no-reload"]));
+    assert!(
+        said.contains("left over: /var/lib/eic: the running sshd still reads"),
+        "{said}"
+    );
+    assert!(host.path("var-lib/eic/revoked-keys").exists());
+    assert!(!host.path("etc/ssh/sshd_config.d/10-eic.conf").exists());
 }
 
 #[test]

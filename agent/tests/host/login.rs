@@ -68,29 +68,31 @@ pub(crate) fn instance_connect(host: &Host, user: &str, key_line: &str) -> Imds 
     imds
 }
 
-const USER_KEY: u8 = 40;
+pub(crate) const USER_KEY: u8 = 40;
 
-/// The user's private key and, where given, a certificate with one principal.
+/// The public key of a seed, as a line.
+pub(crate) fn key_line(seed: u8) -> String {
+    key(seed).public_key().to_openssh().unwrap()
+}
+
 fn identity(host: &Host, principal: Option<&str>) {
-    let private = key(USER_KEY).to_openssh(ssh_key::LineEnding::LF).unwrap();
+    identity_of(host, USER_KEY, principal);
+}
+
+/// A seed's private key as the user's and, where a principal is given, a certificate with it.
+pub(crate) fn identity_of(host: &Host, seed: u8, principal: Option<&str>) {
+    let private = key(seed).to_openssh(ssh_key::LineEnding::LF).unwrap();
     host.write("etc/user/id", private.as_bytes());
     std::fs::set_permissions(
         host.path("etc/user/id"),
         std::fs::Permissions::from_mode(0o600),
     )
     .unwrap();
-    host.write(
-        "etc/user/id.pub",
-        key(USER_KEY).public_key().to_openssh().unwrap(),
-    );
+    host.write("etc/user/id.pub", key_line(seed));
+    let _ = std::fs::remove_file(host.path("etc/user/id-cert.pub"));
     if let Some(principal) = principal {
-        let mut builder = Builder::new(
-            vec![7; 16],
-            key(USER_KEY).public_key(),
-            now() - 10,
-            now() + 300,
-        )
-        .unwrap();
+        let mut builder =
+            Builder::new(vec![7; 16], key(seed).public_key(), now() - 10, now() + 300).unwrap();
         builder
             .serial(4711)
             .unwrap()
@@ -105,13 +107,18 @@ fn identity(host: &Host, principal: Option<&str>) {
 }
 
 /// `ssh root@host id -u` with the identity, through an sshd of its own.
-fn login(host: &Host) -> Output {
-    let sshd = "ProxyCommand=/usr/sbin/sshd -i -e -o UsePAM=no -o LogLevel=VERBOSE";
+pub(crate) fn login(host: &Host) -> Output {
+    login_with(host, "")
+}
+
+/// The same with more options for that sshd.
+pub(crate) fn login_with(host: &Host, more: &str) -> Output {
+    let sshd = format!("ProxyCommand=/usr/sbin/sshd -i -e -o UsePAM=no -o LogLevel=VERBOSE {more}");
     let options = [
         "-F",
         "none",
         "-o",
-        sshd,
+        &sshd,
         "-o",
         "BatchMode=yes",
         "-o",
@@ -138,7 +145,7 @@ fn with_certificate(principal: &str, documents: &Documents) -> Option<Output> {
     Some(login(&host))
 }
 
-fn denied(output: Option<Output>) {
+pub(crate) fn denied(output: Option<Output>) {
     let Some(output) = output else { return };
     assert!(
         stderr(&output).contains("Permission denied"),
@@ -190,7 +197,7 @@ fn a_certificate_for_this_host_or_its_fleet_opens_it() {
 fn a_pushed_key_opens_the_host_and_another_key_does_not() {
     let Some(host) = Host::new() else { return };
     host.documents(&current());
-    let pushed = key(USER_KEY).public_key().to_openssh().unwrap();
+    let pushed = key_line(USER_KEY);
     let imds = instance_connect(&host, "root", &pushed);
     ok(&host.install(&[]));
     identity(&host, None);

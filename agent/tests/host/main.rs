@@ -16,8 +16,19 @@ mod imds;
 #[path = "../support/pki.rs"]
 mod pki;
 
+mod attempt;
+mod chained;
 mod commands;
+mod docs;
+mod health;
 mod install;
+mod interrupted;
+mod layouts;
 mod login;
+mod official;
+mod portable;
 mod sandbox;
+mod selinux;
+mod siege;
 mod speed;
+mod ways_in;

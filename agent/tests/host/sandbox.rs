@@ -1,10 +1,12 @@
 //! A host for one test: folders that are mounted over /etc, /var/lib, /run, /sys and /usr/local/bin,
-//! in a mount namespace of each command's own. Nothing outside them is written.
+//! in a mount namespace of each command's own, and where a test wrote into `usr/` a layer over /usr.
+//! Nothing outside them is written.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::documents::{Documents, INSTANCE, ROOT_KEY, public};
@@ -17,6 +19,9 @@ pub(crate) struct Host {
 /// Mounts in the namespace; `$1` is the host's folder. /run comes last: the folder lies in it.
 const MOUNTS: &str = r#"set -e
 d=$1; shift
+if [ -d "$d/usr" ]; then
+  mount -t overlay overlay -o "lowerdir=/usr,upperdir=$d/usr,workdir=$d/usr-work" /usr
+fi
 mount --bind "$d/etc" /etc
 mount --bind "$d/var-lib" /var/lib
 mount --bind "$d/bin" /usr/local/bin
@@ -38,7 +43,7 @@ impl Host {
             .unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let host = Self { folder };
-        for part in ["var-lib", "bin", "sys", "run/sshd", "documents"] {
+        for part in ["var-lib", "bin", "sys", "run/sshd", "documents", "usr-work"] {
             fs::create_dir_all(host.path(part)).unwrap();
         }
         succeed(
@@ -47,10 +52,28 @@ impl Host {
                 .arg("/etc")
                 .arg(host.path("etc")),
         );
+        host.own_system_accounts();
         fs::copy(env!("CARGO_BIN_EXE_eic-agent"), host.path("bin/eic-agent")).unwrap();
         host.tag(INSTANCE);
         succeed(host.command("ssh-keygen").args(["-q", "-A"]));
         Some(host)
+    }
+
+    /// Numbers for new system accounts that no other host here has: processes are seen across hosts, and
+    /// userdel(8) refuses an account whose number a process has.
+    fn own_system_accounts(&self) {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = std::process::id() + COUNT.fetch_add(1, Ordering::Relaxed);
+        let first = 300 + count % 100 * 6;
+        let path = self.path("etc/login.defs");
+        let mut text = fs::read_to_string(&path).unwrap_or_default();
+        for kind in ["UID", "GID"] {
+            text.push_str(&format!(
+                "\nSYS_{kind}_MIN {first}\nSYS_{kind}_MAX {}\n",
+                first + 5
+            ));
+        }
+        fs::write(path, text).unwrap();
     }
 
     /// A file of the host's, by its path below the host's folder (`etc/…`, `var-lib/…`).
@@ -137,6 +160,9 @@ impl Host {
         for part in [
             "etc/ssh",
             "etc/eic",
+            "etc/systemd",
+            "usr/etc",
+            "usr/lib/systemd",
             "etc/passwd",
             "etc/group",
             "etc/shadow",
@@ -182,12 +208,17 @@ fn collect(path: &Path, lines: &mut Vec<String>) {
         inner.sort();
         inner.iter().for_each(|entry| collect(entry, lines));
     } else if about.is_file() {
-        lines.push(format!(
-            "{} {mode:o} {:?}",
-            path.display(),
-            fs::read(path).unwrap()
-        ));
+        let content = shown(&fs::read(path).unwrap());
+        lines.push(format!("{} {mode:o} {content}", path.display()));
     }
+}
+
+/// Short files as text, long ones as a digest: a failed comparison is to be read.
+fn shown(bytes: &[u8]) -> String {
+    if bytes.len() < 2000 {
+        return format!("{:?}", String::from_utf8_lossy(bytes));
+    }
+    format!("{:?}", ring::digest::digest(&ring::digest::SHA256, bytes))
 }
 
 pub(crate) fn succeed(command: &mut Command) -> String {
@@ -230,7 +261,7 @@ pub(crate) fn now() -> u64 {
 
 /// Waits until `condition` holds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(20));

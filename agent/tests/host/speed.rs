@@ -1,5 +1,6 @@
 //! How long sshd's commands take as whole processes. Prints; decides nothing (a debug build on a busy machine would lie).
-//! Run: `cargo test --release -p eic-agent --test host -- --ignored --nocapture speed`
+//! Run: `EIC_AGENT_BINARY=$PWD/target/release/eic-agent cargo test -p eic-agent --test host -- --ignored --nocapture speed`
+//! (without the variable it is the debug build that is measured)
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,6 +37,9 @@ fn measure(host: &Host, what: &str, arguments: &str) {
 #[ignore = "a measurement for people"]
 fn speed_of_the_commands() {
     let Some(host) = Host::new() else { return };
+    if let Ok(other) = std::env::var("EIC_AGENT_BINARY") {
+        std::fs::copy(other, host.path("bin/eic-agent")).unwrap();
+    }
     host.documents(&current());
     let imds = instance_connect(&host, "ubuntu", &ed25519_line(5));
     measure(&host, "--version (floor)", "--version");

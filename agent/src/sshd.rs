@@ -1,4 +1,7 @@
 //! The installed sshd as judge: its version, its verdict on a configuration, its effective settings.
+//! Not a re-implementation of it: `config_file` only finds which line says what.
+
+pub(crate) mod config_file;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +10,11 @@ use std::process::{Command, Output};
 
 /// An sshd and the configuration that it reads.
 #[derive(Clone, Debug)]
-pub(super) struct Sshd {
-    program: PathBuf,
-    config: PathBuf,
-    pub(super) version: Version,
+pub(crate) struct Sshd {
+    pub(crate) program: PathBuf,
+    /// Its main configuration.
+    pub(crate) config: PathBuf,
+    pub(crate) version: Version,
 }
 
 /// `OpenSSH_9.2` as numbers.
@@ -29,7 +33,7 @@ impl fmt::Display for Version {
 }
 
 impl Sshd {
-    pub(super) fn find(program: &Path, config_dir: &Path) -> Result<Self, SshdError> {
+    pub(crate) fn find(program: &Path, config_dir: &Path) -> Result<Self, SshdError> {
         // Versions without -V print it in front of their usage.
         let output = run(program, &["-V"])?;
         let text = [output.stderr.as_slice(), &output.stdout].concat();
@@ -37,19 +41,27 @@ impl Sshd {
             .ok_or_else(|| SshdError::Version(program.to_path_buf()))?;
         Ok(Self {
             program: program.to_path_buf(),
-            config: config_dir.join("sshd_config"),
+            config: main_config(config_dir),
             version,
         })
     }
 
+    /// The same sshd with another main configuration.
+    pub(crate) fn with_config(&self, config: PathBuf) -> Self {
+        Self {
+            config,
+            ..self.clone()
+        }
+    }
+
     /// `sshd -t`
-    pub(super) fn test(&self) -> Result<(), SshdError> {
+    pub(crate) fn test(&self) -> Result<(), SshdError> {
         let output = run(&self.program, &["-t", "-f", &self.config.to_string_lossy()])?;
         accepted(&output).map(drop)
     }
 
     /// `sshd -T -C …`: the settings that a login of `user` from elsewhere meets. Repeated keywords are kept apart.
-    pub(super) fn effective(&self, user: &str) -> Result<Settings, SshdError> {
+    pub(crate) fn effective(&self, user: &str) -> Result<Settings, SshdError> {
         // A documentation address: a Match block for one's own network is not what everybody meets.
         let connection = format!("user={user},host=client.example,addr=192.0.2.1");
         let output = run(
@@ -68,10 +80,10 @@ impl Sshd {
 
 /// Effective settings: lower-case keyword, and each of its values.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settings(BTreeMap<String, Vec<String>>);
+pub(crate) struct Settings(BTreeMap<String, Vec<String>>);
 
 impl Settings {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut settings: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in text.lines() {
             let (keyword, value) = line.split_once(' ').unwrap_or((line, ""));
@@ -84,7 +96,7 @@ impl Settings {
     }
 
     /// The values of a keyword; `none` counts as no value.
-    pub(super) fn values(&self, keyword: &str) -> Vec<&str> {
+    pub(crate) fn values(&self, keyword: &str) -> Vec<&str> {
         let found = self.0.get(&keyword.to_ascii_lowercase());
         found
             .into_iter()
@@ -92,6 +104,22 @@ impl Settings {
             .map(String::as_str)
             .filter(|value| *value != "none")
             .collect()
+    }
+}
+
+/// Where a distribution keeps the configuration that `/etc/ssh/sshd_config` would replace (openSUSE).
+pub(crate) const VENDOR_DIR: &str = "/usr/etc/ssh";
+
+/// The file that sshd reads first: the administrator's, or where there is none the distribution's.
+fn main_config(config_dir: &Path) -> PathBuf {
+    let (own, vendor) = (
+        config_dir.join("sshd_config"),
+        Path::new(VENDOR_DIR).join("sshd_config"),
+    );
+    if !own.exists() && config_dir == Path::new("/etc/ssh") && vendor.exists() {
+        vendor
+    } else {
+        own
     }
 }
 
