@@ -1,0 +1,146 @@
+//! What host requests share: accounts and their rules, AWS's certificates, issuers' keys, the host CA, the book.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use eic_aws::endpoint::InvalidEndpoint;
+use eic_protocol::arn::AccountId;
+use eic_protocol::instance_id::InstanceId;
+
+use crate::aws_access::AwsAccess;
+use crate::config::Config;
+use crate::config::hosts::{HostAccount, HostIssuer, HostsConfig};
+use crate::host_identity::aws_look_up::AwsLookUp;
+use crate::host_identity::enrolment::FirstEnrolment;
+use crate::host_identity::evidence::EvidenceKind;
+use crate::host_identity::jwt::Algorithm;
+use crate::host_identity::key_sets::IssuerKeys;
+use crate::host_identity::region_certificates::{CertificateError, RegionCertificates};
+use crate::issuance::SpecialKeys;
+use crate::rate::Buckets;
+use crate::signer::HostCa;
+use crate::store::hosts::HostBook;
+
+/// Requests per second of one host, on average, and at once: a host asks twice a day, and a few times in a
+/// row at its first enrolment.
+const HOST_RATE: u32 = 1;
+const HOST_BURST: u32 = 10;
+/// Hosts whose rate is remembered at a time.
+const MAX_HOSTS: usize = 65_536;
+
+/// What host requests share.
+pub(crate) struct HostDesk {
+    pub(super) certificates: RegionCertificates,
+    pub(super) look_up: AwsLookUp,
+    pub(super) issuers: Vec<Issuer>,
+    pub(super) ca: Arc<HostCa>,
+    pub(super) special: SpecialKeys,
+    pub(super) book: HostBook,
+    /// Life of a host certificate. Seconds.
+    pub(super) ttl: u64,
+    pub(super) turns: Buckets<InstanceId>,
+    accounts: HashMap<AccountId, HostAccount>,
+}
+
+/// The issuer of one account.
+pub(super) struct Issuer {
+    pub(super) account: AccountId,
+    pub(super) keys: IssuerKeys,
+    pub(super) algorithms: Vec<Algorithm>,
+}
+
+/// Why the desk cannot open.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// AWS's certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    /// An endpoint override.
+    #[error(transparent)]
+    Endpoint(#[from] InvalidEndpoint),
+}
+
+impl HostDesk {
+    /// Opens what the configuration names. Nothing is asked for yet.
+    ///
+    /// # Errors
+    /// [`DeskError`]
+    pub(crate) fn open(
+        config: &Config,
+        access: Arc<AwsAccess>,
+        ca: Arc<HostCa>,
+        special: SpecialKeys,
+        book: HostBook,
+    ) -> Result<Self, DeskError> {
+        let hosts = &config.hosts;
+        let client = access.client().clone();
+        let issuer = |account: &HostAccount| {
+            let issuer = account.issuer.as_ref()?;
+            Some(issuer_of(account, issuer, &client))
+        };
+        let issuers = hosts.accounts.iter().filter_map(issuer).collect();
+        let iam = config.aws_sts.endpoint_override.clone();
+        Ok(Self {
+            certificates: certificates(hosts)?,
+            look_up: AwsLookUp::new(access, &config.inventory.ec2, iam)?,
+            issuers,
+            ca,
+            special,
+            book,
+            ttl: hosts.certificate_ttl_seconds,
+            turns: Buckets::new(HOST_RATE, HOST_BURST, MAX_HOSTS),
+            accounts: accounts(hosts),
+        })
+    }
+
+    /// Whether instances of the account prove themselves by AWS's evidence here.
+    pub(super) fn has_account(&self, account: &AccountId) -> bool {
+        self.accounts.contains_key(account)
+    }
+
+    /// Whether this kind of evidence counts for the account.
+    pub(super) fn takes(&self, account: &AccountId, kind: EvidenceKind) -> bool {
+        let known = self.accounts.get(account);
+        known.is_some_and(|known| known.evidence.contains(&kind))
+    }
+
+    /// What first keys need; for hosts of no account: a token, which is their evidence anyway.
+    pub(super) fn first_enrolment(&self, account: &AccountId) -> FirstEnrolment {
+        let known = self.accounts.get(account);
+        known.map_or(FirstEnrolment::Token, |known| known.first_enrolment)
+    }
+}
+
+fn accounts(hosts: &HostsConfig) -> HashMap<AccountId, HostAccount> {
+    let accounts = hosts.accounts.iter();
+    accounts
+        .map(|account| (account.account.clone(), account.clone()))
+        .collect()
+}
+
+fn certificates(hosts: &HostsConfig) -> Result<RegionCertificates, CertificateError> {
+    let folder = hosts.identity_certificates.as_deref();
+    folder.map_or_else(|| Ok(RegionCertificates::default()), load)
+}
+
+fn load(folder: &Path) -> Result<RegionCertificates, CertificateError> {
+    RegionCertificates::load(folder)
+}
+
+fn issuer_of(
+    account: &HostAccount,
+    issuer: &HostIssuer,
+    client: &eic_aws::http_client::HttpClient,
+) -> Issuer {
+    Issuer {
+        account: account.account.clone(),
+        keys: IssuerKeys::new(
+            issuer.issuer.clone(),
+            issuer.jwks_uri.clone(),
+            issuer.private_addresses,
+            client.clone(),
+        ),
+        algorithms: issuer.algorithms.clone(),
+    }
+}

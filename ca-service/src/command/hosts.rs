@@ -1,0 +1,252 @@
+//! `eic-ca hosts`: who is enrolled and how they are; who waits; one-time tokens; shutting a host out.
+//! Works on the store beside a running service, which sees every change with its next request.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use eic_protocol::api::host_certificate::evidence::EnrolmentToken;
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::request_id::RequestId;
+use serde_json::json;
+
+use super::config_file::ConfigFile;
+use super::runtime::block_on;
+use crate::audit::{Actor, Event, EventName, OnceError, Operator, Origin, Recorder};
+use crate::clock::Clock;
+use crate::config::ConfigError;
+use crate::random::{self, NoEntropy};
+use crate::store::hosts::{HostChange, RequestState, StoredToken};
+use crate::store::{Store, StoreConfig, StoreError};
+
+mod show;
+
+/// Longest life of a token. Hours.
+const MAX_TOKEN_HOURS: u64 = 7 * 24;
+
+/// What to do.
+#[derive(Debug, Args)]
+pub struct HostsArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Enrolled hosts, with what they last reported.
+    List(JsonArgs),
+    /// One host.
+    Show {
+        /// Its id.
+        instance: InstanceId,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Keys that wait for an operator, or for the host's console.
+    Pending(JsonArgs),
+    /// Let a host have certificates for the keys that it asked for.
+    Approve(DecideArgs),
+    /// Refuse them.
+    Reject(DecideArgs),
+    /// Make a one-time token for a host's first enrolment; it is printed once.
+    Token {
+        /// The host that it enrols: `mi-…`, or `i-…`.
+        #[arg(long, value_name = "ID")]
+        name: InstanceId,
+        /// Hours until it ends.
+        #[arg(long, value_name = "HOURS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_TOKEN_HOURS))]
+        ttl: u64,
+    },
+    /// Give a host no more certificates and take no reports of it.
+    Block(HostArgs),
+    /// End that.
+    Unblock(HostArgs),
+    /// Forget a host and its keys: for one that is gone, or whose keys came with an image.
+    Remove(HostArgs),
+}
+
+#[derive(Debug, Args)]
+struct JsonArgs {
+    /// One JSON object for each line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct DecideArgs {
+    /// The enrolment, as `eic-ca hosts pending` shows it: just these keys for just this host.
+    enrolment: RequestId,
+}
+
+#[derive(Debug, Args)]
+struct HostArgs {
+    /// The host.
+    instance: InstanceId,
+    /// Why; for the audit.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// A change, and what is told of it.
+struct Order {
+    change: HostChange,
+    event: EventName,
+    parameters: serde_json::Value,
+    done: String,
+    undone: String,
+}
+
+/// Runs the command. What changes nothing ends with exit code 1.
+///
+/// # Errors
+/// [`HostsError`]
+pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
+    let config = args.config.load()?;
+    let store = Store::open(&StoreConfig::at(&config.store))?;
+    let order = match &args.what {
+        What::List(args) => {
+            let now = Clock::system().now();
+            return Ok(show::list(&store.reader(), args.json, now)?);
+        }
+        What::Show { instance, json } => {
+            return Ok(show::one(&store.reader(), instance, json.json)?);
+        }
+        What::Pending(args) => return Ok(show::pending(&store.reader(), args.json)?),
+        What::Approve(args) => decide(args, RequestState::Approved),
+        What::Reject(args) => decide(args, RequestState::Rejected),
+        What::Token { name, ttl } => token(name, *ttl)?,
+        What::Block(args) => block(args, true),
+        What::Unblock(args) => block(args, false),
+        What::Remove(args) => remove(args),
+    };
+    block_on(carry_out(&store, order))?
+}
+
+async fn carry_out(store: &Store, order: Order) -> Result<ExitCode, HostsError> {
+    let recorder = Recorder::new(store, Clock::system());
+    let mut event = Event::new(
+        order.event,
+        Actor::Operator(Operator::current()),
+        Origin::default(),
+        random::request_id()?,
+    );
+    event.parameters = Some(order.parameters);
+    let book = store.host_book();
+    let changed = recorder
+        .change_host(&book, order.change, Some(&event), None)
+        .await?;
+    if changed {
+        println!("{}", order.done);
+        Ok(ExitCode::SUCCESS)
+    } else {
+        eprintln!("eic-ca: {}", order.undone);
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn decide(args: &DecideArgs, state: RequestState) -> Order {
+    let event = if state == RequestState::Approved {
+        EventName::ApproveHost
+    } else {
+        EventName::RejectHost
+    };
+    let enrolment = args.enrolment;
+    Order {
+        change: HostChange::Decide {
+            enrolment,
+            state,
+            by: operator_name(),
+        },
+        event,
+        parameters: json!({ "enrolment": enrolment.to_string() }),
+        done: format!(
+            "{} {enrolment}; the host is told at its next request",
+            state.as_str()
+        ),
+        undone: format!("nothing waits as {enrolment}; see `eic-ca hosts pending`"),
+    }
+}
+
+/// The token leaves this function as text to be printed, and as a digest to be kept.
+fn token(name: &InstanceId, hours: u64) -> Result<Order, HostsError> {
+    let token = EnrolmentToken::from_random(random::bytes()?);
+    let now = Clock::system().now();
+    let stored = StoredToken {
+        digest: token.digest(),
+        instance: name.clone(),
+        made_by: operator_name(),
+        made_at: now,
+        ends: now.saturating_add(hours.saturating_mul(3_600)),
+        used_at: None,
+    };
+    Ok(Order {
+        parameters: json!({
+            "instanceId": name.as_str(),
+            "tokenDigest": stored.digest,
+            "ends": stored.ends,
+        }),
+        change: HostChange::AddToken(stored),
+        event: EventName::CreateEnrolmentToken,
+        done: token.reveal().to_owned(),
+        undone: "the token was not stored".to_owned(),
+    })
+}
+
+fn block(args: &HostArgs, blocked: bool) -> Order {
+    let (event, word) = if blocked {
+        (EventName::BlockHost, "blocked")
+    } else {
+        (EventName::UnblockHost, "not blocked any more")
+    };
+    let instance = args.instance.clone();
+    Order {
+        parameters: parameters(args),
+        done: format!("{instance} is {word}; certificates that it has end within a day"),
+        undone: format!("{instance} is not enrolled, or was {word} before"),
+        change: HostChange::Block { instance, blocked },
+        event,
+    }
+}
+
+fn remove(args: &HostArgs) -> Order {
+    let instance = args.instance.clone();
+    Order {
+        parameters: parameters(args),
+        done: format!("{instance} is forgotten; its next enrolment is its first"),
+        undone: format!("{instance} is not enrolled"),
+        change: HostChange::Remove { instance },
+        event: EventName::RemoveHost,
+    }
+}
+
+fn parameters(args: &HostArgs) -> serde_json::Value {
+    json!({ "instanceId": args.instance.as_str(), "reason": args.reason })
+}
+
+fn operator_name() -> String {
+    let operator = Operator::current();
+    operator
+        .name
+        .unwrap_or_else(|| format!("uid {}", operator.uid))
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum HostsError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] OnceError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// No runtime.
+    #[error("start: {0}")]
+    Runtime(#[from] std::io::Error),
+}

@@ -1,0 +1,176 @@
+//! Keys that need more than the evidence.
+
+use super::*;
+use crate::host_identity::evidence::tests::{described, document};
+use crate::host_identity::evidence::{Described, InstanceRole};
+use crate::host_identity::role_trust::Trust;
+
+fn key(seed: u8) -> SubjectKey {
+    let private = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+    let public = ssh_key::public::Ed25519PublicKey(private.verifying_key().to_bytes());
+    ssh_key::PublicKey::from(public)
+        .to_openssh()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+fn evidence_of(described: &Described) -> HostEvidence {
+    let caller = "arn:aws:sts::111122223333:assumed-role/Web/i-0123456789abcdef0";
+    HostEvidence::of_document(&document(), &caller.parse().unwrap(), described).unwrap()
+}
+
+fn evidence() -> HostEvidence {
+    evidence_of(&described())
+}
+
+fn known(keys: &[SubjectKey]) -> EnrolledHost {
+    EnrolledHost {
+        instance: document().instance,
+        account: document().account,
+        region: document().region,
+        evidence: EvidenceKind::IdentityDocument,
+        keys: keys.to_vec(),
+        pending_time: Some(document().pending_time),
+        blocked: false,
+        enrolled_at: 1,
+        certified_at: 1,
+        revision: 1,
+    }
+}
+
+const RULES: [FirstEnrolment; 4] = [
+    FirstEnrolment::Evidence,
+    FirstEnrolment::Console,
+    FirstEnrolment::Approval,
+    FirstEnrolment::Token,
+];
+
+#[test]
+fn another_key_for_an_enrolled_host_needs_more_than_role_credentials() {
+    // E-08, E-11: whatever the rule is, a pod with the role's credentials and a key of its own gets nothing.
+    let known = known(&[key(1)]);
+    for rule in RULES {
+        let (standing, need) = needs(&evidence(), &[key(2)], None, Some(&known), rule).unwrap();
+        assert_eq!(standing, Standing::Replaced);
+        assert_ne!(need, Need::Nothing, "{rule:?}");
+    }
+}
+
+#[test]
+fn first_keys_need_what_the_accounts_rule_says() {
+    // E-11
+    let need = |rule| needs(&evidence(), &[key(1)], None, None, rule).unwrap().1;
+    assert_eq!(need(FirstEnrolment::Console), Need::Console);
+    assert_eq!(need(FirstEnrolment::Approval), Need::Approval);
+    assert_eq!(need(FirstEnrolment::Token), Need::Token);
+    assert_eq!(need(FirstEnrolment::Evidence), Need::Nothing);
+}
+
+#[test]
+fn a_session_name_that_others_could_have_chosen_is_no_evidence_by_itself() {
+    // E-04
+    let mut shared = described();
+    shared.role = Some(InstanceRole {
+        name: "Web".to_owned(),
+        trust: Trust::Others("AWS *".to_owned()),
+    });
+    let refused = needs(
+        &evidence_of(&shared),
+        &[key(1)],
+        None,
+        None,
+        FirstEnrolment::Evidence,
+    );
+    assert_eq!(refused, Err(NotEnrolled::SharedRole("AWS *".to_owned())));
+    let need = needs(
+        &evidence_of(&shared),
+        &[key(1)],
+        None,
+        None,
+        FirstEnrolment::Console,
+    );
+    assert_eq!(need, Ok((Standing::First, Need::Console)));
+}
+
+#[test]
+fn blocked_moved_and_outdated_hosts_are_refused_with_their_own_keys_too() {
+    // E-06, E-07
+    let refused = |change: fn(&mut EnrolledHost)| {
+        let mut host = known(&[key(1)]);
+        change(&mut host);
+        needs(
+            &evidence(),
+            &[key(1)],
+            None,
+            Some(&host),
+            FirstEnrolment::Evidence,
+        )
+        .unwrap_err()
+    };
+    assert_eq!(refused(|h| h.blocked = true), NotEnrolled::Blocked);
+    assert_eq!(
+        refused(|h| h.account = "444455556666".parse().unwrap()),
+        NotEnrolled::Moved
+    );
+    assert_eq!(
+        refused(|h| h.region = "us-east-1".parse().unwrap()),
+        NotEnrolled::Moved
+    );
+    assert_eq!(
+        refused(|h| h.pending_time = Some(1_700_000_001)),
+        NotEnrolled::OlderDocument
+    );
+}
+
+#[test]
+fn a_previous_key_that_is_not_the_hosts_vouches_for_nothing() {
+    // E-08
+    let known = known(&[key(1)]);
+    let (standing, need) = needs(
+        &evidence(),
+        &[key(2)],
+        Some(&key(3)),
+        Some(&known),
+        FirstEnrolment::Evidence,
+    )
+    .unwrap();
+    assert_eq!((standing, need), (Standing::Replaced, Need::Approval));
+}
+
+#[test]
+fn keys_of_before_are_renewed_and_vouch_for_new_ones() {
+    let known = known(&[key(1), ecdsa()]);
+    for rule in RULES {
+        let renewal = needs(&evidence(), &[ecdsa()], None, Some(&known), rule);
+        assert_eq!(renewal, Ok((Standing::Renewal, Need::Nothing)));
+        let beside = needs(&evidence(), &[key(3), ecdsa()], None, Some(&known), rule);
+        assert_eq!(beside, Ok((Standing::Vouched, Need::Nothing)));
+        let previous = needs(&evidence(), &[key(3)], Some(&key(1)), Some(&known), rule);
+        assert_eq!(previous, Ok((Standing::Vouched, Need::Nothing)));
+    }
+    assert_eq!(
+        keys_after(Standing::Renewal, &[ecdsa()], Some(&known)),
+        [ecdsa(), key(1)]
+    );
+    assert_eq!(
+        keys_after(Standing::Vouched, &[key(3)], Some(&known)),
+        [key(3), ecdsa()]
+    );
+    assert_eq!(
+        keys_after(Standing::Replaced, &[key(3)], Some(&known)),
+        [key(3)]
+    );
+    assert_eq!(keys_after(Standing::First, &[key(3)], None), [key(3)]);
+}
+
+fn ecdsa() -> SubjectKey {
+    let secret = p256::SecretKey::from_slice(&[7; 32]).unwrap();
+    let point = secret.public_key().to_sec1_bytes();
+    let key = ssh_key::public::EcdsaPublicKey::from_sec1_bytes(&point).unwrap();
+    ssh_key::PublicKey::from(ssh_key::public::KeyData::Ecdsa(key))
+        .to_openssh()
+        .unwrap()
+        .parse()
+        .unwrap()
+}

@@ -1,0 +1,33 @@
+//! Hosts' own routes: certificates for their keys, and their reports.
+
+use ::http::request::Parts;
+use axum::body::Body;
+use axum::response::Response;
+use eic_protocol::api::host_certificate::{HostCertificateRequest, MAX_REQUEST};
+use eic_protocol::api::host_report::{MAX_REPORT, SignedHostReport};
+
+use super::body;
+use super::context::Context;
+use super::endpoint::serialized;
+use super::error::ApiError;
+use crate::app::App;
+
+pub(super) async fn certify(
+    app: &App,
+    context: &Context,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let request: HostCertificateRequest = body::read(&parts.headers, body, MAX_REQUEST).await?;
+    serialized(&app.certify_host(context, &request).await?)
+}
+
+pub(super) async fn report(
+    app: &App,
+    context: &Context,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let signed: SignedHostReport = body::read(&parts.headers, body, MAX_REPORT).await?;
+    serialized(&app.take_host_report(context, &signed).await?)
+}

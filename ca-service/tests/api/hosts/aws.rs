@@ -1,0 +1,230 @@
+//! STS, EC2, IAM and an account's token issuer, as a test wants them; and a CA that asks them.
+
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::http_stub::{HttpStub, Received, response};
+use crate::metadata_signer::MetadataSigner;
+use crate::program::{Program, real_now};
+use crate::sts;
+use crate::token_issuer::TokenIssuer;
+use crate::world::World;
+
+pub(crate) const HOST: &str = "i-0123456789abcdef0";
+pub(crate) const OTHER: &str = "i-0123456789abcdef1";
+/// Outside EC2.
+pub(crate) const MANAGED: &str = "mi-0123456789abcdef0";
+pub(crate) const ACCOUNT: &str = "111122223333";
+const ONLY_EC2: &str = r#"{"Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
+
+const LISTED: &str = r#"
+[[instance]]
+id = "mi-0123456789abcdef0"
+account = "999900001111"
+region = "eu-west-1"
+"#;
+
+/// What AWS says.
+pub(crate) struct Aws {
+    pub(crate) state: &'static str,
+    pub(crate) private_ip: &'static str,
+    pub(crate) role: &'static str,
+    pub(crate) trust: String,
+    pub(crate) console: String,
+    /// An action that fails, with status and code.
+    pub(crate) failing: Option<(&'static str, u16, &'static str)>,
+}
+
+impl Default for Aws {
+    fn default() -> Self {
+        Self {
+            state: "running",
+            private_ip: "10.0.0.5",
+            role: "Web",
+            trust: ONLY_EC2.to_owned(),
+            console: String::new(),
+            failing: None,
+        }
+    }
+}
+
+/// A CA as a program, and its AWS.
+pub(crate) struct HostWorld {
+    pub(crate) world: World,
+    pub(crate) signer: MetadataSigner,
+    pub(crate) issuer: Arc<TokenIssuer>,
+    pub(crate) aws: Arc<Mutex<Aws>>,
+    program: Option<Program>,
+}
+
+impl HostWorld {
+    /// With this rule for first enrolment.
+    pub(crate) async fn new(first_enrolment: &str) -> Self {
+        let signer = MetadataSigner::new();
+        let issuer = Arc::new(TokenIssuer::new());
+        let world = World::with_files(|config| config, &[("eu-west-1.pem", &signer.pem)]).await;
+        let origin = world.sts.origin().to_owned();
+        let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+        let config = config + &hosts_section(&origin, first_enrolment);
+        let inventory = std::fs::read_to_string(world.path("inventory.toml")).unwrap();
+        let mut world = world.stopped().await;
+        world.write("inventory.toml", &(inventory + LISTED));
+        let aws = Arc::new(Mutex::new(Aws::default()));
+        answer(&world.sts, &origin, &aws, &issuer);
+        let program = Program::start(&world, &config);
+        world.address = program.address;
+        world.clock = eic_ca::clock::Clock::system();
+        Self {
+            world,
+            signer,
+            issuer,
+            aws,
+            program: Some(program),
+        }
+    }
+
+    pub(crate) fn issuer_url(&self) -> String {
+        self.world.sts.origin().to_owned()
+    }
+
+    /// The actions that AWS was asked for so far.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let received = self.world.sts.received();
+        received.iter().filter_map(action).collect()
+    }
+
+    /// Runs `eic-ca hosts …`; its output, where it succeeds.
+    pub(crate) fn hosts(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new(env!("CARGO_BIN_EXE_eic-ca"))
+            .arg("hosts")
+            .args(arguments)
+            .arg("--config")
+            .arg(self.world.path("eic-ca.toml"))
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().trim().to_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        }
+    }
+
+    /// Ends the service and returns what it logged.
+    pub(crate) fn end(&mut self) -> String {
+        self.program.take().unwrap().end()
+    }
+}
+
+fn hosts_section(origin: &str, first_enrolment: &str) -> String {
+    format!(
+        r#"
+[[inventory.ec2]]
+account = "{ACCOUNT}"
+regions = ["eu-west-1"]
+endpoint_override = "{origin}"
+
+[hosts]
+identity_certificates = "."
+
+[[hosts.accounts]]
+account = "{ACCOUNT}"
+first_enrolment = "{first_enrolment}"
+evidence = ["web-identity", "identity-document"]
+issuer = "{origin}"
+private_addresses = true
+"#
+    )
+}
+
+fn answer(stub: &HttpStub, origin: &str, aws: &Arc<Mutex<Aws>>, issuer: &Arc<TokenIssuer>) {
+    let (origin, aws, issuer) = (origin.to_owned(), Arc::clone(aws), Arc::clone(issuer));
+    stub.answer_with(move |request| {
+        let now = real_now();
+        let aws = aws.lock().unwrap();
+        if let Some(failure) = failure(&aws, request) {
+            return failure;
+        }
+        match action(request).as_deref() {
+            Some("DescribeInstances") => response(200, now, &described(&aws, request)),
+            Some("GetInstanceProfile") => response(200, now, &profile(&aws)),
+            Some("GetConsoleOutput") => response(200, now, &console(&aws, request)),
+            Some(_) => sts::judge(request, now),
+            None if request.head.contains("openid-configuration") => {
+                let keys = format!("{origin}/keys");
+                let body = json!({ "issuer": origin, "jwks_uri": keys }).to_string();
+                response(200, now, &body)
+            }
+            None => response(200, now, &issuer.key_set().to_string()),
+        }
+    });
+}
+
+/// `Latest` is what older instance types cannot.
+fn failure(aws: &Aws, request: &Received) -> Option<Vec<u8>> {
+    let (failing, status, code) = aws.failing?;
+    let hit = action(request).as_deref() == Some(failing);
+    let old_type = code == "UnsupportedOperation" && !request.body.contains("Latest=true");
+    let body = format!(
+        "<Response><Errors><Error><Code>{code}</Code><Message>canary-of-aws</Message></Error></Errors></Response>"
+    );
+    (hit && !old_type).then(|| response(status, real_now(), &body))
+}
+
+fn action(request: &Received) -> Option<String> {
+    let pairs = request.body.split('&');
+    let mut actions = pairs.filter_map(|pair| pair.strip_prefix("Action="));
+    actions.next().map(str::to_owned)
+}
+
+/// The instance that was asked for, in its own account.
+fn described(aws: &Aws, request: &Received) -> String {
+    let mut pairs = request.body.split('&');
+    let id = pairs
+        .find_map(|pair| pair.strip_prefix("Filter.1.Value.1="))
+        .unwrap_or_default();
+    let Aws {
+        state, private_ip, ..
+    } = aws;
+    format!(
+        "<DescribeInstancesResponse><reservationSet><item><ownerId>{ACCOUNT}</ownerId><instancesSet><item>\
+         <instanceId>{id}</instanceId><instanceState><name>{state}</name></instanceState>\
+         <privateIpAddress>{private_ip}</privateIpAddress><iamInstanceProfile>\
+         <arn>arn:aws:iam::{ACCOUNT}:instance-profile/fleet/web</arn></iamInstanceProfile>\
+         </item></instancesSet></item></reservationSet></DescribeInstancesResponse>"
+    )
+}
+
+fn profile(aws: &Aws) -> String {
+    let policy: String = aws.trust.bytes().map(|b| format!("%{b:02X}")).collect();
+    format!(
+        "<GetInstanceProfileResponse><GetInstanceProfileResult><InstanceProfile><Roles><member>\
+         <RoleName>{}</RoleName><AssumeRolePolicyDocument>{policy}</AssumeRolePolicyDocument>\
+         </member></Roles></InstanceProfile></GetInstanceProfileResult></GetInstanceProfileResponse>",
+        aws.role
+    )
+}
+
+fn console(aws: &Aws, request: &Received) -> String {
+    let mut pairs = request.body.split('&');
+    let id = pairs
+        .find_map(|pair| pair.strip_prefix("InstanceId="))
+        .unwrap_or_default();
+    let output = STANDARD.encode(&aws.console);
+    format!(
+        "<GetConsoleOutputResponse><instanceId>{id}</instanceId><output>{output}</output></GetConsoleOutputResponse>"
+    )
+}
+
+/// An identity document of the metadata service.
+pub(crate) fn document(instance: &str, pending_time: &str) -> Value {
+    json!({
+        "accountId": ACCOUNT, "architecture": "x86_64", "availabilityZone": "eu-west-1a",
+        "imageId": "ami-0123456789abcdef0", "instanceId": instance, "pendingTime": pending_time,
+        "privateIp": "10.0.0.5", "region": "eu-west-1", "version": "2017-09-30",
+    })
+}

@@ -1,0 +1,185 @@
+//! Reports that must not count, logins that nothing explains, and what operators see.
+
+use eic_aws::http_client::Answer;
+use eic_protocol::api::host_report::{
+    AcceptedLogin, Credential, Health, HostReport, HostReportResponse, HostVersions,
+    ReportedSerial, SignedHostReport, TrustReport, WayIn,
+};
+use eic_protocol::api::problem::ProblemCode;
+use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::proof::CanonicalRequest;
+
+use super::aws::{HOST, HostWorld, OTHER};
+use super::requests::{Ask, audience};
+use crate::client::{Client, fresh_nonce};
+use crate::program::real_now;
+use crate::sts::ALICE;
+use crate::world::{WEB, code, read};
+
+fn report(instance: &str, logins: Vec<AcceptedLogin>) -> HostReport {
+    HostReport {
+        protocol: 1,
+        instance: instance.parse().unwrap(),
+        time: real_now(),
+        nonce: fresh_nonce(),
+        versions: HostVersions {
+            agent: "eic-agent 0.1.0".parse().unwrap(),
+            sshd: "OpenSSH_9.2p1".parse().unwrap(),
+            os: None,
+        },
+        trust: TrustReport {
+            root_version: 1,
+            bundle_sequence: Some(7),
+            krl_number: None,
+            view_version: Some(1),
+            host_certificate_ends: None,
+            health: Health::Degraded,
+            reasons: vec!["the bundle is old".parse().unwrap()],
+        },
+        clock_offset_ms: Some(-250),
+        ssh_ports: [22].into(),
+        ways_in: [WayIn::Certificates, WayIn::UserKeyFiles].into(),
+        logins,
+        lost_logins: 0,
+    }
+}
+
+fn login(user: &str, serial: u64, ca: KeyFingerprint) -> AcceptedLogin {
+    AcceptedLogin {
+        user: user.parse().unwrap(),
+        by: Credential::Certificate {
+            serial: ReportedSerial(serial),
+            key_id: "eic:x".parse().unwrap(),
+            ca,
+        },
+        source: Some("192.0.2.9".parse().unwrap()),
+        source_port: Some(50_000),
+        audit_session: Some(3),
+        started: real_now() - 10,
+        ended: None,
+    }
+}
+
+fn sign(key: &Client, report: HostReport) -> SignedHostReport {
+    let canonical = CanonicalRequest::of(&audience(), &report);
+    SignedHostReport {
+        host_key: key.public.clone(),
+        signature: Base64Bytes(key.sign(canonical.as_slice())),
+        report,
+    }
+}
+
+async fn post(world: &HostWorld, signed: &SignedHostReport) -> Answer {
+    let body = serde_json::to_value(signed).unwrap();
+    world.world.post("/v1/hosts/report", None, &body).await
+}
+
+fn user_ca(world: &HostWorld) -> KeyFingerprint {
+    let text = std::fs::read_to_string(world.world.path("keys/user-ca.pub")).unwrap();
+    let key: eic_protocol::subject_key::SubjectKey = text.trim().parse().unwrap();
+    KeyFingerprint::of_blob(key.blob())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_of_strangers_other_hosts_and_blocked_hosts_are_refused() {
+    let world = HostWorld::new("evidence").await;
+    let (host, stranger) = (Client::new(1), Client::new(2));
+    let refused = async |signed: SignedHostReport| code(&post(&world, &signed).await);
+    assert_eq!(
+        refused(sign(&host, report(HOST, vec![]))).await,
+        ProblemCode::HostNotEnrolled
+    );
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    assert_eq!(
+        refused(sign(&stranger, report(HOST, vec![]))).await,
+        ProblemCode::HostNotEnrolled
+    );
+    assert_eq!(
+        refused(sign(&host, report(OTHER, vec![]))).await,
+        ProblemCode::HostNotEnrolled
+    );
+    let mut changed = sign(&host, report(HOST, vec![]));
+    changed.report.lost_logins = 5;
+    assert_eq!(refused(changed).await, ProblemCode::HostNotEnrolled);
+    let mut old = report(HOST, vec![]);
+    old.time -= 3_700;
+    assert_eq!(refused(sign(&host, old)).await, ProblemCode::EvidenceStale);
+    let good = sign(&host, report(HOST, vec![]));
+    let answer: HostReportResponse = read(&post(&world, &good).await).unwrap();
+    assert!(answer.report_again_after > 0);
+    assert_eq!(refused(good).await, ProblemCode::RequestReplayed);
+    world.hosts(&["block", HOST]).unwrap();
+    assert_eq!(
+        refused(sign(&host, report(HOST, vec![]))).await,
+        ProblemCode::HostNotEnrolled
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serial_that_was_never_issued_is_an_alarm() {
+    let mut world = HostWorld::new("evidence").await;
+    let host = Client::new(1);
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    let alice = Client::new(7);
+    let grant = alice.sign_in(&world.world, ALICE).await.grant;
+    let wanted = alice.certificate_request("ubuntu", WEB, &serde_json::json!({}));
+    let issued = alice
+        .certificate(&world.world, &grant, &wanted)
+        .await
+        .unwrap();
+    let ca = user_ca(&world);
+    let elsewhere = issued.serial.value();
+    let logins = vec![
+        login("root", 4_711, ca),
+        login("root", u64::MAX, ca),
+        login("ubuntu", elsewhere, ca),
+        login("root", elsewhere, KeyFingerprint::from_hash([9; 32])),
+    ];
+    let signed = sign(&host, report(HOST, logins));
+    let _: HostReportResponse = read(&post(&world, &signed).await).unwrap();
+    let audit = world.world.audit();
+    assert!(
+        audit.contains("UnexplainedLogin") && audit.contains("4 logins"),
+        "{audit}"
+    );
+    for flaw in [
+        "never issued the serial",
+        "another user or host",
+        "another CA key",
+    ] {
+        assert!(audit.contains(flaw), "{flaw}");
+    }
+    assert!(world.end().contains("ALARM: a host accepted certificates"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_host_reports_is_shown_to_operators() {
+    let world = HostWorld::new("evidence").await;
+    let host = Client::new(1);
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    let key = AcceptedLogin {
+        by: Credential::Key {
+            fingerprint: user_ca(&world),
+        },
+        ..login("ubuntu", 1, user_ca(&world))
+    };
+    let signed = sign(&host, report(HOST, vec![key]));
+    let _: HostReportResponse = read(&post(&world, &signed).await).unwrap();
+    let shown = world.hosts(&["show", HOST]).unwrap();
+    for part in [
+        "OpenSSH_9.2p1",
+        "degraded",
+        "the bundle is old",
+        "user-key-files",
+        "report.sshPorts: 22",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(world.hosts(&["list"]).unwrap().contains("degraded"));
+    let json = world.hosts(&["list", "--json"]).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["report"]["trust"]["bundle_sequence"], 7);
+    let audit = world.world.audit();
+    assert!(audit.contains("ReportHostLogins") && !audit.contains("UnexplainedLogin"));
+}
