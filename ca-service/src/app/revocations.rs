@@ -1,0 +1,245 @@
+//! `POST /v1/revocations`: what is meant, who may, the record, and the bundle that holds it; in this order.
+
+use eic_protocol::api::revocation::{RevocationRequest, RevocationResponse, RevocationTarget};
+use eic_protocol::krl::{RevokedKey, Target};
+use eic_protocol::serial::Serial;
+use eic_protocol::validity::{MAX_BACKDATE, MAX_FLEET_TTL, MAX_HOST_TTL};
+use serde_json::json;
+use ssh_key::Certificate;
+
+use super::App;
+use super::certificates::permitted;
+use super::facts::{Facts, resource};
+use crate::audit::EventName;
+use crate::authn::aws_sts::check_version;
+use crate::http::context::Context;
+use crate::policy::{Action, Asked, Resource};
+use crate::random;
+use crate::refusal::{Denied, Refusal};
+use crate::session::{Authorized, Presented};
+use crate::store::RevokedCaller;
+use crate::store::trust::{IssuedRow, RevocationOrder, What};
+
+/// How long a key stays listed that its own bearer revoked: longer than any certificate of it. Seconds.
+const OWN_KEY_LISTED: u64 = MAX_FLEET_TTL + 2 * MAX_BACKDATE;
+
+/// What a request is about, once looked up.
+enum Meant {
+    /// A certificate of the journal.
+    Issued(IssuedRow),
+    /// Anything else.
+    Other(What),
+    /// No certificate of ours: told only to who may revoke.
+    Nothing,
+}
+
+impl App {
+    /// Revokes.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a denial is in the audit with its real reason.
+    pub(crate) async fn revoke(
+        &self,
+        context: &Context,
+        presented: &Presented,
+        request: &RevocationRequest,
+    ) -> Result<RevocationResponse, Refusal> {
+        check_version(request.protocol)?;
+        let authorized = self.admit(context, presented, request, None).await?;
+        let meant = self.meant(&request.target, context.now).await?;
+        let own = is_own(&authorized, &request.target, &meant);
+        if !own && let Err(refusal) = self.may_revoke(context, &authorized, request).await {
+            if let Refusal::Denied(denied) = &refusal {
+                self.audit_denied_revocation(context, &authorized, request, denied)
+                    .await?;
+            }
+            return Err(refusal);
+        }
+        let what = self.what(meant, own, context.now).await?;
+        self.record_revocation(context, &authorized, request, what)
+            .await
+    }
+
+    async fn record_revocation(
+        &self,
+        context: &Context,
+        authorized: &Authorized,
+        request: &RevocationRequest,
+        what: What,
+    ) -> Result<RevocationResponse, Refusal> {
+        let order = RevocationOrder {
+            id: random::request_id()?,
+            what,
+            by: authorized.caller().arn().to_string(),
+            reason: Some(request.reason.as_str().to_owned()),
+            at: context.now,
+        };
+        let id = order.id;
+        let name = match &order.what {
+            What::Caller(_) => EventName::RevokeCaller,
+            _ => EventName::Revoke,
+        };
+        let mut event = self.event(name, authorized.caller(), context);
+        event.parameters = Some(parameters(request));
+        event.additional = Some(json!({ "revocation": id.to_string() }));
+        let effect = self
+            .recorder
+            .revoke_target(&self.trust.book, order, &event, Some(authorized.claim()))
+            .await?;
+        let sequence = self.trust.in_force(effect.revision).await;
+        Ok(RevocationResponse {
+            id,
+            bundle_sequence: sequence.ok_or(Refusal::NotInForce)?,
+            certificates: effect.certificates,
+            request_id: context.request_id,
+        })
+    }
+
+    /// Looks up what is named. Nothing of it is told before it is known who may.
+    async fn meant(&self, target: &RevocationTarget, now: u64) -> Result<Meant, Refusal> {
+        let key = |key: RevokedKey| Meant::Other(What::Entry(Target::Key(key), None));
+        Ok(match target {
+            RevocationTarget::Serial { ca, serial } => {
+                let row = self.trust.book.by_serial(serial.value()).await?;
+                let ca = ca.to_string();
+                issued(row.filter(|row| row.ca == ca))
+            }
+            RevocationTarget::RequestId(id) => {
+                let since = now.saturating_sub(MAX_HOST_TTL + 2 * MAX_BACKDATE);
+                issued(self.trust.book.by_request(*id, since).await?)
+            }
+            RevocationTarget::PublicKey(subject) => key(RevokedKey::from(subject)),
+            RevocationTarget::Fingerprint(print) => {
+                Meant::Other(What::Entry(Target::Fingerprint(*print), None))
+            }
+            RevocationTarget::Certificate(line) => self.certificate(line.as_str()).await?,
+            RevocationTarget::Caller(name) => {
+                let who = name.as_str().parse::<RevokedCaller>();
+                let who = who.map_err(|flaw| Refusal::Malformed(flaw.to_string()))?;
+                Meant::Other(What::Caller(who))
+            }
+            RevocationTarget::Host(instance) => Meant::Other(What::Host(instance.clone())),
+            RevocationTarget::CaKey(print) => match self.trust.book.ca(print.to_string()).await? {
+                Some(ca) => Meant::Other(What::Entry(Target::CaKey(ca), None)),
+                None => Meant::Nothing,
+            },
+        })
+    }
+
+    /// One that our key signed counts even where the journal does not know it: that is the worst case.
+    async fn certificate(&self, line: &str) -> Result<Meant, Refusal> {
+        let malformed = |_| Refusal::Malformed("the certificate cannot be read".to_owned());
+        let certificate = Certificate::from_openssh(line).map_err(malformed)?;
+        if let Some(serial) = Serial::new(certificate.serial())
+            && let Some(row) = self.trust.book.by_serial(serial.value()).await?
+            && row.ca
+                == certificate
+                    .signature_key()
+                    .fingerprint(ssh_key::HashAlg::Sha256)
+                    .to_string()
+        {
+            return Ok(Meant::Issued(row));
+        }
+        let ca = certificate
+            .signature_key()
+            .fingerprint(ssh_key::HashAlg::Sha256);
+        if self.trust.book.ca(ca.to_string()).await?.is_none() {
+            return Ok(Meant::Nothing);
+        }
+        let target = Target::certificate(&certificate);
+        let target = target.map_err(|flaw| Refusal::Malformed(flaw.to_string()))?;
+        Ok(Meant::Other(What::Entry(target, None)))
+    }
+
+    async fn what(&self, meant: Meant, own: bool, now: u64) -> Result<What, Refusal> {
+        let row = match meant {
+            Meant::Issued(row) => row,
+            Meant::Nothing => return Err(Refusal::NothingToRevoke),
+            // A bearer's own key is good for its certificates only; it need not be listed for ever.
+            Meant::Other(What::Entry(target, None)) if own => {
+                let end = now.saturating_add(OWN_KEY_LISTED);
+                return Ok(What::Entry(target, Some(end)));
+            }
+            Meant::Other(what) => return Ok(what),
+        };
+        let ca = self.trust.book.ca(row.ca).await?;
+        let ca = ca.ok_or(Refusal::NothingToRevoke)?;
+        Ok(What::Entry(
+            Target::serial(ca, row.serial),
+            Some(row.valid_before),
+        ))
+    }
+
+    /// `eic:Revoke` on the host or the service; a CA key is the service itself: `eic:Administer`.
+    async fn may_revoke(
+        &self,
+        context: &Context,
+        authorized: &Authorized,
+        request: &RevocationRequest,
+    ) -> Result<(), Refusal> {
+        let caller = authorized.caller();
+        let facts = Facts::of(caller, context, &self.nat);
+        let asked = Asked {
+            reason: Some(request.reason.as_str()),
+            ..Asked::default()
+        };
+        let action = match &request.target {
+            RevocationTarget::CaKey(_) => Action::Administer,
+            _ => Action::Revoke,
+        };
+        let record = match &request.target {
+            RevocationTarget::Host(id) => {
+                let asker = caller.accountable_id();
+                self.inventory.instance(id, asker, context.now).await?
+            }
+            _ => None,
+        };
+        let resource = match &record {
+            Some(record) => resource(record),
+            None => Resource::service(caller.arn().partition()),
+        };
+        let decision = self
+            .policy
+            .decide(&facts.request(action, &resource, &asked));
+        permitted(decision).map(drop)
+    }
+
+    /// The record of a denial, with the request's claim: one signed request makes one record.
+    async fn audit_denied_revocation(
+        &self,
+        context: &Context,
+        authorized: &Authorized,
+        request: &RevocationRequest,
+        denied: &Denied,
+    ) -> Result<(), Refusal> {
+        let mut event = self.event(EventName::DenyRevocation, authorized.caller(), context);
+        event.parameters = Some(parameters(request));
+        event.error = Some(denied.event_error());
+        let claim = authorized.claim();
+        Ok(self.recorder.append_once(&event, claim).await?)
+    }
+}
+
+fn issued(row: Option<IssuedRow>) -> Meant {
+    row.map_or(Meant::Nothing, Meant::Issued)
+}
+
+/// One's own certificates, the key that signed this request, and oneself: just this identity, never a role.
+fn is_own(authorized: &Authorized, target: &RevocationTarget, meant: &Meant) -> bool {
+    let caller = authorized.caller();
+    match (target, meant) {
+        (_, Meant::Issued(row)) => {
+            row.caller == caller.arn().to_string() && row.caller_id == caller.user_id()
+        }
+        (RevocationTarget::PublicKey(key), _) => key == authorized.key(),
+        (RevocationTarget::Fingerprint(print), _) => {
+            print.to_string() == authorized.key().fingerprint()
+        }
+        (RevocationTarget::Caller(_), Meant::Other(What::Caller(who))) => who.is_just(caller.arn()),
+        _ => false,
+    }
+}
+
+fn parameters(request: &RevocationRequest) -> serde_json::Value {
+    json!({ "target": request.target, "reason": request.reason.as_str() })
+}

@@ -1,0 +1,249 @@
+//! `GET /v1/trust-bundle`: from memory, at once or when there is news; and the keeper that makes the news.
+//! Anybody may ask: all that is answered is signed, and what a question may cost is bounded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eic_protocol::api::trust_bundle::TrustBundleQuery;
+use eic_protocol::subject_key::CaKey;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+mod signer;
+mod views;
+
+use super::App;
+use super::start::StartError;
+use crate::bundle::{Answer, BundleError, Edition, HostViews, Press};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::keys::{KeyMaterial, RootHistory};
+use crate::refusal::Refusal;
+use crate::store::Store;
+use crate::store::trust::TrustBook;
+
+/// How often the keeper looks whether it is time for something. A change in the store wakes it at once.
+const TICK: Duration = Duration::from_secs(1);
+/// How often a host's view is looked at while its request waits.
+const LOOK_AT_VIEW: Duration = Duration::from_secs(30);
+/// How long a revocation may take into a bundle before its caller is told that it did not.
+const IN_FORCE: Duration = Duration::from_secs(5);
+/// Callers that were revoked so short a time ago may have been let in by what was in memory. Seconds.
+const SWEPT: u64 = 60;
+
+/// What the bundle is made of and answered from.
+pub(crate) struct TrustDesk {
+    pub(super) book: TrustBook,
+    press: Press,
+    board: watch::Sender<Arc<Edition>>,
+    views: HostViews,
+    waiting: Semaphore,
+    signers: signer::Signers,
+}
+
+impl TrustDesk {
+    /// Makes the first edition: nothing is served without one.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub(super) async fn open(
+        config: &Config,
+        store: &Store,
+        keys: &KeyMaterial,
+        clock: &Clock,
+    ) -> Result<Self, StartError> {
+        let roots = Arc::new(RootHistory::read(&config.keys.root_document)?);
+        let book = store.trust_book();
+        know_cas(&book, &roots).await?;
+        let press = Press::new(book.clone(), keys.bundle.for_bundles(), config.bundle);
+        let first = press.print(&roots, &[], clock.now()).await?;
+        Ok(Self {
+            book,
+            press,
+            board: watch::Sender::new(Arc::new(first)),
+            views: HostViews::new(keys.bundle.shared(), config.bundle),
+            waiting: Semaphore::new(config.bundle.long_polls),
+            signers: signer::Signers::new(config.keys.propagation_seconds),
+        })
+    }
+
+    /// Nothing is signed with a key that hosts are told to refuse, or cannot know.
+    ///
+    /// # Errors
+    /// [`Refusal::CaRevoked`], [`Refusal::KeyNotPropagated`]
+    pub(super) fn check_user_ca(&self, ca: &CaKey) -> Result<(), Refusal> {
+        self.check_ca(ca)?;
+        self.signers.check()
+    }
+
+    /// Nothing is signed with a key that hosts are told to refuse.
+    ///
+    /// # Errors
+    /// [`Refusal::CaRevoked`]
+    pub(super) fn check_ca(&self, ca: &CaKey) -> Result<(), Refusal> {
+        if self.book.watch().revokes(ca.key()) {
+            return Err(Refusal::CaRevoked);
+        }
+        Ok(())
+    }
+
+    /// The present edition.
+    pub(super) fn edition(&self) -> Arc<Edition> {
+        Arc::clone(&self.board.borrow())
+    }
+
+    /// The sequence of the first edition that holds what was revoked up to this revision of the store.
+    pub(super) async fn in_force(&self, revision: u64) -> Option<u64> {
+        let mut news = self.board.subscribe();
+        let holds = news.wait_for(|edition| edition.revision() >= revision);
+        let edition = tokio::time::timeout(IN_FORCE, holds).await.ok()?.ok()?;
+        Some(edition.bundle().sequence)
+    }
+}
+
+/// A list names CAs by their keys, also those that a later root leaves out.
+async fn know_cas(book: &TrustBook, roots: &RootHistory) -> Result<(), crate::store::StoreError> {
+    let cas = roots.iter().flat_map(|(root, _)| {
+        let users = root.user_cas.iter().map(|ca| ca.key.clone());
+        users.chain(root.host_cas.iter().cloned())
+    });
+    let mut cas: Vec<_> = cas.collect();
+    cas.sort();
+    cas.dedup();
+    book.know_cas(cas).await
+}
+
+/// What a host gets.
+pub(crate) enum TrustAnswer {
+    /// What it has.
+    Unchanged(String),
+    /// Something else.
+    News(Answer),
+}
+
+impl App {
+    /// Answers a host; with `wait`, when there is something else than what it has.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub(crate) async fn trust_bundle(
+        &self,
+        query: &TrustBundleQuery,
+        known: impl Fn(&str) -> bool,
+    ) -> Result<TrustAnswer, Refusal> {
+        let end = Instant::now() + Duration::from_secs(query.wait_seconds());
+        let mut news = self.trust.board.subscribe();
+        let mut place = None;
+        loop {
+            let edition = Arc::clone(&news.borrow_and_update());
+            let view = match &query.host {
+                Some(host) => self.view_of(host, &edition).await,
+                None => None,
+            };
+            let answer = edition.answer(query.root, view)?;
+            if !known(answer.tag()) {
+                return Ok(TrustAnswer::News(answer));
+            }
+            place = place.or_else(|| self.trust.waiting.try_acquire().ok());
+            if Instant::now() >= end || place.is_none() || self.trust.waiting.is_closed() {
+                return Ok(TrustAnswer::Unchanged(answer.tag().to_owned()));
+            }
+            // However this ends, the loop looks again.
+            let pause = end.min(Instant::now() + LOOK_AT_VIEW);
+            let _ = tokio::time::timeout_at(pause, news.changed()).await;
+        }
+    }
+
+    /// Who waits is answered, and nobody waits any more: the service ends.
+    pub fn end_waits(&self) {
+        self.trust.waiting.close();
+        self.trust.board.send_modify(|_| {});
+    }
+
+    /// Makes the news, for as long as the service runs.
+    pub async fn keep_bundle(self: Arc<Self>) {
+        let mut changes = self.trust.book.watch().changes();
+        let mut stamp = super::reload::stamp(self.discovery_source.path());
+        loop {
+            let changed = tokio::time::timeout(TICK, changes.changed()).await.is_ok();
+            let now_stamp = super::reload::stamp(self.discovery_source.path());
+            let edition = self.trust.edition();
+            let behind = edition.revision() < *changes.borrow();
+            let due = self.clock.now() >= edition.look_at();
+            if !(changed || behind || due || now_stamp != stamp) {
+                continue;
+            }
+            match self.renew_bundle(&edition).await {
+                Ok(()) => stamp = now_stamp,
+                // The next tick tries again; hosts keep what they have.
+                Err(error) => {
+                    tracing::error!(%error, "ALARM: no new trust bundle could be made; the last one is served");
+                }
+            }
+        }
+    }
+
+    async fn renew_bundle(&self, present: &Edition) -> Result<(), StartError> {
+        let now = self.clock.now();
+        let roots = match RootHistory::read(self.discovery_source.path()) {
+            Ok(roots) if self.is_successor(present, &roots) => {
+                know_cas(&self.trust.book, &roots).await?;
+                Arc::new(roots)
+            }
+            Ok(_) => Arc::clone(present.roots()),
+            Err(error) => {
+                tracing::error!(%error, "ALARM: the root document cannot be loaded; the last one is served");
+                Arc::clone(present.roots())
+            }
+        };
+        self.choose_signer(&roots).await?;
+        let sweep = self.trust.book.sweep(now.saturating_sub(SWEPT), now);
+        sweep.await?;
+        let renewed = self.trust.press.renewed(present, &roots, &[], now).await?;
+        if let Some(edition) = renewed {
+            self.publish(edition);
+        } else {
+            // Who waits for a revision that changed nothing is told as well.
+            self.trust.board.send_modify(|_| {});
+        }
+        Ok(())
+    }
+
+    /// A root that is not newer, or that does not trust our own bundle key, would strand every host.
+    fn is_successor(&self, present: &Edition, roots: &RootHistory) -> bool {
+        let newer = roots.version() > present.roots().version();
+        let ours = self.trust.views.key();
+        let trusted = roots
+            .present()
+            .is_some_and(|root| root.bundle_keys.contains(ours));
+        if newer && !trusted {
+            tracing::error!(
+                "ALARM: the new root does not name the bundle key that this process signs with; restart with the new key"
+            );
+        }
+        newer && trusted
+    }
+
+    fn publish(&self, edition: Edition) {
+        let edition = Arc::new(edition);
+        if let Some((_, root)) = edition.roots().iter().last() {
+            let bytes = self
+                .discovery_source
+                .bytes(root, Some(edition.bundle().sequence));
+            match bytes {
+                Ok(bytes) => self.discovery.store(Arc::new(bytes)),
+                Err(error) => tracing::error!(%error, "discovery could not be written"),
+            }
+        }
+        self.trust.board.send_replace(edition);
+    }
+}
+
+impl From<BundleError> for StartError {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Store(error) => Self::Store(error),
+            other => Self::Bundle(other),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Tests of the parent module.
+
+use std::path::Path;
+
+use eic_protocol::trust::root::Root;
+
+use super::*;
+use crate::issuance::tests::{local_signer, subject};
+use crate::keys::{KeyType, RootKeys, root, root_history};
+use crate::signer::document::RootKey;
+
+const DAY: u64 = 86_400;
+const MADE: u64 = 1_800_000_000;
+const ANNOUNCED: u64 = MADE + 10 * DAY;
+
+/// A CA whose second root announces a spare key.
+struct Ca {
+    folder: tempfile::TempDir,
+    root_key: RootKey,
+    first: CaKey,
+    spare: CaKey,
+}
+
+impl Ca {
+    fn new() -> Self {
+        let key = || CaKey::new(subject()).unwrap();
+        let ca = Self {
+            folder: tempfile::tempdir().unwrap(),
+            root_key: RootKey::new(local_signer(KeyType::Ed25519)),
+            first: key(),
+            spare: key(),
+        };
+        let mut keys = RootKeys {
+            user_ca: ca.first.clone(),
+            spares: Vec::new(),
+            host_ca: key(),
+            bundle: subject(),
+        };
+        let first = root::first(&keys, ca.root_key.public(), MADE);
+        root::write(&ca.path(), &ca.root_key.seal(&first).unwrap()).unwrap();
+        keys.spares.push(ca.spare.clone());
+        ca.succeed(&root::next(&first, &keys, ANNOUNCED).unwrap());
+        ca
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("root.json")
+    }
+
+    fn succeed(&self, next: &Root) {
+        let envelope = self.root_key.seal(next).unwrap();
+        root_history::succeed(&self.path(), &envelope).unwrap();
+    }
+
+    fn roots(&self) -> RootHistory {
+        RootHistory::read(&self.path()).unwrap()
+    }
+
+    fn gate(&self, key: &CaKey, last: Option<&CaKey>, now: u64) -> Result<(), NotYet> {
+        let last = last.map(CaKey::fingerprint);
+        may_sign(&self.roots(), key, last.as_deref(), DAY, now)
+    }
+}
+
+#[test]
+fn a_key_that_hosts_cannot_have_yet_does_not_sign() {
+    // F-16
+    let ca = Ca::new();
+    let known_at = ANNOUNCED + DAY;
+    for now in [ANNOUNCED, known_at - 1] {
+        let refused = ca.gate(&ca.spare, Some(&ca.first), now);
+        assert_eq!(refused, Err(NotYet::Propagating(known_at)));
+    }
+    assert_eq!(ca.gate(&ca.spare, Some(&ca.first), known_at), Ok(()));
+    let stranger = CaKey::new(subject()).unwrap();
+    let refused = ca.gate(&stranger, Some(&ca.first), known_at);
+    assert_eq!(refused, Err(NotYet::Unannounced));
+}
+
+#[test]
+fn the_key_that_signs_goes_on_and_the_first_one_needs_no_wait() {
+    let ca = Ca::new();
+    assert_eq!(ca.gate(&ca.first, Some(&ca.first), MADE), Ok(()));
+    // From the first root on: every host has it.
+    assert_eq!(ca.gate(&ca.first, Some(&ca.spare), MADE), Ok(()));
+    assert_eq!(ca.gate(&ca.spare, Some(&ca.spare), ANNOUNCED), Ok(()));
+    // Where nothing was ever signed, no host can be behind.
+    assert_eq!(ca.gate(&ca.spare, None, ANNOUNCED), Ok(()));
+}
+
+#[test]
+fn a_retired_key_signs_nothing_and_no_change_of_the_configuration_brings_it_back() {
+    let ca = Ca::new();
+    let print = ca.first.fingerprint();
+    let present = ca.roots().present().unwrap().clone();
+    let next = root::with_state(&present, &print, KeyState::Retired, ANNOUNCED + 1).unwrap();
+    ca.succeed(&next);
+    let refused = ca.gate(&ca.first, Some(&ca.first), ANNOUNCED + DAY);
+    assert_eq!(refused, Err(NotYet::Retired));
+    let keys = RootKeys {
+        user_ca: ca.first.clone(),
+        spares: vec![ca.spare.clone()],
+        host_ca: next.host_cas[0].clone(),
+        bundle: next.bundle_keys[0].clone(),
+    };
+    assert_eq!(root::next(&next, &keys, ANNOUNCED + 2), None);
+    assert!(root::check(&next, &keys, Path::new("root.json")).is_ok());
+}
+
+#[test]
+fn every_root_is_kept_for_those_who_have_yet_to_walk_past_it() {
+    let ca = Ca::new();
+    let versions =
+        |roots: &RootHistory| -> Vec<u64> { roots.iter().map(|(root, _)| root.version).collect() };
+    assert_eq!(versions(&ca.roots()), [1, 2]);
+    // One that does not lead to the next is not served.
+    let kept = root_history::kept_file(&ca.path(), 1);
+    let stranger = RootKey::new(local_signer(KeyType::Ed25519));
+    let mut forged = ca.roots().present().unwrap().clone();
+    forged.version = 1;
+    forged.root_keys = vec![stranger.public().clone()];
+    root::write(&kept, &stranger.seal(&forged).unwrap()).unwrap();
+    assert_eq!(versions(&ca.roots()), [2]);
+}

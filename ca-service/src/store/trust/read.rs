@@ -1,0 +1,221 @@
+//! Reading what is revoked and what was issued. Text that does not parse is a damaged store, never an absent row.
+
+use std::collections::HashMap;
+
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::krl::{RevocationSet, RevokedKey, Target};
+use eic_protocol::request_id::RequestId;
+use eic_protocol::serial::Serial;
+use eic_protocol::subject_key::CaKey;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::store::error::StoreError;
+use crate::store::reader::Reader;
+
+/// All that is revoked, as of one moment.
+#[derive(Clone, Debug)]
+pub struct Revoked {
+    /// The entries.
+    pub set: RevocationSet,
+    /// The store's revision that they belong to.
+    pub revision: u64,
+    /// Whether entries were taken back since the last bundle.
+    pub reset_wanted: bool,
+    /// Entries of CAs that no root names: they cannot be listed.
+    pub homeless: usize,
+}
+
+/// A certificate as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedRow {
+    /// The serial.
+    pub serial: Serial,
+    /// Fingerprint of its CA's key.
+    pub ca: String,
+    /// ARN of the caller.
+    pub caller: String,
+    /// Unique id of the caller.
+    pub caller_id: String,
+    /// When it ends, in Unix seconds.
+    pub valid_before: u64,
+}
+
+const ISSUED: &str = "SELECT serial, ca, caller, caller_id, valid_before FROM journal";
+
+pub(super) fn revoked(reader: &Reader) -> Result<Revoked, StoreError> {
+    reader.query(|connection| {
+        // One transaction: entries and revision of one moment.
+        let transaction = connection.unchecked_transaction()?;
+        let (revision, reset_wanted) = transaction.query_row(
+            "SELECT revision, reset_wanted FROM trust_numbers",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?)),
+        )?;
+        let (set, homeless) = entries(&transaction)?;
+        Ok(Revoked {
+            set,
+            revision,
+            reset_wanted,
+            homeless,
+        })
+    })
+}
+
+fn entries(connection: &Connection) -> rusqlite::Result<(RevocationSet, usize)> {
+    let cas = cas(connection)?;
+    let mut statement =
+        connection.prepare_cached("SELECT kind, ca, value, expires FROM revoked ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let (mut set, mut homeless) = (RevocationSet::new(), 0);
+    while let Some(row) = rows.next()? {
+        let expires = row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs);
+        match target(row, &cas)? {
+            Some(target) => set.insert(target, expires),
+            None => homeless += 1,
+        }
+    }
+    Ok((set, homeless))
+}
+
+fn cas(connection: &Connection) -> rusqlite::Result<HashMap<String, CaKey>> {
+    let mut statement =
+        connection.prepare_cached("SELECT fingerprint, public_key FROM ca_known")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, ca_of(row, 1)?)))?;
+    rows.collect()
+}
+
+/// `None`: its CA is not known.
+fn target(row: &Row<'_>, cas: &HashMap<String, CaKey>) -> rusqlite::Result<Option<Target>> {
+    let (kind, ca, value): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let ca = cas.get(&ca).cloned();
+    let target = match kind.as_str() {
+        "serial" => {
+            let serial: Serial = value.parse().map_err(|_| damaged(2))?;
+            ca.map(|ca| Target::serial(ca, serial))
+        }
+        "key-id" => {
+            let id = value.parse().map_err(|_| damaged(2))?;
+            ca.map(|ca| Target::KeyId(ca, id))
+        }
+        "key" => Some(Target::Key(key(&value)?)),
+        "fingerprint" => {
+            let print: KeyFingerprint = value.parse().map_err(|_| damaged(2))?;
+            Some(Target::Fingerprint(print))
+        }
+        _ => Some(Target::CaKey(value.parse().map_err(|_| damaged(2))?)),
+    };
+    Ok(target)
+}
+
+fn key(value: &str) -> rusqlite::Result<RevokedKey> {
+    let blob = hex::decode(value).map_err(|_| damaged(2))?;
+    RevokedKey::from_blob(&blob).map_err(|_| damaged(2))
+}
+
+pub(super) fn by_serial(reader: &Reader, serial: u64) -> Result<Option<IssuedRow>, StoreError> {
+    let Ok(serial) = i64::try_from(serial) else {
+        return Ok(None);
+    };
+    reader.query(|connection| {
+        let sql = format!("{ISSUED} WHERE serial = ?1");
+        let mut statement = connection.prepare_cached(&sql)?;
+        statement.query_row(params![serial], issued).optional()
+    })
+}
+
+/// The journal has no index for it, and needs none: what was recorded before `since` has ended.
+pub(super) fn by_request(
+    reader: &Reader,
+    id: RequestId,
+    since: u64,
+) -> Result<Option<IssuedRow>, StoreError> {
+    let wanted = hex::decode(id.to_string()).unwrap_or_default();
+    reader.query(|connection| {
+        let sql = "SELECT serial, ca, caller, caller_id, valid_before, request_id, prepared_at
+                   FROM journal ORDER BY id DESC";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(6)?.unsigned_abs() < since {
+                return Ok(None);
+            }
+            if row.get::<_, Vec<u8>>(5)? == wanted {
+                return issued(row).map(Some);
+            }
+        }
+        Ok(None)
+    })
+}
+
+/// Who signs user certificates, by fingerprint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signing {
+    /// The operator's choice, where there was one.
+    pub chosen: Option<String>,
+    /// Who signed the latest certificate.
+    pub last: Option<String>,
+}
+
+pub(super) fn signing(reader: &Reader) -> Result<Signing, StoreError> {
+    reader.query(|connection| {
+        let one = |sql| {
+            let found = connection.query_row(sql, [], |row| row.get(0));
+            found.optional()
+        };
+        Ok(Signing {
+            chosen: one("SELECT value FROM meta WHERE name = 'signing_user_ca'")?,
+            last: one("SELECT ca FROM journal WHERE kind = 'user' ORDER BY id DESC LIMIT 1")?,
+        })
+    })
+}
+
+pub(super) fn last_end(reader: &Reader, ca: &str, since: u64) -> Result<Option<u64>, StoreError> {
+    reader.query(|connection| {
+        let sql = "SELECT ca, valid_before, prepared_at FROM journal
+                   WHERE state NOT IN ('failed', 'abandoned') ORDER BY id DESC";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(2)?.unsigned_abs() < since {
+                break;
+            }
+            if row.get::<_, String>(0)? == ca {
+                last = last.max(Some(row.get::<_, i64>(1)?.unsigned_abs()));
+            }
+        }
+        Ok(last)
+    })
+}
+
+pub(super) fn ca(reader: &Reader, fingerprint: &str) -> Result<Option<CaKey>, StoreError> {
+    reader.query(|connection| {
+        let sql = "SELECT public_key FROM ca_known WHERE fingerprint = ?1";
+        let mut statement = connection.prepare_cached(sql)?;
+        statement
+            .query_row([fingerprint], |row| ca_of(row, 0))
+            .optional()
+    })
+}
+
+fn issued(row: &Row<'_>) -> rusqlite::Result<IssuedRow> {
+    let serial = Serial::new(row.get::<_, i64>(0)?.unsigned_abs());
+    Ok(IssuedRow {
+        serial: serial.ok_or_else(|| damaged(0))?,
+        ca: row.get(1)?,
+        caller: row.get(2)?,
+        caller_id: row.get(3)?,
+        valid_before: row.get::<_, i64>(4)?.unsigned_abs(),
+    })
+}
+
+fn ca_of(row: &Row<'_>, index: usize) -> rusqlite::Result<CaKey> {
+    let text: String = row.get(index)?;
+    text.parse().map_err(|_| damaged(index))
+}
+
+fn damaged(index: usize) -> rusqlite::Error {
+    let flaw = "the stored text is damaged";
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Text, flaw.into())
+}

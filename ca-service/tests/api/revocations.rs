@@ -1,0 +1,357 @@
+//! Revocation: who may, what it ends, how soon hosts hear of it.
+
+use std::time::{Duration, Instant};
+
+use eic_aws::http_client::Answer;
+use eic_protocol::api::certificate::UserCertificateResponse;
+use eic_protocol::api::problem::ProblemCode;
+use eic_protocol::api::revocation::{RevocationRequest, RevocationResponse};
+use eic_protocol::grant::GrantToken;
+use eic_protocol::krl::{self, Krl};
+use serde_json::{Value, json};
+use ssh_key::Certificate;
+
+use crate::client::{Client, SignIn, fresh_nonce, open_session};
+use crate::sts::{ALICE, Identity, MALLORY as BOB, OFFICER};
+use crate::trust_bundle::{bundle, documents, fetch, tag_of};
+use crate::world::{NOW, WEB, World, code, read};
+
+const MAY_REVOKE: &str = r#"    {
+      "Sid": "Officers", "Effect": "Allow",
+      "Principal": { "AWS": "arn:aws:iam::111122223333:role/Officer" },
+      "Action": "eic:Revoke", "Resource": "*"
+    },
+"#;
+
+async fn world() -> World {
+    let world = World::new().await;
+    let policy = std::fs::read_to_string(world.path("policy.json")).unwrap();
+    let statement = policy.find("    {").unwrap();
+    let (before, after) = policy.split_at(statement);
+    world.write("policy.json", &format!("{before}{MAY_REVOKE}{after}"));
+    world.restarted().await
+}
+
+/// Somebody with a session.
+struct Caller {
+    client: Client,
+    grant: GrantToken,
+}
+
+impl Caller {
+    async fn new(world: &World, seed: u8, identity: Identity) -> Self {
+        let client = Client::new(seed);
+        let grant = client.sign_in(world, identity).await.grant;
+        Self { client, grant }
+    }
+
+    async fn certificate(&self, world: &World) -> UserCertificateResponse {
+        let request = self.client.certificate_request("ubuntu", WEB, &json!({}));
+        let issued = self.client.certificate(world, &self.grant, &request).await;
+        issued.unwrap_or_else(|problem| panic!("{problem:?}"))
+    }
+
+    async fn refused_certificate(&self, world: &World) -> ProblemCode {
+        let request = self.client.certificate_request("ubuntu", WEB, &json!({}));
+        let issued = self.client.certificate(world, &self.grant, &request).await;
+        issued.unwrap_err().code
+    }
+
+    async fn ask(&self, world: &World, target: Value) -> Answer {
+        let body = json!({ "protocol": 1, "target": target, "reason": "lost laptop" });
+        let request: RevocationRequest = serde_json::from_value(body.clone()).unwrap();
+        let now = world.clock.now();
+        let header = self
+            .client
+            .authorization(&self.grant, &request, now, fresh_nonce());
+        world.post("/v1/revocations", Some(header), &body).await
+    }
+
+    async fn revoke(&self, world: &World, target: Value) -> RevocationResponse {
+        read(&self.ask(world, target).await).unwrap_or_else(|problem| panic!("{problem:?}"))
+    }
+}
+
+fn parsed(issued: &UserCertificateResponse) -> Certificate {
+    Certificate::from_openssh(&issued.certificate).unwrap()
+}
+
+fn ca_of(issued: &UserCertificateResponse) -> String {
+    let ca = parsed(issued).signature_key().clone();
+    ca.fingerprint(ssh_key::HashAlg::Sha256).to_string()
+}
+
+async fn served(world: &World) -> Krl {
+    let bundle = bundle(&documents(&fetch(world, "", None).await));
+    bundle.revocations.read().unwrap()
+}
+
+fn by_serial(issued: &UserCertificateResponse) -> Value {
+    json!({ "serial": { "ca": ca_of(issued), "serial": issued.serial } })
+}
+
+#[tokio::test]
+async fn others_certificates_are_revoked_by_policy_only() {
+    // F-13
+    let world = world().await;
+    let (alice, bob) = (
+        Caller::new(&world, 1, ALICE).await,
+        Caller::new(&world, 2, BOB).await,
+    );
+    let issued = alice.certificate(&world).await;
+    for target in [
+        by_serial(&issued),
+        json!({ "request-id": issued.request_id }),
+        json!({ "certificate": issued.certificate }),
+        json!({ "public-key": alice.client.public.to_string() }),
+        json!({ "fingerprint": alice.client.public.fingerprint() }),
+        json!({ "caller": ALICE.arn }),
+        json!({ "caller": "arn:aws:iam::111122223333:role/Dev" }),
+        json!({ "host": WEB }),
+        json!({ "ca-key": ca_of(&issued) }),
+        // Whether a serial exists is not told either.
+        json!({ "serial": { "ca": ca_of(&issued), "serial": "5" } }),
+    ] {
+        let answer = bob.ask(&world, target.clone()).await;
+        assert_eq!(code(&answer), ProblemCode::NotAllowed, "{target}");
+    }
+    assert!(!served(&world).await.is_revoked(&parsed(&issued)));
+    assert!(world.audit().contains("DenyRevocation"));
+    // A CA key is the service itself.
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    let answer = officer
+        .ask(&world, json!({ "ca-key": ca_of(&issued) }))
+        .await;
+    assert_eq!(code(&answer), ProblemCode::NotAllowed);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_told_to_who_may_revoke() {
+    // F-13
+    let world = world().await;
+    let issued = Caller::new(&world, 1, ALICE)
+        .await
+        .certificate(&world)
+        .await;
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    for target in [
+        json!({ "serial": { "ca": ca_of(&issued), "serial": "5" } }),
+        json!({ "serial": { "ca": format!("SHA256:{}", "A".repeat(43)), "serial": issued.serial } }),
+        json!({ "request-id": "00112233445566778899aabbccddeeff" }),
+    ] {
+        let answer = officer.ask(&world, target.clone()).await;
+        assert_eq!(code(&answer), ProblemCode::NotFound, "{target}");
+    }
+    let nobody = officer.ask(&world, json!({ "caller": "alice" })).await;
+    assert_eq!(code(&nobody), ProblemCode::MalformedRequest);
+    assert_eq!(world.rows("revoked"), 0);
+}
+
+#[tokio::test]
+async fn a_request_counts_once() {
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let issued = alice.certificate(&world).await;
+    let body = json!({ "protocol": 1, "target": by_serial(&issued), "reason": "x" });
+    let request: RevocationRequest = serde_json::from_value(body.clone()).unwrap();
+    let header = alice
+        .client
+        .authorization(&alice.grant, &request, NOW, fresh_nonce());
+    let first = world
+        .post("/v1/revocations", Some(header.clone()), &body)
+        .await;
+    assert_eq!(first.status, 200);
+    let second = world
+        .post("/v1/revocations", Some(header.clone()), &body)
+        .await;
+    assert_eq!(code(&second), ProblemCode::RequestReplayed);
+    // The reason is signed.
+    let other = json!({ "protocol": 1, "target": by_serial(&issued), "reason": "y" });
+    let answer = world.post("/v1/revocations", Some(header), &other).await;
+    assert_eq!(code(&answer), ProblemCode::RequestSignature);
+}
+
+#[tokio::test]
+async fn ones_own_certificate_is_revoked_and_its_neighbours_are_not() {
+    // F-01, with OpenSSH's own reader
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let (lost, kept) = (
+        alice.certificate(&world).await,
+        alice.certificate(&world).await,
+    );
+    let began = Instant::now();
+    let done = alice.revoke(&world, by_serial(&lost)).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(done.certificates, 1);
+    let bundle = bundle(&documents(&fetch(&world, "", None).await));
+    assert!(bundle.sequence >= done.bundle_sequence);
+    let krl = bundle.revocations.read().unwrap();
+    assert!(krl.is_revoked(&parsed(&lost)) && !krl.is_revoked(&parsed(&kept)));
+    let file = world.path("revoked.krl");
+    std::fs::write(&file, bundle.revocations.krl.as_slice()).unwrap();
+    for (issued, revoked) in [(&lost, true), (&kept, false)] {
+        world.write("certificate.pub", &issued.certificate);
+        assert_eq!(ssh_keygen_revokes(&world), revoked, "{}", issued.serial);
+    }
+    // Other certificates of the key, and new ones, are as good as before.
+    alice.certificate(&world).await;
+    assert!(world.audit().contains("lost laptop"));
+}
+
+fn ssh_keygen_revokes(world: &World) -> bool {
+    let output = std::process::Command::new("ssh-keygen")
+        .args(["-Q", "-f"])
+        .arg(world.path("revoked.krl"))
+        .arg(world.path("certificate.pub"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("ok") || text.contains("REVOKED"),
+        "{output:?}"
+    );
+    text.contains("REVOKED")
+}
+
+#[tokio::test]
+async fn every_form_of_naming_a_certificate_ends_it() {
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    for by in [&alice, &officer] {
+        for form in ["serial", "request-id", "certificate"] {
+            let issued = alice.certificate(&world).await;
+            let target = match form {
+                "serial" => by_serial(&issued),
+                "request-id" => json!({ "request-id": issued.request_id }),
+                _ => json!({ "certificate": issued.certificate }),
+            };
+            by.revoke(&world, target).await;
+            assert!(served(&world).await.is_revoked(&parsed(&issued)), "{form}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_gets_nothing_more_and_all_its_certificates_end() {
+    for (seed, form) in [(1, "public-key"), (4, "fingerprint")] {
+        let world = world().await;
+        let alice = Caller::new(&world, seed, ALICE).await;
+        let issued = alice.certificate(&world).await;
+        let name = match form {
+            "public-key" => alice.client.public.to_string(),
+            _ => alice.client.public.fingerprint(),
+        };
+        alice.revoke(&world, json!({ form: name })).await;
+        assert!(served(&world).await.is_revoked(&parsed(&issued)));
+        assert_eq!(
+            alice.refused_certificate(&world).await,
+            ProblemCode::CallerRevoked
+        );
+        // Her next key is as good as any.
+        let next = Caller::new(&world, 9, ALICE)
+            .await
+            .certificate(&world)
+            .await;
+        assert!(!served(&world).await.is_revoked(&parsed(&next)));
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_caller_has_no_grant_no_certificate_and_no_new_session_until_unblocked() {
+    // F-14
+    let world = world().await;
+    let (alice, bob) = (
+        Caller::new(&world, 1, ALICE).await,
+        Caller::new(&world, 2, BOB).await,
+    );
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    let hers = [
+        alice.certificate(&world).await,
+        alice.certificate(&world).await,
+    ];
+    let his = bob.certificate(&world).await;
+    let done = officer.revoke(&world, json!({ "caller": ALICE.arn })).await;
+    assert_eq!(done.certificates, 2);
+    let krl = served(&world).await;
+    assert!(hers.iter().all(|issued| krl.is_revoked(&parsed(issued))));
+    assert!(!krl.is_revoked(&parsed(&his)));
+    assert_eq!(
+        alice.refused_certificate(&world).await,
+        ProblemCode::CallerRevoked
+    );
+    let again = alice.client.session_request(&SignIn::of(ALICE));
+    assert_eq!(
+        code(&open_session(&world, &again).await),
+        ProblemCode::CallerRevoked
+    );
+    bob.certificate(&world).await;
+    // A role covers its sessions.
+    let done = officer
+        .revoke(
+            &world,
+            json!({ "caller": "arn:aws:iam::111122223333:role/Dev" }),
+        )
+        .await;
+    assert_eq!(
+        done.certificates, 2,
+        "bob's two; alice's were revoked before"
+    );
+    assert_eq!(
+        bob.refused_certificate(&world).await,
+        ProblemCode::CallerRevoked
+    );
+    let world = world.restarted().await;
+    let krl = served(&world).await;
+    assert!(krl.is_revoked(&parsed(&hers[0])) && krl.is_revoked(&parsed(&his)));
+}
+
+#[tokio::test]
+async fn hosts_that_wait_hear_of_it_within_a_second() {
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let issued = alice.certificate(&world).await;
+    let tag = tag_of(&fetch(&world, "", None).await);
+    let waiting = fetch(&world, "?wait=30", Some(&tag));
+    let revoking = async {
+        let began = Instant::now();
+        alice.revoke(&world, by_serial(&issued)).await;
+        began
+    };
+    let (answer, began) = tokio::join!(waiting, revoking);
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    let krl = bundle(&documents(&answer)).revocations.read().unwrap();
+    assert!(krl.is_revoked(&parsed(&issued)));
+}
+
+#[tokio::test]
+async fn what_has_ended_leaves_the_list_in_a_way_that_hosts_accept() {
+    // F-06, F-12
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let issued = alice.certificate(&world).await;
+    alice.revoke(&world, by_serial(&issued)).await;
+    let before = bundle(&documents(&fetch(&world, "", None).await));
+    assert_eq!(before.revocations.read().unwrap().count(), 1);
+    let later = NOW + 3 * 3_600;
+    world.clock.set(later);
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut now = bundle(&documents(&fetch(&world, "", None).await));
+    while now.revocations.read().unwrap().count() > 0 {
+        assert!(Instant::now() < end, "it stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        now = bundle(&documents(&fetch(&world, "", None).await));
+    }
+    now.check_follows(&before, later).unwrap();
+    assert!(now.revocations.number > before.revocations.number);
+    assert!(krl::read(now.revocations.krl.as_slice()).is_ok());
+}

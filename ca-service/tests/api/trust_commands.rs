@@ -1,0 +1,403 @@
+//! What an operator does to trust with the program, beside a running service: revoke, publish, make roots.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use eic_ca::keys::{self, KeyType};
+use eic_protocol::api::certificate::UserCertificateResponse;
+use eic_protocol::api::problem::ProblemCode;
+use eic_protocol::krl::Krl;
+use eic_protocol::trust::bundle::Bundle;
+use serde_json::json;
+use ssh_key::Certificate;
+
+use crate::client::Client;
+use crate::program::real_now;
+use crate::sts::ALICE;
+use crate::trust_bundle::{bundle, documents, fetch, state_of};
+use crate::world::{NOW, WEB, World};
+
+/// Runs `eic-ca` on the world's configuration.
+pub(crate) async fn run(world: &World, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eic-ca"));
+    command.args(args).current_dir(world.path("."));
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
+}
+
+async fn done(world: &World, args: &[&str]) -> String {
+    let output = run(world, args).await;
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn refused(world: &World, args: &[&str]) -> String {
+    let output = run(world, args).await;
+    assert!(!output.status.success(), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+async fn current(world: &World) -> Bundle {
+    bundle(&documents(&fetch(world, "", None).await))
+}
+
+/// The first bundle whose list is as wanted; within a second in practice.
+async fn until(world: &World, wanted: impl Fn(&Krl) -> bool) -> Bundle {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let bundle = current(world).await;
+        if wanted(&bundle.revocations.read().unwrap()) {
+            return bundle;
+        }
+        assert!(Instant::now() < end, "{:?}", bundle.revocations.read());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn issued(world: &World, client: &Client) -> UserCertificateResponse {
+    let grant = client.sign_in(world, ALICE).await.grant;
+    let request = client.certificate_request("ubuntu", WEB, &json!({}));
+    let issued = client.certificate(world, &grant, &request).await;
+    issued.unwrap_or_else(|problem| panic!("{problem:?}"))
+}
+
+fn parsed(issued: &UserCertificateResponse) -> Certificate {
+    Certificate::from_openssh(&issued.certificate).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_revoked() {
+    let world = World::new().await;
+    let serial = ["revoke", "serial", "5", "--reason", "x"];
+    assert!(
+        refused(&world, &serial)
+            .await
+            .contains("journal knows none")
+    );
+    let print = format!("SHA256:{}", "A".repeat(43));
+    let ca = ["revoke", "ca-key", &print, "--reason", "x"];
+    assert!(
+        refused(&world, &ca)
+            .await
+            .contains("no root document names it")
+    );
+    let unfounded = ["revoke", "key", &print];
+    assert!(refused(&world, &unfounded).await.contains("--reason"));
+}
+
+#[tokio::test]
+async fn an_operators_revocation_is_in_the_next_bundle() {
+    // F-01
+    let world = World::new().await;
+    let client = Client::new(1);
+    let certificates = [
+        issued(&world, &client).await,
+        issued(&world, &client).await,
+        issued(&world, &client).await,
+    ];
+    let serial = certificates[0].serial.to_string();
+    done(&world, &["revoke", "serial", &serial, "--reason", "lost"]).await;
+    let id = certificates[1].request_id.to_string();
+    done(&world, &["revoke", "request", &id, "--reason", "lost"]).await;
+    let revoked = |krl: &Krl, n: usize| krl.is_revoked(&parsed(&certificates[n]));
+    let bundle = until(&world, |krl| revoked(krl, 0) && revoked(krl, 1)).await;
+    assert!(!revoked(&bundle.revocations.read().unwrap(), 2));
+    done(&world, &["revoke", "caller", ALICE.arn]).await;
+    until(&world, |krl| revoked(krl, 2)).await;
+    assert_eq!(world.audit().matches("\"eventName\":\"Revoke\"").count(), 2);
+}
+
+#[tokio::test]
+async fn a_revocation_that_is_taken_back_leaves_the_list_with_a_reset() {
+    // F-06
+    let world = World::new().await;
+    let key = Client::new(7).public.to_string();
+    done(&world, &["revoke", "key", &key, "--reason", "mistaken"]).await;
+    let before = until(&world, |krl| krl.count() == 1).await;
+    done(
+        &world,
+        &["revoke", "key", &key, "--reason", "found again", "--undo"],
+    )
+    .await;
+    let after = until(&world, |krl| krl.count() == 0).await;
+    after.check_follows(&before, NOW).unwrap();
+    assert_eq!(after.revocations.reset_at, after.revocations.number);
+    let again = ["revoke", "key", &key, "--reason", "x", "--undo"];
+    assert!(!run(&world, &again).await.status.success());
+}
+
+#[tokio::test]
+async fn a_revoked_ca_key_signs_nothing_and_nothing_of_it_counts() {
+    // F-15
+    let world = World::new().await;
+    let client = Client::new(1);
+    let certificate = parsed(&issued(&world, &client).await);
+    let ca = certificate
+        .signature_key()
+        .fingerprint(ssh_key::HashAlg::Sha256)
+        .to_string();
+    done(&world, &["revoke", "ca-key", &ca, "--reason", "stolen"]).await;
+    until(&world, |krl| krl.is_revoked(&certificate)).await;
+    let grant = client.sign_in(&world, ALICE).await.grant;
+    let request = client.certificate_request("ubuntu", WEB, &json!({}));
+    let refused = client
+        .certificate(&world, &grant, &request)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, ProblemCode::SignerUnavailable);
+}
+
+#[tokio::test]
+async fn a_published_bundle_verifies_by_the_pinned_root_only() {
+    // F-18
+    let world = World::new().await;
+    let before = current(&world).await;
+    let shown = done(&world, &["bundle", "publish", "--to", "www"]).await;
+    assert!(shown.contains("sequence 2, goes with root 1"), "{shown}");
+    let file = "www/trust-bundle.json";
+    assert!(
+        done(&world, &["bundle", "verify", file])
+            .await
+            .contains("fresh")
+    );
+    assert!(
+        done(&world, &["bundle", "show", file])
+            .await
+            .contains("sequence 2")
+    );
+    let foreign = format!("SHA256:{}", "A".repeat(43));
+    let stranger = ["bundle", "verify", file, "--fingerprint", &foreign];
+    assert!(
+        refused(&world, &stranger)
+            .await
+            .contains("signatures by trusted keys")
+    );
+    let text = std::fs::read_to_string(world.path(file)).unwrap();
+    world.write("www/html.json", "<html></html>");
+    assert!(
+        refused(&world, &["bundle", "verify", "www/html.json"])
+            .await
+            .contains("not a trust bundle")
+    );
+    // The service's own go on behind it.
+    let published = serde_json::from_str(&text).unwrap();
+    let published = bundle(&published);
+    published.check_follows(&before, NOW).unwrap();
+    let world = world.restarted().await;
+    current(&world)
+        .await
+        .check_follows(&published, NOW)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn two_of_three_sign_a_root_and_one_alone_does_not() {
+    let world = World::new().await;
+    let first = documents(&fetch(&world, "", None).await);
+    let state = state_of(&world, WEB, &first);
+    for name in ["alice", "bob", "carol"] {
+        keys::new_key_file(&world.path(name), KeyType::Ed25519).unwrap();
+    }
+    let too_many = [
+        "root",
+        "init",
+        "--root-key",
+        "alice.pub",
+        "--threshold",
+        "2",
+        "--out",
+        "x.json",
+    ];
+    assert!(
+        refused(&world, &too_many)
+            .await
+            .contains("threshold from 1 to 1")
+    );
+    let init = [
+        "root",
+        "init",
+        "--root-key",
+        "alice.pub",
+        "--root-key",
+        "bob.pub",
+        "--root-key",
+        "carol.pub",
+        "--threshold",
+        "2",
+        "--out",
+        "a.json",
+    ];
+    done(&world, &init).await;
+    std::fs::copy(world.path("a.json"), world.path("b.json")).unwrap();
+    // Where they are there is no configuration.
+    for (key, draft) in [
+        ("alice", "a.json"),
+        ("keys/root", "a.json"),
+        ("bob", "b.json"),
+    ] {
+        let sign = ["root", "sign", "--config", "none", "--key", key, draft];
+        done(&world, &sign).await;
+    }
+    let alone = refused(&world, &["root", "install", "a.json"]).await;
+    assert!(alone.contains("1 of 2 needed signatures"), "{alone}");
+    let without_the_old_one = refused(&world, &["root", "install", "b.json"]).await;
+    assert!(
+        without_the_old_one.contains("0 of 1"),
+        "{without_the_old_one}"
+    );
+    done(&world, &["root", "install", "a.json", "b.json"]).await;
+    let end = Instant::now() + Duration::from_secs(10);
+    let news = loop {
+        let news = documents(&fetch(&world, "?root=1", None).await);
+        if !news.roots.is_empty() {
+            break news;
+        }
+        assert!(Instant::now() < end, "no new root");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let advance = state.advance(&news.documents(), NOW);
+    assert_eq!(advance.refused, None);
+    let root = advance.state.root();
+    assert_eq!(
+        (root.version, root.threshold, root.root_keys.len()),
+        (2, 2, 3)
+    );
+}
+
+/// A CA with a spare key that its present root announces.
+async fn with_spare(propagation: u64) -> (World, String) {
+    let world = World::new().await;
+    // The commands have no other clock.
+    world.clock.set(real_now());
+    keys::new_key_file(&world.path("keys/user-ca-2"), KeyType::Ed25519).unwrap();
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let spare = format!(
+        "[keys]\nspare_user_cas = [{{ signer = \"local\", file = \"keys/user-ca-2\" }}]\npropagation_seconds = {propagation}\n"
+    );
+    world.write("eic-ca.toml", &config.replacen("[keys]\n", &spare, 1));
+    let public = std::fs::read_to_string(world.path("keys/user-ca-2.pub")).unwrap();
+    let public: eic_protocol::subject_key::SubjectKey = public.trim().parse().unwrap();
+    (world, public.fingerprint())
+}
+
+fn ca_of(issued: &UserCertificateResponse) -> String {
+    let ca = parsed(issued).signature_key().clone();
+    ca.fingerprint(ssh_key::HashAlg::Sha256).to_string()
+}
+
+#[tokio::test]
+async fn a_key_that_hosts_cannot_have_yet_is_not_activated() {
+    // F-16
+    let (world, spare) = with_spare(86_400).await;
+    issued(&world, &Client::new(1)).await;
+    let activate = ["keys", "activate", &spare, "--reason", "x"];
+    assert!(refused(&world, &activate).await.contains("keys announce"));
+    done(&world, &["keys", "announce"]).await;
+    assert!(
+        refused(&world, &activate)
+            .await
+            .contains("may not know it before")
+    );
+    let list = done(&world, &["keys", "list"]).await;
+    assert!(
+        list.contains("announced") && list.contains("signs"),
+        "{list}"
+    );
+    // A restart does not let it sign either, nor does making it the first one.
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let swapped = config
+        .replace("file = \"keys/user-ca\"", "file = \"keys/swap\"")
+        .replace("keys/user-ca-2\"", "keys/user-ca\"")
+        .replace("keys/swap\"", "keys/user-ca-2\"");
+    world.write("eic-ca.toml", &swapped);
+    let world = world.restarted().await;
+    assert_ne!(ca_of(&issued(&world, &Client::new(2)).await), spare);
+    // Alone, it signs nothing.
+    let alone: String = swapped
+        .lines()
+        .filter(|l| !l.starts_with("spare_user_cas"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    world.write("eic-ca.toml", &alone);
+    let world = world.restarted().await;
+    let client = Client::new(3);
+    let grant = client.sign_in(&world, ALICE).await.grant;
+    let request = client.certificate_request("ubuntu", WEB, &json!({}));
+    let refused = client
+        .certificate(&world, &grant, &request)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, ProblemCode::KeyNotPropagated);
+}
+
+#[tokio::test]
+async fn user_cas_are_exchanged_under_a_running_service() {
+    let (world, spare) = with_spare(0).await;
+    done(&world, &["keys", "announce"]).await;
+    let world = world.restarted().await;
+    let client = Client::new(1);
+    let before = issued(&world, &client).await;
+    let first = ca_of(&before);
+    let retire = ["keys", "retire", &first, "--reason", "yearly"];
+    assert!(
+        refused(&world, &retire)
+            .await
+            .contains("activate another one first")
+    );
+    done(&world, &["keys", "activate", &spare, "--reason", "yearly"]).await;
+    let end = Instant::now() + Duration::from_secs(10);
+    while ca_of(&issued(&world, &client).await) != spare {
+        assert!(Instant::now() < end, "the old key still signs");
+    }
+    // Its certificates are out.
+    assert!(refused(&world, &retire).await.contains("are good until"));
+    let compromised = ["keys", "retire", &first, "--reason", "stolen", "--now"];
+    done(&world, &compromised).await;
+    until(&world, |krl| krl.is_revoked(&parsed(&before))).await;
+    let list = done(&world, &["keys", "list"]).await;
+    assert!(list.contains("retired"), "{list}");
+    let world = world.restarted().await;
+    let after = issued(&world, &client).await;
+    assert_eq!(ca_of(&after), spare);
+    assert!(
+        !current(&world)
+            .await
+            .revocations
+            .read()
+            .unwrap()
+            .is_revoked(&parsed(&after))
+    );
+}
+
+/// The words of a line as a shell has them; the pages quote with `"` only.
+fn words(line: &str) -> Vec<String> {
+    let parts = line.split('"').enumerate();
+    let mut words = Vec::new();
+    for (at, part) in parts {
+        match at % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_of_the_pages_is_one_of_the_program() {
+    use clap::Parser as _;
+    let pages = [
+        include_str!("../../../docs/revocation.md"),
+        include_str!("../../../docs/rotation.md"),
+    ];
+    for page in pages {
+        let blocks = page.split("```sh\n").skip(1);
+        let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
+        let lines: Vec<_> = blocks.flat_map(str::lines).collect();
+        assert!(lines.len() >= 10, "{lines:?}");
+        for line in lines {
+            let parsed = eic_ca::command::CommandLine::try_parse_from(words(line));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+}
