@@ -28,8 +28,11 @@ mod issue;
 mod known_hosts;
 mod login;
 mod logout;
+mod man;
 mod mssh;
 mod options;
+#[cfg(test)]
+mod pages;
 mod push;
 mod setup;
 mod ssh;
@@ -89,6 +92,7 @@ fn parsed(args: Vec<OsString>) -> u8 {
         Some(Command::Explain(arguments)) => explain::run(&arguments),
         Some(Command::Allowlist(arguments)) => allowlist::run(&arguments),
         Some(Command::Completion(arguments)) => completion::run(&arguments),
+        Some(Command::Man(arguments)) => man::run(&arguments),
     };
     result.map_or_else(|failure| terminal::fail(&failure), |()| exit_code::OK)
 }
@@ -123,6 +127,8 @@ enum Command {
     Allowlist(allowlist::Arguments),
     /// Print a shell's completion of commands and hosts.
     Completion(completion::Arguments),
+    /// Write the manual pages into a folder.
+    Man(man::Arguments),
     /// Show sessions, certificates and open logins of the resident agent.
     Status(status::Arguments),
     /// End all sessions and wipe all keys.

@@ -78,6 +78,22 @@ pub fn decide(situation: &Situation) -> Result<Push, NoPush> {
     }
 }
 
+/// Whether a key may be pushed to the serial console by hand. It is a way past sshd, so the same words close it; no
+/// certificate opens it, so none is missed. [`CaOutcome::Issued`] stands for a CA that answers.
+///
+/// # Errors
+/// [`NoPush`].
+pub fn decide_console(situation: &Situation) -> Result<(), NoPush> {
+    if situation.restrictions_asked {
+        return Err(NoPush::Restricted);
+    }
+    let ca_answers = matches!(situation.ca, CaOutcome::Issued { .. });
+    if ca_answers && situation.mode == InstanceConnectMode::BreakGlass {
+        return Err(NoPush::BreakGlassOnly);
+    }
+    possible(situation)
+}
+
 fn possible(situation: &Situation) -> Result<(), NoPush> {
     match situation.mode {
         InstanceConnectMode::Off => Err(NoPush::SwitchedOff),

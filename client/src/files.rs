@@ -3,10 +3,18 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+/// How long another process may hold a file: it reads and writes 8 MB at most.
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a lock is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Makes `path` (and what is missing above it) as a folder of ours with mode 0700, or checks that it is one.
 ///
@@ -115,6 +123,43 @@ pub fn read_capped(path: &Path, max: u64) -> Result<Option<Vec<u8>>, FileError> 
     Ok(Some(bytes))
 }
 
+/// A file that only this process changes for now. Ends when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct FileLock {
+    _file: OwnedFd,
+}
+
+/// Keeps other processes from changing `path`, whose folder must exist: the lock is on [`lock_file`], since a
+/// replaced file is another file. Whoever replaces the whole of `path` reads it again under the lock first.
+///
+/// # Errors
+/// [`FileError`]; also where another process holds it for longer than ten seconds.
+pub fn lock(path: &Path) -> Result<FileLock, FileError> {
+    let failed = |e: Errno| FileError::new("lock", path, e.into());
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = rustix::fs::open(lock_file(path), flags, mode).map_err(failed)?;
+    let until = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(FileLock { _file: file }),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(e) => return Err(failed(e)),
+        }
+    }
+}
+
+/// The empty file beside `path` that is locked; it stays.
+#[must_use]
+pub fn lock_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
 /// Removes a file; one that is not there is no error.
 ///
 /// # Errors
@@ -189,6 +234,23 @@ mod tests {
         symlink(&target, &link).unwrap();
         assert!(create_new(&link, b"key", 0o600).is_err());
         assert!(!target.exists());
+    }
+
+    #[test]
+    fn a_lock_is_one_processes_and_no_link_is_followed_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        let held = lock(&file).unwrap();
+        let other = rustix::fs::open(lock_file(&file), OFlags::RDWR, Mode::empty()).unwrap();
+        let try_it = || rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(try_it(), Err(Errno::WOULDBLOCK));
+        drop(held);
+        assert_eq!(try_it(), Ok(()));
+        assert_eq!(mode(&lock_file(&file)), 0o600);
+        // H-04
+        let planted = dir.path().join("planted");
+        symlink(dir.path().join("target"), lock_file(&planted)).unwrap();
+        assert!(lock(&planted).is_err());
     }
 
     #[test]

@@ -81,8 +81,12 @@ impl Resident {
         })
     }
 
+    /// With what other processes have learned. A file that cannot be read now takes nothing away, and whoever
+    /// writes to it is told.
     fn memory(&self) -> MutexGuard<'_, HostMemory> {
-        lock(&self.memory)
+        let mut memory = lock(&self.memory);
+        let _ = memory.refresh();
+        memory
     }
 
     fn now(&self) -> u64 {

@@ -4,13 +4,19 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use eic_protocol::text::printable;
+use serde::Serialize;
 
 use crate::exit_code::Failure;
 
-/// Set by `eic-login doctor` for the ssh that it starts, and so for the commands that this ssh starts.
+/// Set by `eic-login doctor` to a random word for the ssh that it starts, and so for the commands that this ssh starts.
 pub const TELL_CAUSE: &str = "EIC_TELL_CAUSE";
-/// What stands before a cause's word on stderr then.
-pub const CAUSE_MARK: &str = "eic-login-cause: ";
+const CAUSE_MARK: &str = "eic-login-cause ";
+
+/// What stands before a cause's word on stderr then. A host's banner is on stderr too, but does not know the word.
+#[must_use]
+pub fn cause_mark(nonce: &str) -> String {
+    format!("{CAUSE_MARK}{nonce}: ")
+}
 
 /// One line on stderr, `eic-login: …`, with every control character escaped.
 pub fn note(text: &str) {
@@ -22,14 +28,39 @@ pub fn note(text: &str) {
 #[must_use]
 pub fn fail(failure: &Failure) -> u8 {
     note(&failure.message);
-    if std::env::var_os(TELL_CAUSE).is_some() {
-        let _ = writeln!(
-            io::stderr().lock(),
-            "{CAUSE_MARK}{}",
-            failure.cause.as_str()
-        );
+    let nonce = std::env::var(TELL_CAUSE).ok();
+    let is_word = |word: &String| !word.is_empty() && word.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(nonce) = nonce.filter(is_word) {
+        let (mark, cause) = (cause_mark(&nonce), failure.cause.as_str());
+        let _ = writeln!(io::stderr().lock(), "{mark}{cause}");
     }
     failure.code
+}
+
+/// `value` as indented JSON on stdout, ASCII only: what strangers named reaches no terminal as a control or
+/// reordering character, and reads the same to whoever parses it.
+///
+/// # Errors
+/// A [`Failure`] where it has no JSON form.
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&format!("{}\n", ascii_json(value)?));
+    Ok(())
+}
+
+/// Everything outside `0x20..=0x7e` as `\uXXXX` (RFC 8259 §7). Outside of strings JSON has only newlines there.
+fn ascii_json(value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::of(&e))?;
+    let mut ascii = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\n' || (' '..='~').contains(&c) {
+            ascii.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            ascii.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    Ok(ascii)
 }
 
 /// Text on stdout as it is: the caller made it printable.
@@ -105,6 +136,19 @@ mod tests {
         let shown = one_line("denied\u{1b}]52;c;cGF5bG9hZA==\u{7}\nroot@host:~# \u{202e}");
         assert!(shown.bytes().all(|b| (0x20..0x7f).contains(&b)), "{shown}");
         assert!(!table(&["NAME"], &[vec!["\u{1b}[2Jx".to_owned()]]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn json_for_scripts_is_ascii_and_means_the_same() {
+        // H-15: CSI as one character, DEL, right-to-left override, one beyond the basic plane.
+        let value = serde_json::json!({ "web\u{9b}2J": ["\u{7f}\u{202e}\n\u{1f600}\u{1b}", "ü"] });
+        let text = ascii_json(&value).unwrap();
+        let plain = |b: u8| b == b'\n' || (0x20..0x7f).contains(&b);
+        assert!(text.bytes().all(plain), "{text}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
     }
 
     #[test]

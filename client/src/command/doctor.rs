@@ -43,13 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         },
     };
     let diagnosis = examine(&patient);
-    let text = if arguments.json {
-        let json = serde_json::to_string_pretty(&diagnosis).map_err(|e| Failure::of(&e))?;
-        format!("{json}\n")
+    if arguments.json {
+        terminal::print_json(&diagnosis)?;
     } else {
-        render(&diagnosis)
-    };
-    terminal::print(&text);
+        terminal::print(&render(&diagnosis));
+    }
     Ok(diagnosis
         .finding
         .map_or(exit_code::OK, |finding| finding.code))

@@ -103,8 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match (&arguments.action, what) {
         (_, Administration::Plan(new)) => terminal::print(&plan(&new)),
         (Action::Status { json: true, .. }, _) => {
-            let text = serde_json::to_string_pretty(&endpoints).map_err(|e| Failure::of(&e))?;
-            terminal::print(&format!("{text}\n"));
+            terminal::print_json(&endpoints)?;
         }
         _ => terminal::print(&table(&endpoints)),
     }

@@ -53,7 +53,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         let signals = Signals::new().map_err(|e| Failure::of(&e))?;
         let (socket, notes) = SharedSocket::open(resident, &dir, wanted, own_agent).await?;
         notes.iter().for_each(|note| terminal::note(note));
+        // While the command runs, and once more after it: a push is told as soon as the CA can be reached.
+        let reporting = tokio::spawn({
+            let socket = Arc::clone(&socket);
+            async move { socket.report().await }
+        });
         let ended = supervise(arguments, &socket, signals).await;
+        let _ = reporting.await;
+        socket.report().await;
         socket.close();
         ended.map(code)
     })

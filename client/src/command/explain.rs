@@ -33,13 +33,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 .notes
                 .iter()
                 .for_each(|note| terminal::note(note));
-            let json = serde_json::to_string_pretty(&explanation).map_err(|e| Failure::of(&e))?;
-            let text = if arguments.json {
-                format!("{json}\n")
-            } else {
-                render(&explanation)
-            };
-            terminal::print(&text);
+            if arguments.json {
+                return terminal::print_json(&explanation);
+            }
+            terminal::print(&render(&explanation));
             Ok(())
         }
         Reply::Failed(failure) => Err(failure),

@@ -36,8 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let rows = rows(&listings, &arguments.filter);
     if arguments.json {
-        let text = serde_json::to_string_pretty(&rows).map_err(|e| Failure::of(&e))?;
-        terminal::print(&format!("{text}\n"));
+        terminal::print_json(&rows)?;
     } else {
         terminal::print(&table(&rows));
     }

@@ -38,33 +38,39 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         list(&paths)?.hosts
     };
-    let inventory = inventory(&hosts, &config);
+    let (inventory, left_out) = inventory(&hosts, &config);
     let answer = match &arguments.host {
-        None => inventory,
+        None => {
+            left_out.iter().for_each(|note| terminal::note(note));
+            inventory
+        }
         Some(name) => inventory
             .pointer("/_meta/hostvars")
             .and_then(|variables| variables.get(name))
             .cloned()
             .unwrap_or_else(|| json!({})),
     };
-    terminal::print(&format!("{answer:#}\n"));
-    Ok(())
+    terminal::print_json(&answer)
 }
 
 /// Hosts by id: a `Name` tag may be on several, and is anybody's text. Groups by name, Region, account and enrolment.
-fn inventory(hosts: &[CachedHost], config: &Config) -> Value {
+/// The second value are lines for stderr: groups that are left out.
+fn inventory(hosts: &[CachedHost], config: &Config) -> (Value, Vec<String>) {
     let mut variables = Map::new();
     let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut named = Named::default();
     let running = hosts
         .iter()
         .filter(|host| host.state.as_deref().is_none_or(|state| state == "running"));
     for host in running {
         let id = host.view.id.to_string();
         variables.insert(id.clone(), host_variables(host, config));
-        for group in groups_of(host) {
+        for group in groups_of(host).into_iter().chain(named.group_of(host)) {
             groups.entry(group).or_default().insert(id.clone());
         }
     }
+    let left_out = named.ambiguous();
+    groups.retain(|group, _| !left_out.contains_key(group));
     let mut inventory = Map::new();
     inventory.insert("_meta".to_owned(), json!({"hostvars": variables}));
     let names: Vec<&String> = groups.keys().collect();
@@ -72,7 +78,40 @@ fn inventory(hosts: &[CachedHost], config: &Config) -> Value {
     for (group, ids) in &groups {
         inventory.insert(group.clone(), json!({"hosts": ids}));
     }
-    Value::Object(inventory)
+    (Value::Object(inventory), left_out.into_values().collect())
+}
+
+/// What feeds each group of a name. Whoever may tag an instance in one account must not get it into a play that is
+/// meant for another one's hosts, by the same name or by one that becomes the same group.
+#[derive(Default)]
+struct Named(BTreeMap<String, BTreeSet<(String, String)>>);
+
+impl Named {
+    fn group_of(&mut self, host: &CachedHost) -> Option<String> {
+        let name = host.view.name.as_ref()?;
+        let group = format!("name_{}", plain(name));
+        let feeds = self.0.entry(group.clone()).or_default();
+        feeds.insert((name.clone(), host.view.account.to_string()));
+        Some(group)
+    }
+
+    /// Groups of more than one name or account, each with what to say.
+    fn ambiguous(self) -> BTreeMap<String, String> {
+        let several = self.0.into_iter().filter(|(_, feeds)| feeds.len() > 1);
+        let told = several.map(|(group, feeds)| {
+            let shown = feeds.iter().take(3);
+            let shown: Vec<String> = shown
+                .map(|(name, account)| format!("`{name}` of {account}"))
+                .collect();
+            let note = format!(
+                "the group {group} is left out, since several names or accounts are in it ({}): \
+                 use ids, or groups of Region and account",
+                shown.join(", ")
+            );
+            (group, note)
+        });
+        told.collect()
+    }
 }
 
 fn host_variables(host: &CachedHost, config: &Config) -> Value {
@@ -100,19 +139,14 @@ fn host_variables(host: &CachedHost, config: &Config) -> Value {
 fn groups_of(host: &CachedHost) -> Vec<String> {
     let view = &host.view;
     let enrolment = serde_json::to_value(view.enrolment).unwrap_or_default();
-    let named = view
-        .name
-        .as_ref()
-        .map(|name| format!("name_{}", plain(name)));
-    let fixed = [
+    vec![
         format!("region_{}", plain(view.region.as_str())),
         format!("account_{}", view.account),
         format!(
             "enrolment_{}",
             plain(enrolment.as_str().unwrap_or("unknown"))
         ),
-    ];
-    fixed.into_iter().chain(named).collect()
+    ]
 }
 
 fn plain(text: &str) -> String {
@@ -136,7 +170,7 @@ mod tests {
     fn a_name_tag_becomes_no_template_and_no_other_group() {
         // H-03
         let hosts = [host("i-00000001", "{{ lookup('pipe','id') }}", "running")];
-        let inventory = inventory(&hosts, &Config::default());
+        let (inventory, _) = inventory(&hosts, &Config::default());
         let groups: Vec<&String> = inventory.as_object().unwrap().keys().collect();
         assert!(
             groups.iter().all(|group| {
@@ -151,6 +185,36 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_several_names_or_accounts_feed_is_left_out_and_said() {
+        // H-03
+        let mut elsewhere = host("i-00000004", "api", "running");
+        elsewhere.view.account = "999999999999".parse().unwrap();
+        let hosts = [
+            host("i-00000001", "web-1", "running"),
+            host("i-00000002", "web_1", "running"),
+            host("i-00000003", "api", "running"),
+            elsewhere,
+            host("i-00000005", "db", "running"),
+            host("i-00000006", "db", "running"),
+        ];
+        let (inventory, left_out) = inventory(&hosts, &Config::default());
+        for group in ["name_web_1", "name_api"] {
+            assert!(inventory.get(group).is_none(), "{inventory}");
+            let children = inventory["all"]["children"].as_array().unwrap();
+            assert!(!children.contains(&json!(group)), "{inventory}");
+            assert!(
+                left_out.iter().any(|note| note.contains(group)),
+                "{left_out:?}"
+            );
+        }
+        assert_eq!(
+            inventory["name_db"]["hosts"],
+            json!(["i-00000005", "i-00000006"])
+        );
+        assert!(inventory["_meta"]["hostvars"].get("i-00000002").is_some());
+    }
+
+    #[test]
     fn running_hosts_are_in_their_groups_with_their_account() {
         let config: Config =
             toml::from_str("[[host]]\nmatch = \"web-1\"\nuser = \"deploy\"\n").unwrap();
@@ -158,7 +222,8 @@ mod tests {
             host("i-00000001", "web-1", "running"),
             host("i-00000002", "web-2", "stopped"),
         ];
-        let inventory = inventory(&hosts, &config);
+        let (inventory, left_out) = inventory(&hosts, &config);
+        assert!(left_out.is_empty(), "{left_out:?}");
         assert_eq!(
             inventory["region_eu_west_1"]["hosts"],
             json!(["i-00000001"])

@@ -350,13 +350,18 @@ fn undo(paths: &Paths, yes: bool) -> Result<(), Failure> {
 
 /// Every file that setup and the resident agent made. Others in those folders are the user's.
 fn our_files(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
+    let hosts = paths.state_dir.join("hosts.json");
+    let events = paths.state_dir.join("events.json");
     let mut files = vec![
         paths.config_file(),
         paths.root_file(),
         host_users::file(&paths.ssh_dir),
         HostCache::new(&paths.cache_dir).file().to_owned(),
-        paths.state_dir.join("hosts.json"),
-        paths.state_dir.join("events.json"),
+        hosts.clone(),
+        events.clone(),
+        files::lock_file(&paths.root_file()),
+        files::lock_file(&hosts),
+        files::lock_file(&events),
         crate::control::socket_path(run_dir),
         crate::control::lock_path(run_dir),
     ];

@@ -30,8 +30,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
     if own.is_empty() && is_long(args) {
         return super::aws_ssh::run(args);
     }
-    let split = split(args)?;
-    check_destination(split.destination)?;
+    let split = checked(args)?;
     let paths = paths()?;
     let is_in_place = Installation::new(&paths.ssh_dir).is_in_place();
     let mut command = Command::new("ssh");
@@ -54,6 +53,19 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
         .arg(split.destination)
         .args(split.rest);
     Err(Failure::of(&command.exec()).context("cannot run ssh"))
+}
+
+/// Whether `args` are a command line of ssh's options with ours in front.
+#[cfg(test)]
+pub(super) fn check(args: &[OsString]) -> Result<(), Failure> {
+    let (_, args) = own_options(args)?;
+    checked(args).map(|_| ())
+}
+
+fn checked(args: &[OsString]) -> Result<Split<'_>, Failure> {
+    let split = split(args)?;
+    check_destination(split.destination)?;
+    Ok(split)
 }
 
 fn is_long(args: &[OsString]) -> bool {

@@ -16,7 +16,7 @@ use super::{aws_options, paths, run_dir, runtime};
 use crate::exit_code::{self, Failure};
 use crate::host_name::HostName;
 use crate::terminal;
-use crate::transport::carrier::{self, Cargo, Order};
+use crate::transport::carrier::{self, Order, Wish};
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
 use crate::transport::order::{TunnelAsk, TunnelTarget};
 use crate::transport::race::Canceller;
@@ -43,7 +43,8 @@ pub(super) struct Arguments {
     /// The port on the instance.
     #[arg(long, value_name = "PORT", default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
     remote_port: u16,
-    /// Listen here on localhost [default: carry stdin and stdout]; 0 takes a free port.
+    /// Listen here on localhost [default: carry stdin and stdout]; 0 takes a free port. Such a port is open to every
+    /// account of this machine: on one that is shared, use stdin and stdout (a ProxyCommand).
     #[arg(long, value_name = "PORT")]
     local_port: Option<u16>,
     /// When the service ends each tunnel, in seconds [default: 3600].
@@ -122,13 +123,8 @@ fn carry_stdio(run_dir: PathBuf, ask: TunnelAsk) -> Result<(), Failure> {
         ));
     }
     if hand_over::passes_descriptors() {
-        let (stream, notes) = carrier::open(
-            &Order {
-                run_dir,
-                cargo: Cargo::Endpoint(ask),
-            },
-            &Canceller::default(),
-        )?;
+        let order = Order::of(run_dir, Wish::Endpoint(ask))?;
+        let (stream, notes) = carrier::open(&order, &Canceller::default())?;
         notes.iter().for_each(|note| terminal::note(note));
         return hand_over::hand_over(Link::Carried(stream)).map_err(|e| broke(&e));
     }

@@ -67,11 +67,33 @@ impl RootChain {
         Ok(chain)
     }
 
-    /// Stores a chain that was verified.
+    /// Stores a chain that was verified, whatever is there.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn store(&self, paths: &Paths) -> Result<(), ConfigError> {
+        files::private_dir(&paths.config_dir)?;
+        let _lock = files::lock(&paths.root_file())?;
+        self.write(paths)
+    }
+
+    /// Stores a chain that continues the installed one, unless another process has stored a longer one meanwhile;
+    /// returns the one that is installed then. An older root never comes back by it.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; also where there is no chain of this CA any more, e.g. since setup chose another one.
+    pub fn advance(self, paths: &Paths, ca: &CaConfig) -> Result<Self, ConfigError> {
+        files::check_private_dir(&paths.config_dir)?;
+        let _lock = files::lock(&paths.root_file())?;
+        let installed = Self::load(paths, ca)?;
+        if installed.root.version >= self.root.version {
+            return Ok(installed);
+        }
+        self.write(paths)?;
+        Ok(self)
+    }
+
+    fn write(&self, paths: &Paths) -> Result<(), ConfigError> {
         let roots = self.envelopes.clone();
         let stored = match <[Envelope; 1]>::try_from(roots) {
             Ok([only]) => Stored::One(only),
@@ -79,7 +101,6 @@ impl RootChain {
         };
         let bytes =
             serde_json::to_vec_pretty(&stored).map_err(|e| ConfigError::Write(e.to_string()))?;
-        files::private_dir(&paths.config_dir)?;
         Ok(files::write_atomic(&paths.root_file(), &bytes, 0o600)?)
     }
 
@@ -189,6 +210,30 @@ pub(crate) mod tests {
         }
         let next = chain.followed_by(envelope(2, &[1, 2, 3], 2, &[2, 3]));
         assert_eq!(next.unwrap().root().version, 2);
+    }
+
+    #[test]
+    fn a_shorter_chain_of_another_process_does_not_replace_a_longer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_path_buf();
+        let paths =
+            Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap();
+        let first = two_of_three();
+        let second = first
+            .followed_by(envelope(2, &[1, 2, 3], 2, &[1, 2]))
+            .unwrap();
+        let third = second
+            .followed_by(envelope(3, &[1, 2, 3], 2, &[1, 2]))
+            .unwrap();
+        // Nothing installed: `setup --undo` ran meanwhile.
+        files::private_dir(&paths.config_dir).unwrap();
+        assert!(second.clone().advance(&paths, &ca()).is_err() && !paths.root_file().exists());
+        first.store(&paths).unwrap();
+        let installed = third.advance(&paths, &ca()).unwrap();
+        assert_eq!(installed.root().version, 3);
+        let installed = second.advance(&paths, &ca()).unwrap();
+        assert_eq!(installed.root().version, 3);
+        assert_eq!(RootChain::load(&paths, &ca()).unwrap().root().version, 3);
     }
 
     #[test]

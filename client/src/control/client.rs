@@ -134,6 +134,9 @@ impl Agent {
             "XDG_STATE_HOME",
             "XDG_CACHE_HOME",
             "XDG_RUNTIME_DIR",
+            // A CA behind a company's own TLS root.
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
         ];
         let kept = kept
             .into_iter()

@@ -12,6 +12,7 @@ use crate::cause::Cause;
 use crate::config::Config;
 use crate::control::message::ConnectAsk;
 use crate::exit_code::{self, Failure};
+use crate::files;
 use crate::host_name::matches_pattern;
 
 /// Most that is read of ssh's messages. Bytes.
@@ -69,14 +70,14 @@ impl Ssh {
         command.args(["-oConnectTimeout=30", "-oNumberOfPasswordPrompts=0"]);
         command.arg(format!("-l{}", login.user));
         command.arg("--").arg(patient.host.as_str()).arg("true");
-        command.env(crate::terminal::TELL_CAUSE, "1");
+        let nonce = files::random_name().map_err(|e| Failure::of(&e))?;
+        command.env(crate::terminal::TELL_CAUSE, &nonce);
         let output = run(command, deadline).map_err(|e| Failure::of(&e))?;
         if output.status.success() {
             return Ok(format!("{}@{} logged in", login.user, patient.host));
         }
-        Err(ssh_output::diagnose(&String::from_utf8_lossy(
-            &output.stderr,
-        )))
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(ssh_output::diagnose(&said, &nonce))
     }
 
     fn plain(&self) -> Command {

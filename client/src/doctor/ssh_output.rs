@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
-use crate::terminal::CAUSE_MARK;
+use crate::terminal::cause_mark;
 
 /// Words of ssh and of sshd's answers, the most telling first, and what they mean.
 const WORDS: [(&str, Cause); 22] = [
@@ -33,10 +33,11 @@ const WORDS: [(&str, Cause); 22] = [
     ("banner exchange:", Cause::ClosedEarly),
 ];
 
-/// The cause of a login that failed.
-pub(super) fn diagnose(said: &str) -> Failure {
+/// The cause of a login that failed. `nonce` is the word that our own commands were told: the host's lines (its banner,
+/// what it writes before it closes) are among ssh's, and may look like ours.
+pub(super) fn diagnose(said: &str, nonce: &str) -> Failure {
     // Our own commands' words come first: they know more than ssh does.
-    if let Some(failure) = of_our_own(said) {
+    if let Some(failure) = of_our_own(said, nonce) {
         return failure;
     }
     if let Some((line, cause)) = of_ssh(said) {
@@ -60,12 +61,13 @@ pub(super) fn diagnose(said: &str) -> Failure {
     failed(line, cause)
 }
 
-fn of_our_own(said: &str) -> Option<Failure> {
+fn of_our_own(said: &str, nonce: &str) -> Option<Failure> {
+    let mark = cause_mark(nonce);
     let lines: Vec<&str> = said.lines().collect();
     let marks = lines.iter().enumerate();
     let (at, word) = marks
         .rev()
-        .find_map(|(at, line)| Some((at, line.strip_prefix(CAUSE_MARK)?.trim())))?;
+        .find_map(|(at, line)| Some((at, line.strip_prefix(&*mark)?.trim())))?;
     let cause = Cause::ALL.iter().find(|cause| cause.as_str() == word)?;
     let before = at.checked_sub(1).and_then(|at| lines.get(at));
     let message = before.and_then(|line| line.strip_prefix("eic-login: "));
@@ -116,6 +118,24 @@ fn failed(line: &str, cause: Cause) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONCE: &str = "0123456789abcdef";
+
+    #[test]
+    fn a_hosts_banner_does_not_speak_for_us() {
+        // H-15
+        for mark in [
+            "eic-login-cause: ".to_owned(),
+            cause_mark(""),
+            cause_mark("1"),
+        ] {
+            let said = format!(
+                "eic-login: all is well\n{mark}credentials-expired\nHost key verification failed.\n"
+            );
+            let failure = diagnose(&said, NONCE);
+            assert_eq!(failure.cause, Cause::HostCertificate, "{mark}");
+        }
+    }
 
     #[test]
     fn what_ssh_says_is_one_cause() {
@@ -188,20 +208,23 @@ mod tests {
             ("", Cause::Other),
             ("something new\n", Cause::Other),
         ] {
-            assert_eq!(diagnose(said).cause, cause, "{said}");
+            assert_eq!(diagnose(said, NONCE).cause, cause, "{said}");
         }
     }
 
     #[test]
     fn our_own_commands_know_more_than_ssh() {
         let said = format!(
-            "debug1: x\neic-login: the host key of i-1 changed\n{CAUSE_MARK}host-key-changed\nHost key verification failed.\n"
+            "debug1: x\neic-login: the host key of i-1 changed\n{}host-key-changed\nHost key verification failed.\n",
+            cause_mark(NONCE)
         );
-        let failure = diagnose(&said);
+        let failure = diagnose(&said, NONCE);
         assert_eq!(failure.cause, Cause::HostKeyChanged);
         assert_eq!(failure.message, "the host key of i-1 changed");
-        let unknown =
-            format!("eic-login: x\n{CAUSE_MARK}of-tomorrow\nHost key verification failed.\n");
-        assert_eq!(diagnose(&unknown).cause, Cause::HostCertificate);
+        let unknown = format!(
+            "eic-login: x\n{}of-tomorrow\nHost key verification failed.\n",
+            cause_mark(NONCE)
+        );
+        assert_eq!(diagnose(&unknown, NONCE).cause, Cause::HostCertificate);
     }
 }

@@ -1,7 +1,9 @@
 //! What is remembered of hosts, in `$XDG_STATE_HOME/eic/hosts.json`: that they are enrolled, the keys of legacy
-//! ones, and whether a key may be pushed. Keyed by instance id, which nobody else can have.
+//! ones, and whether a key may be pushed. Keyed by instance id, which nobody else can have. Several processes have
+//! the file (the resident agent, each `exec`): it is read again before it is changed, under a lock.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use eic_protocol::api::instance::{Enrolment, InstanceConnectMode, InstanceView};
@@ -52,7 +54,12 @@ pub enum KeySource {
 pub struct HostMemory {
     file: PathBuf,
     hosts: BTreeMap<InstanceId, HostRecord>,
+    /// The file as it was read or written last.
+    stamp: Option<Stamp>,
 }
+
+/// Time of the last change, size and inode: a replaced file differs in one of them.
+type Stamp = (i64, i64, u64, u64);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,28 +76,31 @@ impl HostMemory {
     /// enrolled hosts could be passed off as legacy.
     pub fn load(state_dir: &Path) -> Result<Self, MemoryError> {
         let file = state_dir.join("hosts.json");
-        let Some(bytes) = files::read_capped(&file, MAX_FILE)? else {
-            return Ok(Self {
-                file,
-                hosts: BTreeMap::new(),
-            });
-        };
-        let malformed = |what: String| MemoryError::Malformed {
-            file: file.display().to_string(),
-            what,
-        };
-        let stored: Stored =
-            serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
-        if stored.version != 1 {
-            return Err(malformed(format!(
-                "version {} is of a newer program",
-                stored.version
-            )));
+        let stamp = stamp(&file);
+        let hosts = read(&file)?;
+        Ok(Self { file, hosts, stamp })
+    }
+
+    /// Takes over what another process has written since.
+    ///
+    /// # Errors
+    /// [`MemoryError`]; what was known before stays then.
+    pub fn refresh(&mut self) -> Result<(), MemoryError> {
+        let stamp = stamp(&self.file);
+        if stamp != self.stamp {
+            self.merge(read(&self.file)?);
+            self.stamp = stamp;
         }
-        Ok(Self {
-            file,
-            hosts: stored.hosts,
-        })
+        Ok(())
+    }
+
+    /// The file counts, but for one thing: a host that this process knows to be enrolled stays so (H-18).
+    fn merge(&mut self, stored: BTreeMap<InstanceId, HostRecord>) {
+        let before = std::mem::replace(&mut self.hosts, stored);
+        for (id, record) in before.into_iter().filter(|(_, record)| record.enrolled) {
+            let enrolled = &mut self.hosts.entry(id).or_insert(record).enrolled;
+            *enrolled = true;
+        }
     }
 
     /// What is remembered of a host.
@@ -143,7 +153,7 @@ impl HostMemory {
         now: u64,
     ) -> Result<(), MemoryError> {
         self.update(instance, now, |record| {
-            record.keys = keys;
+            record.keys.clone_from(&keys);
             record.source = Some(source);
         })
     }
@@ -153,26 +163,38 @@ impl HostMemory {
         &mut self,
         instance: &InstanceId,
         now: u64,
-        change: impl FnOnce(&mut HostRecord),
+        change: impl Fn(&mut HostRecord),
     ) -> Result<(), MemoryError> {
-        let before = self.hosts.get(instance).cloned();
-        let mut record = before.clone().unwrap_or_default();
-        change(&mut record);
-        let day = 86_400;
-        let fresh = before
-            .as_ref()
-            .is_some_and(|b| now.saturating_sub(b.seen) < day);
-        record.seen = if fresh {
-            before.as_ref().map_or(now, |b| b.seen)
-        } else {
-            now
-        };
-        if before.as_ref() == Some(&record) {
+        self.refresh()?;
+        if self.changed(instance, now, &change).is_none() {
             return Ok(());
         }
-        self.hosts.insert(instance.clone(), record);
+        if let Some(folder) = self.file.parent() {
+            files::private_dir(folder)?;
+        }
+        let _lock = files::lock(&self.file)?;
+        self.merge(read(&self.file)?);
+        if let Some(record) = self.changed(instance, now, &change) {
+            self.hosts.insert(instance.clone(), record);
+        }
         self.forget_surplus();
         self.store()
+    }
+
+    /// The host's record after the change; `None` where it is as before.
+    fn changed(
+        &self,
+        instance: &InstanceId,
+        now: u64,
+        change: impl Fn(&mut HostRecord),
+    ) -> Option<HostRecord> {
+        let day = 86_400;
+        let before = self.hosts.get(instance);
+        let mut record = before.cloned().unwrap_or_default();
+        change(&mut record);
+        let fresh = before.filter(|before| now.saturating_sub(before.seen) < day);
+        record.seen = fresh.map_or(now, |before| before.seen);
+        (before != Some(&record)).then_some(record)
     }
 
     fn forget_surplus(&mut self) {
@@ -188,7 +210,7 @@ impl HostMemory {
         }
     }
 
-    fn store(&self) -> Result<(), MemoryError> {
+    fn store(&mut self) -> Result<(), MemoryError> {
         let stored = Stored {
             version: 1,
             hosts: self.hosts.clone(),
@@ -197,11 +219,33 @@ impl HostMemory {
             file: self.file.display().to_string(),
             what: e.to_string(),
         })?;
-        if let Some(folder) = self.file.parent() {
-            files::private_dir(folder)?;
-        }
-        Ok(files::write_atomic(&self.file, &bytes, 0o600)?)
+        files::write_atomic(&self.file, &bytes, 0o600)?;
+        self.stamp = stamp(&self.file);
+        Ok(())
     }
+}
+
+fn read(file: &Path) -> Result<BTreeMap<InstanceId, HostRecord>, MemoryError> {
+    let Some(bytes) = files::read_capped(file, MAX_FILE)? else {
+        return Ok(BTreeMap::new());
+    };
+    let malformed = |what: String| MemoryError::Malformed {
+        file: file.display().to_string(),
+        what,
+    };
+    let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
+    if stored.version != 1 {
+        let version = stored.version;
+        return Err(malformed(format!(
+            "version {version} is of a newer program"
+        )));
+    }
+    Ok(stored.hosts)
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let meta = std::fs::metadata(file).ok()?;
+    Some((meta.mtime(), meta.mtime_nsec(), meta.size(), meta.ino()))
 }
 
 /// The memory cannot be used.
@@ -261,6 +305,45 @@ mod tests {
     }
 
     #[test]
+    fn what_one_process_learned_is_neither_lost_nor_unknown_to_another() {
+        // H-18
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("eic");
+        let mut first = HostMemory::load(&state).unwrap();
+        let mut second = HostMemory::load(&state).unwrap();
+        first.mark_enrolled(&id(1), 1).unwrap();
+        second.mark_enrolled(&id(2), 1).unwrap();
+        let stored = HostMemory::load(&state).unwrap();
+        assert!(stored.is_enrolled(&id(1)) && stored.is_enrolled(&id(2)));
+        first.refresh().unwrap();
+        assert!(first.is_enrolled(&id(2)));
+        // Not even by a file of before.
+        std::fs::write(state.join("hosts.json"), "{\"version\":1,\"hosts\":{}}").unwrap();
+        first.refresh().unwrap();
+        assert!(first.is_enrolled(&id(1)));
+        first.learn(&view(Enrolment::Legacy), 2).unwrap();
+        assert!(HostMemory::load(&state).unwrap().is_enrolled(&id(1)));
+    }
+
+    #[test]
+    fn processes_that_write_at_once_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("eic");
+        let write = |first: u32| {
+            let mut memory = HostMemory::load(&state).unwrap();
+            for n in 0..20 {
+                memory.mark_enrolled(&id(first + n), 1).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                scope.spawn(move || write(writer * 100));
+            }
+        });
+        assert_eq!(HostMemory::load(&state).unwrap().hosts.len(), 80);
+    }
+
+    #[test]
     fn a_damaged_file_is_not_taken_for_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("eic")).unwrap();
@@ -292,6 +375,7 @@ mod tests {
                 },
             );
         }
+        memory.store().unwrap();
         memory.mark_enrolled(&id(99_999), 50).unwrap();
         assert_eq!(memory.hosts.len(), MAX_HOSTS);
         assert!(memory.is_enrolled(&id(0)) && memory.get(&id(1)).is_none());

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use eic_protocol::api::event::{ClientEvent, PushCause};
-use eic_protocol::api::instance::InstanceConnectMode;
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::text::printable;
 
@@ -12,7 +11,7 @@ use super::connect::Decided;
 use super::resolve::Target;
 use super::{LoginError, Resident};
 use crate::control::message::{ConnectAsk, PushAsk, Pushed};
-use crate::fallback::{CaOutcome, NoPush, Push};
+use crate::fallback::{CaOutcome, Push, decide_console};
 
 impl Resident {
     /// Resolves the host and pushes the key, to sshd or to the serial console.
@@ -69,7 +68,8 @@ impl Resident {
         Ok(id)
     }
 
-    /// The serial console is AWS's own way in, with an IAM action of its own; `instance_connect = off` closes it here too.
+    /// The serial console is AWS's own way in, with an IAM action of its own; what closes Instance Connect for a host
+    /// closes it here too: `off`, `break-glass` while the CA answers, a profile with restrictions.
     async fn push_to_console(
         &self,
         login: ConnectAsk,
@@ -79,13 +79,13 @@ impl Resident {
         let setting = self.settings.current()?;
         let profile = setting.config.profile(login.host.as_str());
         let (target, ca) = self.resolve(&setting, &selection, &login.host).await?;
-        let situation = self.situation(&target, CaOutcome::NotConfigured, &profile);
-        if situation.managed {
-            let reason = NoPush::Managed;
-            return Err(LoginError::NoPush { reason, ca });
-        }
-        if situation.mode == InstanceConnectMode::Off {
-            let reason = NoPush::SwitchedOff;
+        let outcome = match (&setting.ca, &ca) {
+            (None, _) => CaOutcome::NotConfigured,
+            (Some(_), Some(_)) => CaOutcome::Absent,
+            (Some(_), None) => CaOutcome::Issued { restricted: false },
+        };
+        let situation = self.situation(&target, outcome, &profile);
+        if let Err(reason) = decide_console(&situation) {
             return Err(LoginError::NoPush { reason, ca });
         }
         let credentials = self.aws.credentials(&target.with, self.now()).await?;

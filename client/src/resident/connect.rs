@@ -56,7 +56,7 @@ pub(super) struct Decided {
 pub(super) struct Begun {
     ask: Arc<ConnectAsk>,
     setting: Arc<Setting>,
-    profile: HostProfile,
+    pub(super) profile: HostProfile,
     target: Target,
     absent: Option<CaError>,
     certificate: Option<Certificate>,

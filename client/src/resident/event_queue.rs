@@ -1,5 +1,6 @@
 //! Pushes that the CA has not been told of: kept on disk until it has, at most a week.
-//! An event goes out under the identity that pushed, never under another one.
+//! An event goes out under the identity that pushed, never under another one. The file is that of all processes
+//! (the resident agent, each `exec`): it is read again before it is changed, under a lock.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -62,50 +63,58 @@ impl Pusher {
 #[derive(Debug)]
 pub(super) struct EventQueue {
     file: PathBuf,
-    waiting: Mutex<Vec<Waiting>>,
+    /// One task of this process at a time: the file's lock is between processes.
+    turn: Mutex<()>,
 }
 
 impl EventQueue {
     /// Reads what waits. A file that cannot be understood is an error: events would be lost silently.
     pub(super) fn load(state_dir: &Path) -> Result<Self, QueueError> {
         let file = state_dir.join("events.json");
-        let waiting = match files::read_capped(&file, MAX_FILE)? {
-            None => Vec::new(),
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| QueueError::Malformed {
-                file: file.display().to_string(),
-                what: e.to_string(),
-            })?,
-        };
+        read(&file)?;
         Ok(Self {
             file,
-            waiting: Mutex::new(waiting),
+            turn: Mutex::new(()),
         })
     }
 
     pub(super) fn len(&self) -> usize {
-        lock(&self.waiting).len()
+        self.waiting().len()
     }
 
     pub(super) fn add(&self, event: Waiting) -> Result<(), QueueError> {
-        let mut waiting = lock(&self.waiting);
-        waiting.retain(|old| event.at.saturating_sub(old.at) < MAX_AGE);
-        if waiting.len() >= MAX_WAITING {
-            waiting.remove(0);
-        }
-        waiting.push(event);
-        self.store(&waiting)
+        self.change(|waiting| {
+            waiting.retain(|old| event.at.saturating_sub(old.at) < MAX_AGE);
+            if waiting.len() >= MAX_WAITING {
+                waiting.remove(0);
+            }
+            waiting.push(event);
+        })
     }
 
     /// The first that may be told to this CA by the pusher that `is_pusher` accepts.
     fn next_of(&self, ca: &Audience, is_pusher: impl Fn(&Pusher) -> bool) -> Option<Waiting> {
-        let waiting = lock(&self.waiting);
-        let mut of_ca = waiting.iter().filter(|event| event.ca == *ca);
-        of_ca.find(|event| is_pusher(&event.pusher)).cloned()
+        let mut waiting = self.waiting().into_iter();
+        waiting.find(|event| event.ca == *ca && is_pusher(&event.pusher))
     }
 
     fn done(&self, event: &Waiting) -> Result<(), QueueError> {
-        let mut waiting = lock(&self.waiting);
-        waiting.retain(|other| other != event);
+        self.change(|waiting| waiting.retain(|other| other != event))
+    }
+
+    /// A file that was damaged meanwhile has nothing to tell now; whoever adds to it is told.
+    fn waiting(&self) -> Vec<Waiting> {
+        read(&self.file).unwrap_or_default()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Waiting>)) -> Result<(), QueueError> {
+        let _turn = lock(&self.turn);
+        if let Some(folder) = self.file.parent() {
+            files::private_dir(folder)?;
+        }
+        let _lock = files::lock(&self.file)?;
+        let mut waiting = read(&self.file)?;
+        change(&mut waiting);
         self.store(&waiting)
     }
 
@@ -113,14 +122,22 @@ impl EventQueue {
         if waiting.is_empty() {
             return Ok(files::remove(&self.file)?);
         }
-        let bytes = serde_json::to_vec(waiting).map_err(|e| QueueError::Malformed {
-            file: self.file.display().to_string(),
-            what: e.to_string(),
-        })?;
-        if let Some(folder) = self.file.parent() {
-            files::private_dir(folder)?;
-        }
+        let bytes = serde_json::to_vec(waiting).map_err(|e| malformed(&self.file, &e))?;
         Ok(files::write_atomic(&self.file, &bytes, 0o600)?)
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<Waiting>, QueueError> {
+    match files::read_capped(file, MAX_FILE)? {
+        None => Ok(Vec::new()),
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| malformed(file, &e)),
+    }
+}
+
+fn malformed(file: &Path, error: &serde_json::Error) -> QueueError {
+    QueueError::Malformed {
+        file: file.display().to_string(),
+        what: error.to_string(),
     }
 }
 
@@ -219,6 +236,38 @@ mod tests {
         assert!(queue.next_of(&other.parse().unwrap(), |_| true).is_none());
         assert!(queue.next_of(&own.parse().unwrap(), |_| false).is_none());
         assert!(queue.next_of(&own.parse().unwrap(), |_| true).is_some());
+    }
+
+    #[test]
+    fn events_of_two_processes_are_both_kept_and_each_is_settled_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = EventQueue::load(&dir.path().join("eic")).unwrap();
+        let second = EventQueue::load(&dir.path().join("eic")).unwrap();
+        first.add(event("AKIA1", 1)).unwrap();
+        second.add(event("AKIA2", 2)).unwrap();
+        assert_eq!((first.len(), second.len()), (2, 2));
+        second.done(&event("AKIA1", 1)).unwrap();
+        first.add(event("AKIA3", 3)).unwrap();
+        let kept = EventQueue::load(&dir.path().join("eic")).unwrap().waiting();
+        assert_eq!(kept, [event("AKIA2", 2), event("AKIA3", 3)]);
+    }
+
+    #[test]
+    fn events_that_are_added_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("eic");
+        let write = |first: u64| {
+            let queue = EventQueue::load(&state).unwrap();
+            for at in first..first + 20 {
+                queue.add(event("AKIA1", at)).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                scope.spawn(move || write(writer * 100));
+            }
+        });
+        assert_eq!(EventQueue::load(&state).unwrap().len(), 80);
     }
 
     #[test]

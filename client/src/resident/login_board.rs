@@ -15,6 +15,7 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use super::settings::Setting;
 use super::{LoginError, lock};
@@ -24,6 +25,7 @@ use crate::credentials::Selection;
 use crate::files;
 use crate::host_name::HostName;
 use crate::ssh_agent::conversation::{Conversation, Login, Step};
+use crate::ssh_agent::lock::AgentLock;
 use crate::ssh_agent::message;
 
 /// Longest path of a Unix socket, without its end (unix(7): `sun_path` has 108 bytes).
@@ -269,6 +271,7 @@ async fn serve(
     run_dir: PathBuf,
     connections: Arc<Semaphore>,
 ) {
+    let socket_lock = Arc::new(AgentLock::default());
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors: they come back when connections end.
@@ -282,9 +285,10 @@ async fn serve(
         let all = lock(&entries).clone();
         let own_agent = all.iter().rev().find_map(|e| own_agent(e, &run_dir));
         let mine = of_process(all, pid);
+        let socket_lock = Arc::clone(&socket_lock);
         tokio::spawn(async move {
             // A broken connection is ssh's business.
-            let _ = talk(stream, &mine, own_agent).await;
+            let _ = talk(stream, &mine, socket_lock, own_agent).await;
             drop(permit);
         });
     }
@@ -300,21 +304,24 @@ pub(super) fn peer(stream: &UnixStream) -> Option<Option<u32>> {
 async fn talk(
     mut stream: UnixStream,
     entries: &[Entry],
+    socket_lock: Arc<AgentLock>,
     own_agent: Option<PathBuf>,
 ) -> std::io::Result<()> {
-    let mut conversation = Conversation::new(
-        entries
-            .iter()
-            .map(|entry| Arc::clone(&entry.login))
-            .collect(),
-    );
+    let logins = entries.iter().map(|entry| Arc::clone(&entry.login));
+    let mut conversation = Conversation::new(logins.collect(), socket_lock);
     loop {
         let next = tokio::time::timeout(SILENCE, message::read(&mut stream)).await;
         let Some(request) = next.map_err(|_| std::io::ErrorKind::TimedOut)?? else {
             return Ok(());
         };
+        // It may hold a passphrase.
+        let request = Zeroizing::new(request);
         match conversation.step(&request, unix_now()) {
-            Step::Answer(answer) => stream.write_all(&answer).await?,
+            Step::Answer(answer) => message::write(&mut stream, &answer, SILENCE).await?,
+            Step::AnswerAfter(pause, answer) => {
+                tokio::time::sleep(pause).await;
+                message::write(&mut stream, &answer, SILENCE).await?;
+            }
             Step::Forward => return forward(stream, own_agent, &request).await,
         }
     }

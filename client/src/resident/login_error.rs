@@ -53,6 +53,19 @@ pub enum LoginError {
         /// Their ids, each with what tells it from the others.
         candidates: Vec<String>,
     },
+    /// A name was found, but a place where it may be too did not answer.
+    #[error(
+        "{} could not be searched, and `{host}` may name another host there: put the place of the one that is meant \
+         in front (PLACE/{host}), or use its id: {cause}", printable(.place)
+    )]
+    NotSearched {
+        /// The name.
+        host: HostName,
+        /// What was not searched.
+        place: String,
+        /// Why not.
+        cause: Box<LoginError>,
+    },
     /// A place that is not configured.
     #[error(transparent)]
     Place(#[from] UnknownPlace),
@@ -174,7 +187,14 @@ fn which_user(host: &HostName, given: &OsUser, users: &[OsUser]) -> String {
 impl From<LoginError> for Failure {
     fn from(error: LoginError) -> Self {
         let cause = cause(&error);
+        let message = error.to_string();
         let code = match error {
+            LoginError::NotSearched { cause, .. } => {
+                return Self {
+                    message,
+                    ..Self::from(*cause)
+                };
+            }
             LoginError::Config(error) => return error.into(),
             LoginError::Credentials(error) => return error.into(),
             LoginError::Ca(error) => return error.into(),
@@ -200,7 +220,7 @@ impl From<LoginError> for Failure {
             _ => exit_code::FAILURE,
         };
         let passing = code == exit_code::UNREACHABLE || is_of_a_boot(&error);
-        Self::new(code, error.to_string())
+        Self::new(code, message)
             .that_may_pass(passing)
             .because(cause)
     }

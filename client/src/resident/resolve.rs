@@ -2,6 +2,7 @@
 //! Every meaning of the name is looked up; what is found must be one host, or the candidates are named.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Mutex;
 
 use eic_protocol::api::instance::{Enrolment, InstanceConnectMode, InstanceView, InstancesQuery};
@@ -166,12 +167,8 @@ impl Resident {
             return Ok(kept);
         }
         let kind = config.profile(host.as_str()).key_type;
-        let meanings = meanings(host, config)?;
-        let mut found = self.ask_ca_for(ca, selection, kind, &meanings).await?;
-        if found.is_empty() {
-            let respelled = self.respelled(&meanings);
-            found = self.ask_ca_for(ca, selection, kind, &respelled).await?;
-        }
+        let meanings = self.with_respelled(meanings(host, config)?);
+        let found = self.ask_ca_for(ca, selection, kind, &meanings).await?;
         let answer = self.next_answer();
         let view = only_one(host, &meant_id(host, config), found)?;
         self.memory().learn(&view, self.now())?;
@@ -200,8 +197,15 @@ impl Resident {
         Ok(found)
     }
 
-    /// ssh makes host names lower-case, `Name` tags keep their case: the same names as they were spelled when hosts
-    /// were listed last. Only the spelling is taken from there.
+    /// ssh makes host names lower-case, `Name` tags keep their case: the same names also as they were spelled when
+    /// hosts were listed last. Only the spelling is taken from there. Never only where the typed one finds nothing:
+    /// whoever may tag an instance `web-1` would get the logins that are meant for `Web-1`.
+    fn with_respelled(&self, mut meanings: Vec<Meaning>) -> Vec<Meaning> {
+        let respelled = self.respelled(&meanings);
+        meanings.extend(respelled);
+        meanings
+    }
+
     fn respelled(&self, meanings: &[Meaning]) -> Vec<Meaning> {
         let cache = HostCache::new(&self.settings.paths().cache_dir);
         let listings = cache.all();
@@ -222,7 +226,9 @@ impl Resident {
             });
             meant.collect::<Vec<_>>()
         };
-        meanings.iter().flat_map(spellings).collect()
+        // An id or an address has one spelling, whatever a tag says.
+        let named = meanings.iter().filter(|meaning| !is_number(&meaning.name));
+        named.flat_map(spellings).collect()
     }
 
     async fn ask_ca(
@@ -265,21 +271,23 @@ impl Resident {
         if let Some(kept) = self.routes.get(&name, self.now()) {
             return Ok(kept);
         }
-        let meanings: Vec<Meaning> = meanings(host, config)?;
-        let mut looked = self.look_up(config, selection, &meanings).await;
-        if looked.found.is_empty() && looked.failed.is_empty() {
-            let respelled = self.respelled(&meanings);
-            looked = self.look_up(config, selection, &respelled).await;
-        }
+        let meanings = self.with_respelled(meanings(host, config)?);
+        let looked = self.look_up(config, selection, &meanings).await;
         let answer = self.next_answer();
         let (views, selections): (Vec<_>, Vec<_>) = looked.found.into_iter().unzip();
-        if views.is_empty()
-            && let Some((_, error)) = looked.failed.into_iter().next()
-        {
-            return Err(error);
-        }
         let ids: Vec<InstanceId> = views.iter().map(|view| view.id.clone()).collect();
-        let view = only_one(host, &meant_id(host, config), views)?;
+        let only = only_one(host, &meant_id(host, config), views);
+        let view = match (only, looked.failed.into_iter().next()) {
+            (Err(LoginError::UnknownHost(_)), Some((_, error))) => return Err(error),
+            (Ok(_), Some((place, cause))) if !is_placed(&meanings) => {
+                return Err(LoginError::NotSearched {
+                    host: host.clone(),
+                    place,
+                    cause: Box::new(cause),
+                });
+            }
+            (only, _) => only?,
+        };
         let at = ids.iter().position(|id| *id == view.id).unwrap_or(0);
         let target = Target {
             with: selections.get(at).unwrap_or(selection).clone(),
@@ -296,6 +304,19 @@ impl Resident {
 fn credentials_for(config: &Config, selection: &Selection, view: &InstanceView) -> Selection {
     let place = config.places.iter().find(|place| place.holds(view));
     place.map_or_else(|| selection.clone(), |place| place.selection(selection))
+}
+
+/// Whether nothing that was not searched can hold another host that is meant: it is named by its id, or somebody
+/// said where it is. A Region alone is no place: several accounts have hosts there.
+fn is_placed(meanings: &[Meaning]) -> bool {
+    meanings.iter().any(|meaning| {
+        let within = &meaning.within;
+        meaning.name.is_instance() || within.place.is_some() || within.account.is_some()
+    })
+}
+
+fn is_number(name: &HostName) -> bool {
+    name.is_instance() || name.as_str().parse::<IpAddr>().is_ok()
 }
 
 fn is_recent(at: u64, now: u64) -> bool {

@@ -120,7 +120,7 @@ impl Ca {
         };
         let mut trust = lock(&self.trust);
         // One that cannot be stored is not used: the next start would not know it.
-        if let Some(roots) = next.filter(|roots| roots.store(&self.paths).is_ok()) {
+        if let Some(Ok(roots)) = next.map(|roots| roots.advance(&self.paths, &self.config)) {
             trust.roots = roots;
         }
         trust.ahead = ahead.filter(|offered| *offered > trust.roots.root().version);

@@ -10,14 +10,18 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore};
 
+use zeroize::Zeroizing;
+
 use super::login_board::{ACCEPT_PAUSE, MAX_SOCKET_PATH, peer};
 use super::{LoginError, Resident};
 use crate::control::message::ConnectAsk;
 use crate::credentials::Selection;
 use crate::files;
+use crate::key::KeyType;
 use crate::ssh_agent::conversation::Step;
+use crate::ssh_agent::lock::AgentLock;
 use crate::ssh_agent::message;
-use crate::ssh_agent::shared::{Identity, SharedConversation};
+use crate::ssh_agent::shared::{Identity, SharedConversation, Withdrawal};
 
 /// The socket's name in its folder.
 pub(super) const SOCKET: &str = "agent.sock";
@@ -25,6 +29,8 @@ pub(super) const SOCKET: &str = "agent.sock";
 const MAX_CONNECTIONS: usize = 256;
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(600);
+/// How long a command that is over waits for the CA to hear of its pushes; then they go on waiting in the queue.
+const REPORT: Duration = Duration::from_secs(5);
 /// A pushed key is pushed anew where it is older: it lives for 60 s. Seconds.
 const PUSHED_FOR: u64 = 40;
 
@@ -42,6 +48,7 @@ pub enum Wanted {
 pub struct SharedSocket {
     resident: Arc<Resident>,
     held: Mutex<Vec<Held>>,
+    lock: Arc<AgentLock>,
     own_agent: Option<PathBuf>,
     folder: PathBuf,
 }
@@ -50,8 +57,11 @@ pub struct SharedSocket {
 struct Held {
     wanted: Wanted,
     identity: Option<Identity>,
+    withdrawal: Withdrawal,
     /// When its key was pushed, in Unix seconds.
     pushed_at: Option<u64>,
+    /// Under which credentials and kind of key it was pushed.
+    pushed_with: Option<(Selection, KeyType)>,
 }
 
 impl SharedSocket {
@@ -72,6 +82,7 @@ impl SharedSocket {
         let socket = Arc::new(Self {
             resident,
             held: Mutex::new(wanted.into_iter().map(Held::new).collect()),
+            lock: Arc::default(),
             own_agent,
             folder,
         });
@@ -90,6 +101,27 @@ impl SharedSocket {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.join(SOCKET)
+    }
+
+    /// Tells the CA of the pushes that were made for this command: no other process may ever run as the same person.
+    pub async fn report(&self) {
+        let telling = async {
+            let Ok(setting) = self.resident.settings.current() else {
+                return;
+            };
+            let Some(ca) = &setting.ca else { return };
+            for (with, kind) in self.pushers().await {
+                self.resident.send_events(ca, &with, kind).await;
+            }
+        };
+        // What was not told stays in the queue.
+        let _ = tokio::time::timeout(REPORT, telling).await;
+    }
+
+    /// Copies: the command is waiting for its identities while the CA is told.
+    async fn pushers(&self) -> Vec<(Selection, KeyType)> {
+        let held = self.held.lock().await;
+        held.iter().filter_map(|h| h.pushed_with.clone()).collect()
     }
 
     /// Removes the socket; connections that are open end with the process.
@@ -121,19 +153,25 @@ impl SharedSocket {
     }
 
     async fn talk(&self, mut stream: UnixStream) -> std::io::Result<()> {
-        let mut conversation = SharedConversation::default();
+        let mut conversation = SharedConversation::new(Arc::clone(&self.lock));
         loop {
             let next = tokio::time::timeout(SILENCE, message::read(&mut stream)).await;
             let Some(request) = next.map_err(|_| std::io::ErrorKind::TimedOut)?? else {
                 return Ok(());
             };
+            // It may hold a passphrase.
+            let request = Zeroizing::new(request);
             if request.first() == Some(&message::REQUEST_IDENTITIES) {
                 // What cannot be renewed now is offered as it is: it may still be good, and the host decides.
                 let _ = self.renew().await;
             }
             let identities = self.identities().await;
             match conversation.step(&request, &identities) {
-                Step::Answer(answer) => stream.write_all(&answer).await?,
+                Step::Answer(answer) => message::write(&mut stream, &answer, SILENCE).await?,
+                Step::AnswerAfter(pause, answer) => {
+                    tokio::time::sleep(pause).await;
+                    message::write(&mut stream, &answer, SILENCE).await?;
+                }
                 Step::Forward => return self.forward(stream, &request).await,
             }
         }
@@ -166,6 +204,9 @@ impl SharedSocket {
 
     async fn renew_one(&self, held: &mut Held) -> Result<Vec<String>, LoginError> {
         let now = self.resident.now();
+        if held.withdrawal.is_final() {
+            return Ok(Vec::new());
+        }
         if held
             .pushed_at
             .is_some_and(|at| now.saturating_sub(at) < PUSHED_FOR)
@@ -174,17 +215,27 @@ impl SharedSocket {
         }
         match &held.wanted {
             Wanted::Fleet(scope, selection) => {
-                held.identity = Some(self.resident.of_fleet(scope, selection).await?);
+                let withdrawal = held.withdrawal.clone();
+                let identity = self.resident.of_fleet(scope, selection).await?;
+                held.identity = Some(Identity {
+                    withdrawal,
+                    ..identity
+                });
                 Ok(Vec::new())
             }
             Wanted::Target(ask) => {
                 let begun = self.resident.begin((**ask).clone()).await?;
+                let kind = begun.profile.key_type;
                 let prepared = self.resident.prepare(begun).await?;
                 held.pushed_at = prepared.is_pushed.then_some(now);
+                if prepared.is_pushed {
+                    held.pushed_with = Some((prepared.target.with.clone(), kind));
+                }
                 held.identity = Some(Identity {
                     user: ask.user.clone(),
                     key: prepared.key,
                     offered: prepared.offered,
+                    withdrawal: held.withdrawal.clone(),
                 });
                 Ok(prepared.notes)
             }
@@ -197,7 +248,9 @@ impl Held {
         Self {
             wanted,
             identity: None,
+            withdrawal: Withdrawal::default(),
             pushed_at: None,
+            pushed_with: None,
         }
     }
 }
@@ -224,6 +277,7 @@ impl Resident {
             user: scope.os_user().clone(),
             key: Arc::clone(&issued.key),
             offered: vec![(issued.blob.clone(), format!("{principal} certificate"))],
+            withdrawal: Withdrawal::default(),
         })
     }
 }

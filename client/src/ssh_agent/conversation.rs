@@ -3,10 +3,12 @@
 //! INVARIANT (forwarding): once a connection is forwarded it stays so, and nothing of ours is offered or signed on it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use eic_protocol::os_user::OsUser;
 use eic_protocol::subject_key::SubjectKey;
 
+use super::lock::AgentLock;
 use super::message::{self, Request};
 use super::session_bind::{self, Binding};
 use super::userauth::UserauthRequest;
@@ -27,6 +29,8 @@ pub struct Login {
 struct LoginState {
     verified_host_key: Option<SubjectKey>,
     has_signed: bool,
+    /// What `ssh-add -d` took away.
+    removed: Vec<Vec<u8>>,
 }
 
 /// What to do with a message.
@@ -34,6 +38,8 @@ struct LoginState {
 pub enum Step {
     /// Send this back.
     Answer(Vec<u8>),
+    /// Send this back after a pause: it was a guess at a passphrase.
+    AnswerAfter(Duration, Vec<u8>),
     /// This message and all that follow belong to the user's own agent.
     Forward,
 }
@@ -42,6 +48,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Conversation {
     candidates: Vec<Arc<Login>>,
+    lock: Arc<AgentLock>,
     phase: Phase,
 }
 
@@ -92,17 +99,44 @@ impl Login {
         self.state().has_signed
     }
 
+    fn offered(&self) -> Vec<(Vec<u8>, String)> {
+        let state = self.state();
+        let left = self
+            .offered
+            .iter()
+            .filter(|(blob, _)| !state.removed.contains(blob));
+        left.cloned().collect()
+    }
+
+    fn offers(&self, blob: &[u8]) -> bool {
+        self.offered().iter().any(|(offered, _)| offered == blob)
+    }
+
+    fn remove(&self, blob: &[u8]) -> bool {
+        let there = self.offers(blob);
+        if there {
+            self.state().removed.push(blob.to_vec());
+        }
+        there
+    }
+
+    fn remove_all(&self) {
+        let all = self.offered.iter().map(|(blob, _)| blob.clone());
+        self.state().removed = all.collect();
+    }
+
     fn state(&self) -> MutexGuard<'_, LoginState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Conversation {
-    /// A new connection that may belong to any of these logins, the latest one last.
+    /// A new connection that may belong to any of these logins, the latest one last, on a socket with this lock.
     #[must_use]
-    pub fn new(candidates: Vec<Arc<Login>>) -> Self {
+    pub fn new(candidates: Vec<Arc<Login>>, lock: Arc<AgentLock>) -> Self {
         Self {
             candidates,
+            lock,
             phase: Phase::Unbound,
         }
     }
@@ -110,13 +144,57 @@ impl Conversation {
     /// Takes one message. `now` is in Unix seconds.
     #[must_use]
     pub fn step(&mut self, message: &[u8], now: u64) -> Step {
-        match Request::parse(message) {
-            Ok(Request::SessionBind(body)) => self.bind(body, now),
-            Ok(_) if self.is_forwarded_unmarked(now) => Step::Forward,
-            Ok(Request::Identities) => self.identities(now),
-            Ok(Request::Sign { blob, data, flags }) => self.sign(blob, data, flags, now),
-            Ok(Request::Other) | Err(_) => Step::Answer(message::failure()),
+        let Ok(request) = Request::parse(message) else {
+            return Step::Answer(message::failure());
+        };
+        if let Request::SessionBind(body) = request {
+            return self.bind(body, now);
         }
+        if self.is_forwarded_unmarked(now) {
+            return Step::Forward;
+        }
+        if matches!(self.phase, Phase::Refused) {
+            return Self::nothing(&request);
+        }
+        let decided = self.lock.decide(&request);
+        decided.unwrap_or_else(|| self.answer(&request, now))
+    }
+
+    fn answer(&self, request: &Request<'_>, now: u64) -> Step {
+        match request {
+            Request::Identities => self.identities(now),
+            Request::Sign { blob, data, flags } => self.sign(blob, data, *flags, now),
+            Request::Remove(blob) => self.remove(now, |login| login.remove(blob)),
+            Request::RemoveAll => self.remove(now, |login| {
+                login.remove_all();
+                true
+            }),
+            _ => Step::Answer(message::failure()),
+        }
+    }
+
+    /// What a connection with a binding that fits no login gets.
+    fn nothing(request: &Request<'_>) -> Step {
+        Step::Answer(match request {
+            Request::Identities => message::identities(&[]),
+            _ => message::failure(),
+        })
+    }
+
+    /// Of the logins that this connection could use.
+    fn remove(&self, now: u64, take: impl Fn(&Login) -> bool) -> Step {
+        let removed = match &self.phase {
+            Phase::Bound { login, .. } => take(login),
+            Phase::Unbound => {
+                let open = self.candidates.iter().filter(|login| login.is_open(now));
+                open.filter(|login| take(login)).count() > 0
+            }
+            Phase::Refused => false,
+        };
+        Step::Answer(match removed {
+            true => message::success(),
+            false => message::failure(),
+        })
     }
 
     /// ssh before 8.9 marks nothing: a connection that was not bound and comes after the login was signed
@@ -165,7 +243,7 @@ impl Conversation {
     fn identities(&self, now: u64) -> Step {
         let offered = self
             .login(now)
-            .map(|login| login.offered.clone())
+            .map(|login| login.offered())
             .unwrap_or_default();
         Step::Answer(message::identities(&offered))
     }
@@ -187,7 +265,7 @@ impl Conversation {
         flags: u32,
     ) -> Option<Vec<u8>> {
         let request = UserauthRequest::parse(data).ok()?;
-        let ours = login.offered.iter().any(|(offered, _)| offered == blob) && request.blob == blob;
+        let ours = login.offers(blob) && request.blob == blob;
         let expected_user = request.user == login.user.as_str().as_bytes();
         let hash_fits = flags_fit(request.hash, flags);
         if !(ours && expected_user && hash_fits && self.session_fits(login, &request)) {

@@ -1,9 +1,12 @@
-//! Agent messages: numbers, frames and the four that are answered here. Everything else is refused.
+//! Agent messages: numbers, frames and those that are answered here. Everything else is refused.
 
 use std::io;
+use std::time::Duration;
 
 use eic_protocol::wire::{Reader, Truncated, Writer};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::lock::Passphrase;
 
 /// Longest message, as OpenSSH's agent has it (RFC 9987 §3 leaves it open). Bytes.
 pub const MAX_MESSAGE: usize = 256 * 1024;
@@ -14,6 +17,10 @@ pub(crate) const REQUEST_IDENTITIES: u8 = 11;
 const IDENTITIES_ANSWER: u8 = 12;
 const SIGN_REQUEST: u8 = 13;
 const SIGN_RESPONSE: u8 = 14;
+const REMOVE_IDENTITY: u8 = 18;
+const REMOVE_ALL_IDENTITIES: u8 = 19;
+const LOCK: u8 = 22;
+const UNLOCK: u8 = 23;
 const EXTENSION: u8 = 27;
 /// `SSH_AGENT_RSA_SHA2_256` (RFC 9987 §3.6.1).
 pub const FLAG_RSA_SHA2_256: u32 = 2;
@@ -35,6 +42,14 @@ pub enum Request<'a> {
         /// The wanted RSA hash, as flags.
         flags: u32,
     },
+    /// `SSH_AGENTC_REMOVE_IDENTITY` of this public key or certificate.
+    Remove(&'a [u8]),
+    /// `SSH_AGENTC_REMOVE_ALL_IDENTITIES`
+    RemoveAll,
+    /// `SSH_AGENTC_LOCK`
+    Lock(Passphrase<'a>),
+    /// `SSH_AGENTC_UNLOCK`
+    Unlock(Passphrase<'a>),
     /// The `session-bind@openssh.com` extension (OpenSSH PROTOCOL.agent §1).
     SessionBind(&'a [u8]),
     /// Anything else.
@@ -55,6 +70,10 @@ impl<'a> Request<'a> {
                 let flags = r.u32()?;
                 Self::Sign { blob, data, flags }
             }
+            REMOVE_IDENTITY => Self::Remove(r.string()?),
+            REMOVE_ALL_IDENTITIES => Self::RemoveAll,
+            LOCK => Self::Lock(Passphrase(r.string()?)),
+            UNLOCK => Self::Unlock(Passphrase(r.string()?)),
             EXTENSION if r.string()? == SESSION_BIND => return Ok(Self::SessionBind(r.rest())),
             _ => return Ok(Self::Other),
         };
@@ -128,9 +147,31 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ve
     Ok(Some(message))
 }
 
+/// Sends an answer.
+///
+/// # Errors
+/// `TimedOut` where the other side asks and does not read: it would hold its place for ever.
+pub async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    answer: &[u8],
+    limit: Duration,
+) -> io::Result<()> {
+    let written = tokio::time::timeout(limit, stream.write_all(answer)).await;
+    written.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_asks_and_does_not_read_loses_the_connection() {
+        // H-07
+        let (mut ours, _theirs) = tokio::io::duplex(16);
+        let limit = Duration::from_millis(20);
+        let error = write(&mut ours, &[0; 17], limit).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
 
     #[tokio::test]
     async fn absurd_lengths_and_truncated_messages_are_refused() {
@@ -148,14 +189,24 @@ mod tests {
 
     #[test]
     fn malformed_requests_are_refused() {
-        for bad in [&[][..], &[13], &[13, 0, 0, 0, 9, 1], &[11, 0], &[27, 0, 0]] {
+        for bad in [
+            &[][..],
+            &[13],
+            &[13, 0, 0, 0, 9, 1],
+            &[11, 0],
+            &[27, 0, 0],
+            &[18],
+            &[19, 0],
+            &[22],
+            &[23, 0, 0, 0, 1],
+        ] {
             assert!(Request::parse(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
-    fn adding_removing_and_locking_are_not_understood() {
-        for number in [17, 18, 19, 20, 22, 23, 25, 26, 1, 0, 255] {
+    fn adding_keys_with_or_without_constraints_is_not_understood() {
+        for number in [17, 20, 21, 25, 26, 9, 1, 0, 255] {
             assert_eq!(
                 Request::parse(&[number]).unwrap(),
                 Request::Other,

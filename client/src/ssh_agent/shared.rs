@@ -3,10 +3,12 @@
 //! which host key is good is the business of the tool that uses it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use eic_protocol::os_user::OsUser;
 
 use super::conversation::{Step, flags_fit};
+use super::lock::AgentLock;
 use super::message::{self, Request};
 use super::session_bind;
 use super::userauth::UserauthRequest;
@@ -21,11 +23,37 @@ pub struct Identity {
     pub key: Arc<EphemeralKey>,
     /// Certificate and plain key with their comments, in the order in which they are offered.
     pub offered: Vec<(Vec<u8>, String)>,
+    /// Whether a client took it away.
+    pub withdrawal: Withdrawal,
+}
+
+impl Identity {
+    fn offers(&self, blob: &[u8]) -> bool {
+        self.offered.iter().any(|(offered, _)| offered == blob)
+    }
+}
+
+/// Whether `ssh-add -d` or `-D` took an identity away: in all its forms, and for as long as the command runs.
+/// Its clones stand for the same identity.
+#[derive(Clone, Debug, Default)]
+pub struct Withdrawal(Arc<AtomicBool>);
+
+impl Withdrawal {
+    /// Whether it was taken away.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn withdraw(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// A connection.
 #[derive(Debug, Default)]
 pub struct SharedConversation {
+    lock: Arc<AgentLock>,
     session: Session,
 }
 
@@ -41,17 +69,42 @@ enum Session {
 }
 
 impl SharedConversation {
+    /// A new connection to a socket with this lock.
+    #[must_use]
+    pub fn new(lock: Arc<AgentLock>) -> Self {
+        Self {
+            lock,
+            session: Session::Unbound,
+        }
+    }
+
     /// Takes one message with the identities of this moment.
     #[must_use]
     pub fn step(&mut self, message: &[u8], identities: &[Identity]) -> Step {
-        match Request::parse(message) {
-            Ok(Request::SessionBind(body)) => self.bind(body),
-            Ok(Request::Identities) => self.list(identities),
-            Ok(Request::Sign { blob, data, flags }) => {
-                let signature = self.sign(identities, blob, data, flags);
+        let Ok(request) = Request::parse(message) else {
+            return Step::Answer(message::failure());
+        };
+        if let Request::SessionBind(body) = request {
+            return self.bind(body);
+        }
+        // A connection with a false binding has no business with the lock either.
+        let decided = match &self.session {
+            Session::Refused => None,
+            _ => self.lock.decide(&request),
+        };
+        decided.unwrap_or_else(|| self.answer(&request, identities))
+    }
+
+    fn answer(&self, request: &Request<'_>, identities: &[Identity]) -> Step {
+        match request {
+            Request::Identities => self.list(identities),
+            Request::Sign { blob, data, flags } => {
+                let signature = self.sign(identities, blob, data, *flags);
                 Step::Answer(signature.map_or_else(message::failure, |s| message::signature(&s)))
             }
-            Ok(Request::Other) | Err(_) => Step::Answer(message::failure()),
+            Request::Remove(blob) => self.remove(identities, |identity| identity.offers(blob)),
+            Request::RemoveAll => self.remove(identities, |_| true),
+            _ => Step::Answer(message::failure()),
         }
     }
 
@@ -73,11 +126,22 @@ impl SharedConversation {
         }
     }
 
+    fn remove(&self, identities: &[Identity], wanted: impl Fn(&Identity) -> bool) -> Step {
+        let refused = matches!(self.session, Session::Refused);
+        let fitting = identities.iter().filter(|i| !refused && wanted(i));
+        let removed = fitting.inspect(|i| i.withdrawal.withdraw()).count();
+        Step::Answer(match removed {
+            0 => message::failure(),
+            _ => message::success(),
+        })
+    }
+
     fn list(&self, identities: &[Identity]) -> Step {
         if matches!(self.session, Session::Refused) {
             return Step::Answer(message::identities(&[]));
         }
-        let offered = identities.iter().flat_map(|identity| &identity.offered);
+        let left = identities.iter().filter(|i| !i.withdrawal.is_final());
+        let offered = left.flat_map(|identity| &identity.offered);
         let offered: Vec<_> = offered.cloned().collect();
         Step::Answer(message::identities(&offered))
     }
@@ -99,7 +163,7 @@ impl SharedConversation {
             return None;
         }
         let fits = |identity: &&Identity| {
-            let ours = identity.offered.iter().any(|(offered, _)| offered == blob);
+            let ours = identity.offers(blob) && !identity.withdrawal.is_final();
             ours && request.user == identity.user.as_str().as_bytes()
         };
         let identity = identities.iter().find(fits)?;
@@ -119,6 +183,7 @@ mod tests {
             user: user.parse().unwrap(),
             offered: vec![(key.public().blob().to_vec(), user.to_owned())],
             key,
+            withdrawal: Withdrawal::default(),
         }
     }
 
@@ -212,11 +277,62 @@ mod tests {
     }
 
     #[test]
-    fn adding_removing_and_locking_are_refused() {
+    fn adding_keys_is_refused_with_constraints_and_without() {
+        // H-06: no key is taken, so that no constraint can be lost.
         let refused = Step::Answer(message::failure());
-        for number in [17, 18, 19, 22, 23, 25] {
+        for number in [17, 20, 21, 25, 26] {
             let step = SharedConversation::default().step(&[number], &[identity("ubuntu")]);
             assert_eq!(step, refused, "{number}");
         }
+    }
+
+    fn with_text(number: u8, text: &[u8]) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.byte(number).string(text);
+        w.into_bytes()
+    }
+
+    #[test]
+    fn a_removed_identity_is_neither_listed_nor_signed_with_and_others_stay() {
+        let identities = [identity("ubuntu"), identity("postgres")];
+        let blob = &identities[0].offered[0].0;
+        let mut conversation = SharedConversation::default();
+        let mut step = |message: &[u8]| conversation.step(message, &identities);
+        let failure = Step::Answer(message::failure());
+        assert_eq!(step(&with_text(18, b"unknown")), failure);
+        assert_eq!(step(&with_text(18, blob)), Step::Answer(message::success()));
+        let left = Step::Answer(message::identities(&identities[1].offered));
+        assert_eq!(step(&[11]), left);
+        assert!(!is_signed(&step(&sign_request(
+            blob,
+            &login(b"s", "ubuntu", blob)
+        ))));
+        assert_eq!(step(&[19]), Step::Answer(message::success()));
+        assert_eq!(step(&[11]), Step::Answer(message::identities(&[])));
+    }
+
+    #[test]
+    fn a_locked_socket_lists_and_signs_nothing_on_any_connection() {
+        let identities = [identity("ubuntu")];
+        let blob = &identities[0].offered[0].0;
+        let lock = Arc::new(AgentLock::default());
+        let mut one = SharedConversation::new(Arc::clone(&lock));
+        let mut other = SharedConversation::new(Arc::clone(&lock));
+        let locked = one.step(&with_text(22, b"word"), &identities);
+        assert_eq!(locked, Step::Answer(message::success()));
+        let none = Step::Answer(message::identities(&[]));
+        let good = sign_request(blob, &login(b"s", "ubuntu", blob));
+        assert_eq!(other.step(&[11], &identities), none);
+        assert!(!is_signed(&other.step(&good, &identities)));
+        // A forwarded connection is one also while the lock is on.
+        assert_eq!(other.step(&bind(b"s", 1), &identities), Step::Forward);
+        // A connection with a false binding cannot open it.
+        let mut refused = SharedConversation::new(lock);
+        let _ = refused.step(&with_text(27, b"session-bind@openssh.com"), &identities);
+        let step = refused.step(&with_text(23, b"word"), &identities);
+        assert_eq!(step, Step::Answer(message::failure()));
+        let opened = one.step(&with_text(23, b"word"), &identities);
+        assert_eq!(opened, Step::Answer(message::success()));
+        assert!(is_signed(&one.step(&good, &identities)));
     }
 }

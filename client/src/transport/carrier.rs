@@ -1,12 +1,12 @@
 //! A detached process that carries one tunnel: it holds one end of a socket pair, the other end is ssh's. It is
 //! told what to open on that very socket, answers there, and from then on the socket carries the bytes.
-//! It never sees credentials: the resident agent gives it one signed address.
+//! It never sees credentials: whoever starts it has asked the resident agent for one signed address already.
 
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::order::{Opening, TunnelAsk};
 use super::pump::{self, BEAT};
 use super::race::Canceller;
 use super::slots::{self, SlotError};
-use super::ssm::{self, Session, SessionAsk, SessionError};
+use super::ssm::{self, Session, SessionAsk, SessionError, SessionOpening};
 use super::websocket::{self, Socket, UpgradeError};
 use crate::control::client::Agent;
 use crate::control::frame;
@@ -28,8 +28,8 @@ use crate::terminal;
 
 /// How long the order may take to arrive: its sender wrote it before it started us.
 const ORDER: Duration = Duration::from_secs(10);
-/// How long opening may take in all: credentials 60 s, EC2 3 x 10 s, a place 20 s, the websocket 25 s.
-const OPEN: Duration = Duration::from_secs(140);
+/// How long opening may take in all: a place 20 s, TCP 30 s, the websocket 15 s, a session's handshake 20 s.
+const OPEN: Duration = Duration::from_secs(90);
 /// How long a full endpoint is waited for. A signed address is good for 60 s.
 const PLACE: Duration = Duration::from_secs(20);
 /// What the process keeps of the environment: folders, the proxy and the roots of TLS. No `AWS_*`.
@@ -54,22 +54,51 @@ const KEPT: [&str; 18] = [
     "XDG_CACHE_HOME",
 ];
 
-/// What is to be opened.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Order {
-    /// Where the resident agent is.
-    pub run_dir: PathBuf,
-    /// The tunnel.
-    pub cargo: Cargo,
+/// What somebody wants to be opened, and with whose credentials.
+#[derive(Debug)]
+pub enum Wish {
+    /// A tunnel through an EC2 Instance Connect Endpoint.
+    Endpoint(TunnelAsk),
+    /// A session of Session Manager.
+    Session(SessionAsk),
 }
 
-/// Which kind of tunnel.
+/// What the process is told to open.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Cargo {
-    /// Through an EC2 Instance Connect Endpoint.
-    Endpoint(TunnelAsk),
-    /// Through Session Manager.
-    Session(SessionAsk),
+pub struct Order {
+    /// Where places at endpoints are kept.
+    run_dir: PathBuf,
+    /// The tunnel.
+    cargo: Cargo,
+}
+
+/// Signed addresses: each is good for a minute and for one destination.
+#[derive(Debug, Serialize, Deserialize)]
+enum Cargo {
+    /// Of an EC2 Instance Connect Endpoint.
+    Endpoint(Opening),
+    /// Of Session Manager.
+    Session(SessionOpening),
+}
+
+impl Order {
+    /// Has the resident agent sign; the credentials of the wish go no further.
+    ///
+    /// # Errors
+    /// A [`Failure`] of the agent, or what kept it from being asked.
+    pub fn of(run_dir: PathBuf, wish: Wish) -> Result<Self, Failure> {
+        let ask = match wish {
+            Wish::Endpoint(ask) => Ask::Tunnel(ask),
+            Wish::Session(ask) => Ask::Session(ask),
+        };
+        let cargo = match Agent::new(&run_dir)?.ask(ask)?.1 {
+            Reply::Tunnel(opening) => Cargo::Endpoint(opening),
+            Reply::Session(opening) => Cargo::Session(*opening),
+            Reply::Failed(failure) => return Err(failure),
+            _ => return Err(unexpected()),
+        };
+        Ok(Self { run_dir, cargo })
+    }
 }
 
 /// What came of it.
@@ -104,14 +133,22 @@ pub fn open(order: &Order, canceller: &Canceller) -> Result<(UnixStream, Vec<Str
         .spawn()
         .map_err(broken)?;
     canceller.watch(child);
-    let report = frame::read(&mut ours);
-    canceller.release();
+    let notes = reported(&mut ours, canceller)?;
+    ours.set_read_timeout(None).map_err(broken)?;
+    ours.set_write_timeout(None).map_err(broken)?;
+    Ok((ours, notes))
+}
+
+/// Waits for the process's word. One that gives none is killed: nobody would take its tunnel any more, and it
+/// would keep a place at the endpoint.
+fn reported(socket: &mut UnixStream, canceller: &Canceller) -> Result<Vec<String>, Failure> {
+    let report = frame::read(socket);
     match report {
-        Ok(Report::Up { notes }) => {
-            ours.set_read_timeout(None).map_err(broken)?;
-            ours.set_write_timeout(None).map_err(broken)?;
-            Ok((ours, notes))
-        }
+        Err(_) => canceller.cancel(),
+        Ok(_) => canceller.release(),
+    }
+    match report {
+        Ok(Report::Up { notes }) => Ok(notes),
         Ok(Report::Failed(failure)) => Err(failure),
         Err(e) => Err(Failure::of(&e).context("the tunnel's process gave no answer")),
     }
@@ -130,12 +167,12 @@ pub fn carry() -> Result<(), Failure> {
     })?;
     let runtime = runtime()?;
     let carried = match order.cargo {
-        Cargo::Endpoint(ask) => match open_endpoint(&runtime, &order.run_dir, ask) {
+        Cargo::Endpoint(opening) => match enter(&runtime, &order.run_dir, opening) {
             Ok(open) if up(&mut socket, &open.notes) => carry_until_end(&runtime, open, socket),
             Ok(_) => Ok(()),
             Err(failure) => return down(&mut socket, failure),
         },
-        Cargo::Session(ask) => match open_session(&runtime, &order.run_dir, ask) {
+        Cargo::Session(opening) => match open_session(&runtime, &opening) {
             Ok(open) if up(&mut socket, &[]) => carry_session(&runtime, open, socket),
             Ok(_) => Ok(()),
             Err(failure) => return down(&mut socket, failure),
@@ -189,20 +226,29 @@ pub struct Open {
 /// A [`Failure`] that says which of these did not work.
 pub fn open_endpoint(
     runtime: &tokio::runtime::Runtime,
-    run_dir: &std::path::Path,
+    run_dir: &Path,
     ask: TunnelAsk,
 ) -> Result<Open, Failure> {
-    let agent = Agent::new(run_dir)?;
-    let opening = match agent.ask(Ask::Tunnel(ask))?.1 {
-        Reply::Tunnel(opening) => opening,
-        Reply::Failed(failure) => return Err(failure),
-        _ => {
-            return Err(Failure::new(
-                exit_code::FAILURE,
-                "the resident agent gave an unexpected answer",
-            ));
-        }
-    };
+    let order = Order::of(run_dir.to_owned(), Wish::Endpoint(ask))?;
+    match order.cargo {
+        Cargo::Endpoint(opening) => enter(runtime, run_dir, opening),
+        Cargo::Session(_) => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::new(
+        exit_code::FAILURE,
+        "the resident agent gave an unexpected answer",
+    )
+}
+
+/// Takes a place at the endpoint, and connects.
+fn enter(
+    runtime: &tokio::runtime::Runtime,
+    run_dir: &Path,
+    opening: Opening,
+) -> Result<Open, Failure> {
     let slot = slots::take(run_dir, &opening.endpoint, PLACE)?;
     let socket = connect(runtime, &opening).map_err(|e| {
         Failure::from(e).context(&format!("no tunnel through {}", opening.endpoint))
@@ -237,18 +283,11 @@ pub fn carry_until_end(
     })
 }
 
-/// Opens a session: the resident agent starts it, this process speaks its data channel.
+/// Opens a session that was started: this process speaks its data channel.
 fn open_session(
     runtime: &tokio::runtime::Runtime,
-    run_dir: &std::path::Path,
-    ask: SessionAsk,
+    opening: &SessionOpening,
 ) -> Result<Session<TlsStream<tokio::net::TcpStream>>, Failure> {
-    let agent = Agent::new(run_dir)?;
-    let opening = match agent.ask(Ask::Session(ask))?.1 {
-        Reply::Session(opening) => opening,
-        Reply::Failed(failure) => return Err(failure),
-        _ => return Err(unexpected()),
-    };
     let host = opening.host.as_str();
     let connected = websocket::dial(host).and_then(|tcp| {
         let path = opening.path.reveal();
@@ -279,13 +318,6 @@ fn session_failure(error: SessionError) -> Failure {
 
 fn now_in_ms() -> u64 {
     crate::clock::unix_now().saturating_mul(1000)
-}
-
-fn unexpected() -> Failure {
-    Failure::new(
-        exit_code::FAILURE,
-        "the resident agent gave an unexpected answer",
-    )
 }
 
 /// The same for a TCP connection.
@@ -337,5 +369,68 @@ impl From<UpgradeError> for Failure {
             _ => exit_code::UNREACHABLE,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::socket_path;
+    use crate::credentials::Selection;
+    use std::os::unix::net::UnixListener;
+
+    /// An agent that answers one request so.
+    fn agent(run_dir: &Path, reply: Reply) {
+        crate::files::private_dir(run_dir).unwrap();
+        let listener = UnixListener::bind(socket_path(run_dir)).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let asked: serde_json::Value = frame::read(&mut stream).unwrap();
+            assert!(asked.to_string().contains("canary"), "the agent needs them");
+            frame::write(&mut stream, &reply).unwrap();
+        });
+    }
+
+    #[test]
+    fn no_credentials_are_in_what_the_process_is_told() {
+        // H-14
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        let opening: SessionOpening = serde_json::from_value(serde_json::json!({
+            "id": "s-1", "host": "ssmmessages.eu-west-1.amazonaws.com", "path": "/signed", "headers": [], "token": "t",
+        }))
+        .unwrap();
+        agent(&run_dir, Reply::Session(Box::new(opening)));
+        let secret = ("AWS_SECRET_ACCESS_KEY".to_owned(), "canary".to_owned());
+        let ask = SessionAsk {
+            selection: Selection::from_variables([secret]),
+            host: "i-01234567".parse().unwrap(),
+            port: 22,
+        };
+        let order = Order::of(run_dir, Wish::Session(ask)).unwrap();
+        let told = serde_json::to_string(&order).unwrap();
+        assert!(
+            told.contains("/signed") && !told.contains("canary"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_process_that_gives_no_answer_is_killed() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let child = Command::new("sleep")
+            .arg("60")
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let canceller = Canceller::default();
+        canceller.watch(child);
+        let failure = reported(&mut ours, &canceller).unwrap_err();
+        assert!(failure.message.contains("no answer"), "{failure:?}");
+        // Killed and waited for: gone from the process table.
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }

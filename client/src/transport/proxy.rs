@@ -3,7 +3,8 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use eic_protocol::secret::Secret;
@@ -13,8 +14,10 @@ use super::direct;
 
 /// How long one address of the proxy or the endpoint may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long the proxy may take to connect.
+/// How long the proxy may take to connect, from the first byte sent to the last one of its answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long all of it may take: a name 10 s, addresses [`CONNECT`] and 2 s, the proxy [`ANSWER`].
+const ALL: Duration = Duration::from_secs(30);
 /// Longest answer of a proxy. Bytes.
 const MAX_ANSWER: usize = 16 * 1024;
 
@@ -56,10 +59,24 @@ pub fn from_lookup(
 /// # Errors
 /// [`ProxyError`].
 pub fn connect(host: &str, port: u16) -> Result<TcpStream, ProxyError> {
-    match from_lookup(host, port, |name| std::env::var(name).ok())? {
-        None => dial(host, port),
-        Some(proxy) => proxy.connect(host, port),
-    }
+    let proxy = from_lookup(host, port, |name| std::env::var(name).ok())?;
+    let place = host.to_owned();
+    within(ALL, host, move || match proxy {
+        None => dial(&place, port),
+        Some(proxy) => proxy.connect(&place, port, ANSWER),
+    })
+}
+
+/// The system's resolver takes no deadline: it works on a thread of its own, which ends when it gives up.
+fn within(
+    deadline: Duration,
+    host: &str,
+    work: impl FnOnce() -> Result<TcpStream, ProxyError> + Send + 'static,
+) -> Result<TcpStream, ProxyError> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(work()));
+    let done = receiver.recv_timeout(deadline);
+    done.unwrap_or_else(|_| Err(ProxyError::TimedOut(printable(host))))
 }
 
 fn dial(host: &str, port: u16) -> Result<TcpStream, ProxyError> {
@@ -106,7 +123,7 @@ impl Proxy {
         })
     }
 
-    fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ProxyError> {
+    fn connect(&self, host: &str, port: u16, answer: Duration) -> Result<TcpStream, ProxyError> {
         let place = format!("{}:{}", self.host, self.port);
         let failed = |what: String| ProxyError::Refused {
             proxy: place.clone(),
@@ -114,12 +131,12 @@ impl Proxy {
         };
         let mut stream = dial(&self.host, self.port)?;
         let broken = |e: io::Error| failed(e.to_string());
-        stream.set_read_timeout(Some(ANSWER)).map_err(broken)?;
-        stream.set_write_timeout(Some(ANSWER)).map_err(broken)?;
+        let until = Instant::now() + answer;
+        stream.set_write_timeout(Some(answer)).map_err(broken)?;
         stream
             .write_all(self.request(host, port).as_bytes())
             .map_err(broken)?;
-        let head = read_head(&mut stream).map_err(broken)?;
+        let head = read_head(&mut stream, until).map_err(broken)?;
         let line = head.lines().next().unwrap_or_default();
         if line
             .split(' ')
@@ -141,14 +158,20 @@ impl Proxy {
     }
 }
 
-/// Byte by byte: what follows the head belongs to the tunnel.
-fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+/// Byte by byte: what follows the head belongs to the tunnel. The deadline is that of the whole head: a byte every few
+/// seconds does not move it.
+fn read_head(stream: &mut TcpStream, until: Instant) -> io::Result<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= MAX_ANSWER {
             return Err(io::Error::other("its answer is too long"));
         }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         stream.read_exact(&mut byte)?;
         head.extend_from_slice(&byte);
     }
@@ -247,6 +270,9 @@ pub enum ProxyError {
         /// Why not.
         cause: io::Error,
     },
+    /// All of it together.
+    #[error("`{0}` was not reached within 30 s: is a name server or the proxy silent?")]
+    TimedOut(String),
     /// No TCP connection.
     #[error(transparent)]
     NotReached(#[from] direct::NotReached),
@@ -314,6 +340,36 @@ mod tests {
         ];
         let proxy = found(&both, "h").unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port), ("lower", 2));
+    }
+
+    #[test]
+    fn a_proxy_that_answers_a_byte_at_a_time_has_no_more_time_than_others() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let trickling = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let started = Instant::now();
+        let proxy = Proxy::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let refused = proxy.connect("h", 443, Duration::from_millis(300));
+        assert!(matches!(refused, Err(ProxyError::Refused { .. })));
+        assert!(started.elapsed() < Duration::from_secs(10));
+        trickling.join().unwrap();
+    }
+
+    #[test]
+    fn what_never_answers_ends_at_the_deadline() {
+        let (end, ended) = channel::<()>();
+        let silent = move || {
+            let _ = ended.recv();
+            Err(ProxyError::Invalid("late"))
+        };
+        let refused = within(Duration::from_millis(50), "h", silent);
+        assert!(matches!(refused, Err(ProxyError::TimedOut(_))));
+        drop(end);
     }
 
     #[test]

@@ -137,7 +137,8 @@ impl Canceller {
         }
     }
 
-    fn cancel(&self) {
+    /// Kills the process.
+    pub fn cancel(&self) {
         let mut watched = self.watched();
         watched.cancelled = true;
         watched.kill();

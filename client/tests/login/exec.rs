@@ -127,6 +127,9 @@ async fn a_legacy_host_gets_its_key_pushed() {
     let done = output(exec(&scene, &["--target", &target], &ssh)).await;
     assert!(said(&done).starts_with("in\n"), "{}", said(&done));
     assert!(said(&done).contains("Instance Connect"), "{}", said(&done));
+    // H-18: no other process may ever run as the same person to tell the CA of the push.
+    assert_eq!(scene.world.state().events.len(), 1);
+    assert!(!scene.world.paths.state_dir.join("events.json").exists());
 }
 
 #[tokio::test]
@@ -182,8 +185,100 @@ async fn a_forwarded_connection_shows_the_users_own_keys_only() {
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
+/// `ssh-add` asks for the passphrase by the program that this names, which says what `WORD` holds.
+const ASKPASS: &str = "printf '#!/bin/sh\\necho $WORD\\n' > ask; chmod +x ask; export SSH_ASKPASS=$PWD/ask SSH_ASKPASS_REQUIRE=force; ";
+
+/// What a shell in an empty folder says under `exec`.
+async fn under_exec(scene: &Scene, script: &str, own: Option<&OwnAgent>) -> String {
+    let folder = scene.world.dir.path().join("work");
+    std::fs::create_dir(&folder).unwrap();
+    let target = format!("{}@web-1", scene.user);
+    let login = format!(
+        "login() {{ {} {}@127.0.0.1 echo in; }}; ",
+        plain_ssh(scene).join(" "),
+        scene.user
+    );
+    let script = format!("{ASKPASS}{login}{script}");
+    let shell = ["sh".to_owned(), "-c".to_owned(), script];
+    let mut command = exec(scene, &["--target", &target], &shell);
+    if let Some(own) = own {
+        own.is_used_by(&mut command);
+    }
+    command.current_dir(folder);
+    let done = output(command).await;
+    println!("{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_locked_agent_shows_and_signs_nothing_until_the_right_passphrase() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let script = "WORD=one ssh-add -x; echo locked $?; ssh-add -l; echo list $?; login || echo no login; \
+                  WORD=two ssh-add -X; echo wrong $?; WORD=three ssh-add -x; echo again $?; ssh-add -D; echo gone $?; \
+                  WORD=one ssh-add -X; echo opened $?; ssh-add -l | grep -c CERT; login";
+    let told = under_exec(&scene, script, None).await;
+    assert_eq!(
+        told,
+        "locked 0\nThe agent has no identities.\nlist 1\nno login\nwrong 1\nagain 1\ngone 1\nopened 0\n1\nin\n"
+    );
+}
+
+#[tokio::test]
+async fn ssh_add_takes_identities_away_for_good_and_adds_none() {
+    // H-06
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let script = "ssh-keygen -q -t ed25519 -N '' -f own; ssh-add own; echo added $?; ssh-add -t 60 -c own; echo constrained $?; \
+                  ssh-add -d own; echo unknown $?; login; ssh-add -L | grep cert > held.pub; ssh-add -d held.pub; \
+                  echo removed $?; ssh-add -L; login || echo no login; ssh-add -D; echo all $?; ssh-add -l; echo list $?";
+    let told = under_exec(&scene, script, None).await;
+    assert_eq!(
+        told,
+        "added 1\nconstrained 1\nunknown 1\nin\nremoved 0\nThe agent has no identities.\nno login\nall 0\n\
+         The agent has no identities.\nlist 1\n"
+    );
+    assert_eq!(
+        scene.world.state().certificates,
+        1,
+        "what was removed is not renewed"
+    );
+}
+
+/// A login's socket serves the ssh that opened it: from another program it is the user's own agent.
+#[tokio::test]
+async fn on_a_logins_socket_ssh_add_speaks_with_the_users_own_agent() {
+    // H-14, H-20
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let own = OwnAgent::new(scene.world.dir.path(), OWN_KEY..OWN_KEY + 2).await;
+    let socket = format!(
+        "SSH_AUTH_SOCK={}/{}@{INSTANCE}",
+        scene.world.paths.run_dir.display(),
+        scene.user
+    );
+    let local = format!(
+        "LocalCommand={socket} ssh-add -l >&2; {socket} ssh-add -D; {socket} ssh-add -l >&2"
+    );
+    let words = [
+        "-o",
+        "PermitLocalCommand=yes",
+        "-o",
+        &local,
+        INSTANCE,
+        "echo in",
+    ];
+    let done = scene
+        .run("ssh", &words, |command| own.is_used_by(command))
+        .await;
+    let text = said(&done);
+    let key = |number| crate::stub::public(number).fingerprint();
+    assert!(
+        text.starts_with("in\n") && text.contains(&key(OWN_KEY)) && !text.contains("CERT"),
+        "{text}"
+    );
+    assert!(text.contains("The agent has no identities"), "{text}");
+}
+
 /// Where the lab keeps other people's SSH libraries once it has fetched them.
-fn libraries() -> Option<PathBuf> {
+pub(crate) fn libraries() -> Option<PathBuf> {
     let target = program().parent()?.parent()?;
     let packages = target.join("eic-lab/other-programs/packages");
     packages.join("paramiko").exists().then_some(packages)

@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod measured;
 mod names;
+mod pages;
 mod real_ssh;
 #[path = "../../src/resident/tests/stub.rs"]
 #[expect(dead_code, reason = "the stand-ins serve the agent's own tests too")]

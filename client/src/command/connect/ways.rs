@@ -10,7 +10,7 @@ use crate::exit_code::{self, Failure};
 use crate::paths::Paths;
 use crate::terminal;
 use crate::transport::bastion::{self, Bastion};
-use crate::transport::carrier::{self, Cargo, Order};
+use crate::transport::carrier::{self, Order, Wish};
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
 use crate::transport::order::{TunnelAsk, TunnelTarget};
 use crate::transport::race::{Opener, race};
@@ -120,7 +120,7 @@ impl Ways {
     }
 
     fn endpoint(&self) -> Opener {
-        self.carried(Cargo::Endpoint(TunnelAsk {
+        self.carried(Wish::Endpoint(TunnelAsk {
             selection: self.ask.selection.clone(),
             target: TunnelTarget::Host(self.ask.host.clone()),
             address: self.given.address,
@@ -136,19 +136,17 @@ impl Ways {
     }
 
     fn session(&self) -> Opener {
-        self.carried(Cargo::Session(SessionAsk {
+        self.carried(Wish::Session(SessionAsk {
             selection: self.ask.selection.clone(),
             host: self.ask.host.clone(),
             port: self.port,
         }))
     }
 
-    fn carried(&self, cargo: Cargo) -> Opener {
-        let order = Order {
-            run_dir: self.run_dir.clone(),
-            cargo,
-        };
+    fn carried(&self, wish: Wish) -> Opener {
+        let run_dir = self.run_dir.clone();
         Box::new(move |canceller| {
+            let order = Order::of(run_dir, wish)?;
             let (stream, notes) = carrier::open(&order, canceller)?;
             notes.iter().for_each(|note| terminal::note(note));
             Ok(Link::Carried(stream))

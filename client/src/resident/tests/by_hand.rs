@@ -90,6 +90,31 @@ async fn the_serial_console_gets_a_key_of_its_own_call() {
 }
 
 #[tokio::test]
+async fn the_serial_console_is_closed_by_what_closes_instance_connect() {
+    // H-18
+    let world = World::new().await;
+    world.state().mode = InstanceConnectMode::BreakGlass;
+    let refused = push(&world, true).await.unwrap_err();
+    assert!(refused.message.contains("for emergencies"), "{refused:?}");
+    assert_eq!(refused.code, exit_code::DENIED);
+    // The emergency: the CA is away, and EC2 is asked.
+    let away = World::new().await;
+    away.tag("eic:instance-connect", "break-glass");
+    away.state().absent = true;
+    push(&away, true).await.unwrap();
+    let restricted = World::new().await;
+    let url = restricted.aws.clone();
+    let profile = crate::config::HostProfile {
+        extensions: Some(std::collections::BTreeSet::new()),
+        ..Default::default()
+    };
+    restricted.configure(Some(&url), vec![profile]);
+    let refused = push(&restricted, true).await.unwrap_err();
+    assert!(refused.message.contains("restrictions"), "{refused:?}");
+    assert!(world.state().pushes.is_empty() && restricted.state().pushes.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_explained_is_not_done() {
     let world = World::new().await;
     {

@@ -101,23 +101,29 @@ async fn a_profile_of_the_environment_narrows_the_places_to_its_own() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_asked_is_said_and_the_others_count() {
+async fn a_name_is_not_used_while_a_place_that_may_hold_another_one_does_not_answer() {
     let world = World::new().await;
     two_places(&world, None);
     of_profiles(&world, &[INSTANCE], &[]);
     let text = std::fs::read_to_string(world.paths.config_file()).unwrap();
     let text = text.replace("\"DEV\"", "\"EXPIRED\"");
     files::write_atomic(&world.paths.config_file(), text.as_bytes(), 0o600).unwrap();
-    let notes = world
-        .connect(without_profile(&world, "web-1"))
-        .await
-        .unwrap();
+    let refused = world.connect(without_profile(&world, "web-1")).await;
+    let refused = refused.unwrap_err();
     assert!(
-        notes[0].contains("dev was not searched") && notes[0].contains("expired"),
-        "{notes:?}"
+        refused.message.contains("dev could not be searched")
+            && refused.message.contains("PLACE/web-1")
+            && refused.message.contains("expired"),
+        "{refused:?}"
     );
+    assert_eq!(refused.code, exit_code::CREDENTIALS);
     let nowhere = world.connect(without_profile(&world, "dev/web-1")).await;
     assert_eq!(nowhere.unwrap_err().code, exit_code::CREDENTIALS);
+    assert!(world.state().pushes.is_empty());
+    // Said where it is, or which one it is.
+    for host in ["prod/web-1", "123456789012/web-1", INSTANCE] {
+        world.connect(without_profile(&world, host)).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -211,6 +217,38 @@ async fn a_name_tag_with_capitals_is_found_by_what_ssh_makes_of_it() {
         .await
         .unwrap();
     assert_eq!(world.state().pushes, [format!("alice@{INSTANCE}")]);
+}
+
+#[tokio::test]
+async fn a_lower_case_namesake_does_not_take_over_a_name_with_capitals() {
+    for by_ca in [true, false] {
+        let world = World::new().await;
+        world.tag("Name", "Web-One");
+        world.state().name = "Web-One";
+        if !by_ca {
+            world.configure(None, Vec::new());
+        }
+        let (_, Reply::Hosts(_)) = world.ask(Ask::Hosts(world.selection("MAIN"))).await else {
+            panic!()
+        };
+        // Somebody tags another instance as ssh spells the name.
+        let spellings = || {
+            [
+                ("web-one".to_owned(), vec![OTHER_INSTANCE.to_owned()]),
+                ("Web-One".to_owned(), vec![INSTANCE.to_owned()]),
+            ]
+        };
+        world.state().by_name = spellings().into();
+        world.state().by_filter = spellings().into();
+        let refused = world.connect(world.login("alice", "web-one")).await;
+        let refused = refused.unwrap_err();
+        assert!(
+            refused.code == exit_code::USAGE
+                && refused.message.contains(INSTANCE)
+                && refused.message.contains(OTHER_INSTANCE),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -66,7 +66,11 @@ pub(crate) struct State {
     pub(crate) instances: Vec<String>,
     /// Instances by the value of a filter that EC2 is asked with; others give `instances`.
     pub(crate) by_filter: BTreeMap<String, Vec<String>>,
-    /// The same for the look-up by Name tag alone.
+    /// Instances by the name that the CA is asked for; others give `instances`.
+    pub(crate) by_name: BTreeMap<String, Vec<String>>,
+    /// What all instances are called in the CA's inventory.
+    pub(crate) name: &'static str,
+    /// As `by_filter`, for the look-up by Name tag alone.
     pub(crate) by_tag: BTreeMap<String, Vec<String>>,
     /// Instances by the access key that asks.
     pub(crate) by_key: BTreeMap<String, Vec<String>>,
@@ -185,6 +189,8 @@ impl World {
             restricted: false,
             instances: vec![INSTANCE.to_owned()],
             by_filter: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            name: "web-1",
             by_tag: BTreeMap::new(),
             by_key: BTreeMap::new(),
             aws_refuses: None,
@@ -466,10 +472,9 @@ async fn serve_one(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         }
         bytes.extend_from_slice(&piece[..read]);
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-            let head = String::from_utf8(bytes[..at].to_vec())
-                .unwrap()
-                .to_ascii_lowercase();
+            let head = String::from_utf8(bytes[..at].to_vec()).unwrap();
             let length = head
+                .to_ascii_lowercase()
                 .lines()
                 .find_map(|l| l.strip_prefix("content-length: "))
                 .map_or(0, |l| l.parse().unwrap());
@@ -490,6 +495,8 @@ async fn serve_one(mut stream: TcpStream, state: Arc<Mutex<State>>) {
 }
 
 fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
+    let as_sent = head;
+    let head = &head.to_ascii_lowercase();
     let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap();
     let json = |value: &dyn erased::Json| (200, value.json());
     let refused = state.aws_refuses.filter(|(action, _)| {
@@ -521,11 +528,12 @@ fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
         "/v1/sessions" => json(&session(body, state)),
         "/v1/instances" if state.blind => problem(ProblemCode::InventoryUnavailable),
         "/v1/instances" => {
-            let host = head
+            let host = as_sent
                 .split("host=")
                 .nth(1)
                 .map(|rest| rest.split([' ', '&']).next().unwrap().to_owned());
-            let ids = state.instances.iter().filter(|id| {
+            let named = host.as_ref().and_then(|host| state.by_name.get(host));
+            let ids = named.unwrap_or(&state.instances).iter().filter(|id| {
                 host.as_ref()
                     .is_none_or(|h| !h.starts_with("i-") || h == *id)
             });
@@ -623,7 +631,7 @@ pub(crate) fn view(id: &str, state: &State) -> InstanceView {
         account: "123456789012".parse().unwrap(),
         region: "eu-west-1".parse().unwrap(),
         availability_zone: Some("eu-west-1a".to_owned()),
-        name: Some("web-1".to_owned()),
+        name: Some(state.name.to_owned()),
         private_dns: None,
         addresses: vec!["127.0.0.1".parse().unwrap()],
         ssh_port: state.port,

@@ -8,6 +8,10 @@ use crate::key::{KeyType, SignatureHash};
 const NOW: u64 = 1_000;
 const SESSION: &[u8] = b"session-id-of-32-bytes..........";
 
+fn conversation(logins: Vec<Arc<Login>>) -> Conversation {
+    Conversation::new(logins, Arc::default())
+}
+
 struct World {
     key: Arc<EphemeralKey>,
     host: EphemeralKey,
@@ -90,6 +94,7 @@ fn sign(blob: &[u8], data: &[u8]) -> Vec<u8> {
 fn kind(step: &Step) -> &'static str {
     match step {
         Step::Forward => "forward",
+        Step::AnswerAfter(..) => "late failure",
         Step::Answer(bytes) => match bytes[4] {
             5 => "failure",
             6 => "success",
@@ -102,7 +107,7 @@ fn kind(step: &Step) -> &'static str {
 }
 
 fn bound(w: &World) -> Conversation {
-    let mut conversation = Conversation::new(vec![Arc::clone(&w.login)]);
+    let mut conversation = self::conversation(vec![Arc::clone(&w.login)]);
     assert_eq!(
         kind(&conversation.step(&bind(&w.host, SESSION, false), NOW)),
         "success"
@@ -199,7 +204,7 @@ fn a_binding_to_a_host_that_was_not_verified_gets_nothing() {
             bind(&w.host, SESSION, false),
         ),
     ] {
-        let mut conversation = Conversation::new(vec![Arc::clone(login)]);
+        let mut conversation = self::conversation(vec![Arc::clone(login)]);
         assert_eq!(kind(&conversation.step(&message, NOW)), "failure", "{name}");
         assert_eq!(
             kind(&conversation.step(&[11], NOW)),
@@ -238,7 +243,7 @@ fn forwarded_connections_go_to_the_users_own_agent() {
     let w = world();
     let hostile = EphemeralKey::generate(KeyType::Ed25519).unwrap();
     for host in [&w.host, &hostile] {
-        let mut conversation = Conversation::new(vec![Arc::clone(&w.login)]);
+        let mut conversation = self::conversation(vec![Arc::clone(&w.login)]);
         assert_eq!(
             conversation.step(&bind(host, SESSION, true), NOW),
             Step::Forward
@@ -251,14 +256,14 @@ fn unmarked_connections_after_the_login_count_as_forwarded() {
     // H-20: ssh before 8.9 marks nothing.
     let w = world();
     let blob = w.key.public().blob();
-    let mut first = Conversation::new(vec![Arc::clone(&w.login)]);
+    let mut first = conversation(vec![Arc::clone(&w.login)]);
     assert_eq!(kind(&first.step(&[11], NOW)), "identities");
     assert_eq!(
         kind(&first.step(&sign(blob, &Userauth::default().data(blob)), NOW)),
         "signature"
     );
     for message in [vec![11], sign(blob, &Userauth::default().data(blob))] {
-        let mut later = Conversation::new(vec![Arc::clone(&w.login)]);
+        let mut later = conversation(vec![Arc::clone(&w.login)]);
         assert_eq!(later.step(&message, NOW), Step::Forward);
     }
 }
@@ -274,7 +279,7 @@ fn after_two_minutes_nothing_is_offered() {
         kind(&conversation.step(&sign(blob, &Userauth::default().data(blob)), NOW + 120)),
         "failure"
     );
-    let mut late = Conversation::new(vec![Arc::clone(&w.login)]);
+    let mut late = self::conversation(vec![Arc::clone(&w.login)]);
     assert_eq!(
         kind(&late.step(&bind(&w.host, SESSION, false), NOW + 120)),
         "failure"
@@ -284,14 +289,7 @@ fn after_two_minutes_nothing_is_offered() {
 #[test]
 fn adding_keys_and_unknown_messages_fail() {
     let w = world();
-    for message in [
-        &[17, 0][..],
-        &[25],
-        &[19],
-        &[255],
-        &[],
-        &[27, 0, 0, 0, 1, b'x'],
-    ] {
+    for message in [&[17, 0][..], &[25], &[255], &[], &[27, 0, 0, 0, 1, b'x']] {
         assert_eq!(
             kind(&bound(&w).step(message, NOW)),
             "failure",
@@ -324,7 +322,7 @@ fn two_logins_on_one_socket_are_told_apart_by_the_host_key() {
     let (a, b) = (world(), world());
     let logins = vec![Arc::clone(&a.login), Arc::clone(&b.login)];
     for w in [&a, &b] {
-        let mut conversation = Conversation::new(logins.clone());
+        let mut conversation = self::conversation(logins.clone());
         assert_eq!(
             kind(&conversation.step(&bind(&w.host, SESSION, false), NOW)),
             "success"
@@ -352,7 +350,7 @@ fn rsa_keys_sign_with_sha_2_as_the_request_and_its_flags_say() {
     ] {
         let login = login(&key);
         login.trust_host_key(host.public().clone());
-        let mut conversation = Conversation::new(vec![login]);
+        let mut conversation = self::conversation(vec![login]);
         let bound = conversation.step(&bind(&host, SESSION, false), NOW);
         assert_eq!(kind(&bound), "success");
         let mut data = Writer::new();
@@ -375,5 +373,69 @@ fn rsa_keys_sign_with_sha_2_as_the_request_and_its_flags_say() {
         if let (Step::Answer(answer), "signature") = (step, expected) {
             eic_protocol::sshsig::verify_raw(key.public(), data.as_slice(), &answer[9..]).unwrap();
         }
+    }
+}
+
+fn with_text(number: u8, text: &[u8]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.byte(number).string(text);
+    w.into_bytes()
+}
+
+#[test]
+fn a_locked_socket_lists_and_signs_nothing_and_still_tells_forwarded_connections() {
+    let w = world();
+    let lock = Arc::new(AgentLock::default());
+    let on_it = || Conversation::new(vec![Arc::clone(&w.login)], Arc::clone(&lock));
+    let mut conversation = on_it();
+    let mut step = |message: &[u8]| kind(&conversation.step(message, NOW));
+    assert_eq!(step(&with_text(22, b"word")), "success");
+    assert_eq!(step(&bind(&w.host, SESSION, false)), "success");
+    assert_eq!(step(&[11]), "no identities");
+    let blob = w.key.public().blob();
+    let good = sign(blob, &Userauth::default().data(blob));
+    assert_eq!(step(&good), "failure");
+    assert_eq!(step(&[19]), "failure");
+    assert_eq!(
+        on_it().step(&bind(&w.host, SESSION, true), NOW),
+        Step::Forward
+    );
+    assert_eq!(step(&with_text(23, b"guess")), "late failure");
+    assert_eq!(step(&with_text(23, b"word")), "success");
+    assert_eq!(step(&good), "signature");
+}
+
+#[test]
+fn a_connection_with_a_false_binding_can_neither_remove_nor_lock_nor_unlock() {
+    let w = world();
+    let other = EphemeralKey::generate(KeyType::Ed25519).unwrap();
+    let mut refused = conversation(vec![Arc::clone(&w.login)]);
+    let step = refused.step(&bind(&other, SESSION, false), NOW);
+    assert_eq!(kind(&step), "failure");
+    let blob = w.key.public().blob();
+    for message in [
+        with_text(22, b"word"),
+        with_text(23, b"word"),
+        with_text(18, blob),
+        vec![19],
+    ] {
+        assert_eq!(kind(&refused.step(&message, NOW)), "failure");
+    }
+    assert!(w.login.offers(blob));
+}
+
+#[test]
+fn a_removed_identity_is_neither_listed_nor_signed_with() {
+    for removal in [None, Some(())] {
+        let w = world();
+        let blob = w.key.public().blob();
+        let mut conversation = bound(&w);
+        let mut step = |message: &[u8]| kind(&conversation.step(message, NOW));
+        assert_eq!(step(&with_text(18, b"another")), "failure");
+        let message = removal.map_or_else(|| vec![19], |()| with_text(18, blob));
+        assert_eq!(step(&message), "success");
+        assert_eq!(step(&[11]), "no identities");
+        let good = sign(blob, &Userauth::default().data(blob));
+        assert_eq!(step(&good), "failure");
     }
 }

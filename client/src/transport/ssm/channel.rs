@@ -12,8 +12,12 @@ use super::message::{self, Message};
 pub(super) const MAX_PAYLOAD: usize = 1024;
 /// Most messages that are not acknowledged yet. The other side keeps 10,000 that are out of order.
 const WINDOW: usize = 2_000;
-/// Most messages that are kept out of order.
-const MAX_HELD: usize = 10_000;
+/// How far ahead a message may be that is kept until those before it come.
+const MAX_AHEAD: i64 = 10_000;
+/// Most that is kept out of order, payloads and [`HELD_COST`] for each. Bytes: the sender decides how large a message is.
+const MAX_HELD: usize = 1024 * 1024;
+/// What a kept message takes beside its payload. Bytes.
+const HELD_COST: usize = 256;
 /// Least and longest time after which a message is sent again. Milliseconds.
 const MIN_TIMEOUT: u64 = 200;
 const MAX_TIMEOUT: u64 = 1_000;
@@ -41,6 +45,8 @@ pub(super) struct Channel {
     expected: i64,
     next: i64,
     held: BTreeMap<i64, Message>,
+    /// Bytes of those.
+    held_bytes: usize,
     unacknowledged: VecDeque<Sent>,
     paused: bool,
     smoothed: Option<(u64, u64)>,
@@ -164,21 +170,35 @@ impl Channel {
     /// Acknowledges a message that is kept, and takes all that are in order now.
     fn stream(&mut self, message: Message, now: u64) -> Result<Vec<Event>, ChannelError> {
         let mut events = Vec::new();
-        let ahead = message.sequence > self.expected;
         // One too many is not acknowledged, so that it comes again.
-        if ahead && self.held.len() >= MAX_HELD {
+        if !self.has_space_for(&message) {
             return Ok(events);
         }
         events.push(Event::Send(acknowledgement(&message).encode(now)));
         if message.sequence < self.expected {
             return Ok(events);
         }
-        self.held.insert(message.sequence, message);
+        self.hold(message);
         while let Some(message) = self.held.remove(&self.expected) {
+            self.held_bytes = self.held_bytes.saturating_sub(weight(&message));
             self.expected += 1;
             self.take(message, now, &mut events)?;
         }
         Ok(events)
+    }
+
+    /// The next one is handed on and takes no space.
+    fn has_space_for(&self, message: &Message) -> bool {
+        let in_reach = message.sequence <= self.expected.saturating_add(MAX_AHEAD);
+        let fits = self.held_bytes.saturating_add(weight(message)) <= MAX_HELD;
+        message.sequence <= self.expected || (in_reach && fits)
+    }
+
+    fn hold(&mut self, message: Message) {
+        self.held_bytes = self.held_bytes.saturating_add(weight(&message));
+        if let Some(same) = self.held.insert(message.sequence, message) {
+            self.held_bytes = self.held_bytes.saturating_sub(weight(&same));
+        }
     }
 
     fn take(
@@ -236,6 +256,10 @@ impl Channel {
             }
         });
     }
+}
+
+fn weight(message: &Message) -> usize {
+    message.payload.len().saturating_add(HELD_COST)
 }
 
 fn acknowledgement(message: &Message) -> Message {

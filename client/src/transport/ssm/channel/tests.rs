@@ -61,6 +61,37 @@ fn encrypted_foreign_and_malformed_sessions_are_refused() {
 }
 
 #[test]
+fn what_comes_too_early_is_kept_up_to_a_megabyte_and_not_from_far_ahead() {
+    let mut channel = Channel::default();
+    let large = vec![0; 64 * 1024];
+    let mut kept = 0;
+    for sequence in 1..100 {
+        let message = output(sequence, message::OUTPUT, &large);
+        let events = channel.receive(&message, 0).unwrap();
+        assert!(events.len() <= 1, "something was delivered");
+        kept += events.len();
+    }
+    assert_eq!(kept, 15, "64 KiB each");
+    // Twice the same takes no more.
+    let again = output(1, message::OUTPUT, b"");
+    channel.receive(&again, 0).unwrap();
+    let held: usize = channel.held.values().map(weight).sum();
+    assert!(channel.held_bytes == held && held <= MAX_HELD);
+    // Nothing that is not kept is acknowledged, and the missing one frees the rest.
+    let events = channel
+        .receive(&output(0, message::OUTPUT, b"x"), 0)
+        .unwrap();
+    assert_eq!(outputs(&events).len(), 1 + 14 * large.len());
+    assert_eq!((channel.held_bytes, channel.expected), (0, 16));
+    for far in [16 + MAX_AHEAD + 1, i64::MAX] {
+        let refused = channel.receive(&output(far, message::OUTPUT, b"x"), 0);
+        assert_eq!(refused.unwrap(), [], "{far}");
+    }
+    let reachable = channel.receive(&output(16 + MAX_AHEAD, message::OUTPUT, b"x"), 0);
+    assert_eq!(reachable.unwrap().len(), 1);
+}
+
+#[test]
 fn the_handshake_is_acknowledged_and_answered() {
     let mut channel = Channel::default();
     let request = r#"{"AgentVersion":"3.3.1","RequestedClientActions":[{"ActionType":"SessionType","ActionParameters":{"SessionType":"Port","Properties":{"portNumber":"22"}}}]}"#;
