@@ -7,7 +7,6 @@ use ::http::HeaderMap;
 use ::http::header::AUTHORIZATION;
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
-use eic_protocol::grant::Authorization;
 use eic_protocol::proof::{Audience, Signed};
 use eic_protocol::subject_key::SubjectKey;
 
@@ -15,12 +14,18 @@ mod certificates;
 mod events;
 pub(crate) mod facts;
 mod fleets;
+mod hosts;
 mod instances;
+mod refused_proofs;
 mod reload;
+mod revocations;
 mod sessions;
 mod start;
+mod trust_bundle;
 
+pub use hosts::{DeskError, HostRefusal};
 pub use start::{StartError, policy_sources};
+pub(crate) use trust_bundle::TrustAnswer;
 
 use crate::audit::{Actor, Event, EventName, Recorder};
 use crate::authn::aws_sts::AwsSts;
@@ -36,7 +41,7 @@ use crate::issuance::Issuer;
 use crate::policy::{Cidr, NatRule, PolicyStore};
 use crate::rate::Buckets;
 use crate::refusal::Refusal;
-use crate::session::{Authorized, SessionError, Sessions};
+use crate::session::{Authorized, Presented, SessionError, Sessions};
 use crate::store::{ReplayGuard, Revocations, Store};
 
 /// Callers whose rate is remembered at a time.
@@ -61,8 +66,15 @@ pub struct App {
     recorder: Recorder,
     issuer: Issuer,
     callers: Buckets<String>,
+    /// Of all sessions whose names nobody vouches for, by role: a name chosen anew is no new budget (G-13).
+    roles: Buckets<String>,
+    hosts: hosts::HostDesk,
+    trust: trust_bundle::TrustDesk,
+    refused_proofs: refused_proofs::RefusedProofs,
     discovery_source: start::DiscoverySource,
     policy_files: Vec<std::path::PathBuf>,
+    /// What the policy was last refused for: an alarm is raised once for each mistake.
+    policy_mistake: std::sync::Mutex<Option<String>>,
     store: Store,
 }
 
@@ -73,7 +85,7 @@ impl App {
         &self,
         context: &Context,
         headers: &HeaderMap,
-    ) -> Result<Authorization, SessionError> {
+    ) -> Result<Presented, SessionError> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(SessionError::Required)?;
         let text = value.to_str().map_err(|_| SessionError::Invalid)?;
@@ -81,8 +93,7 @@ impl App {
             return Err(SessionError::Invalid);
         }
         let authorization = text.parse().map_err(|_| SessionError::Invalid)?;
-        self.sessions.recognise(&authorization, context.now)?;
-        Ok(authorization)
+        self.sessions.recognise(authorization, context.now)
     }
 
     /// Checks the grant and signature of a request, and that its caller may still ask.
@@ -90,22 +101,35 @@ impl App {
     async fn admit<R: Signed>(
         &self,
         context: &Context,
-        authorization: &Authorization,
+        presented: &Presented,
         request: &R,
         key: Option<&SubjectKey>,
     ) -> Result<Authorized, Refusal> {
         let authorized = self
             .sessions
-            .authorize(authorization, request, key, context.now)?;
+            .authorize(presented, request, key, context.now)?;
         let caller = authorized.caller();
-        if !self
-            .callers
-            .take(&caller.user_id().to_owned(), std::time::Instant::now())
-        {
-            return Err(Refusal::TooMany);
-        }
+        self.take_callers_turn(caller)?;
         self.check_not_revoked(caller, context.now).await?;
+        if self.trust.book.watch().revokes(authorized.key()) {
+            return Err(Refusal::Revoked);
+        }
         Ok(authorized)
+    }
+
+    /// One request of the caller's rate and, where his name is only claimed, one of his role's. His own
+    /// comes first, so that one session's storm does not use up its role's.
+    fn take_callers_turn(&self, caller: &Caller) -> Result<(), Refusal> {
+        self.take_turn(caller.user_id())?;
+        let role = caller.accountable_id();
+        let may = role == caller.user_id() || self.roles.take(role, std::time::Instant::now());
+        may.then_some(()).ok_or(Refusal::TooMany)
+    }
+
+    /// One request of the caller's (or account's) rate.
+    fn take_turn(&self, who: &str) -> Result<(), Refusal> {
+        let may = self.callers.take(who, std::time::Instant::now());
+        may.then_some(()).ok_or(Refusal::TooMany)
     }
 
     /// At the CA itself, and in IAM where the configuration says so.
@@ -141,10 +165,10 @@ impl App {
     }
 
     /// An event that a caller caused.
-    fn event(&self, name: EventName, caller: &Caller, context: &Context) -> Event {
+    fn event(&self, name: EventName, caller: &Arc<Caller>, context: &Context) -> Event {
         Event::new(
             name,
-            Actor::Caller(Box::new(caller.clone())),
+            Actor::Caller(Arc::clone(caller)),
             context.origin(),
             context.request_id,
         )

@@ -13,14 +13,17 @@ pub(crate) mod json;
 pub(crate) mod record;
 
 mod event;
+mod hosts;
 mod query;
 mod recorded;
 mod table;
+mod trust;
 mod verify;
 
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::request_id::RequestId;
 
-pub use event::{Actor, Event, EventError, EventName, Operator, Origin};
+pub use event::{Actor, Event, EventError, EventName, HostActor, Operator, Origin};
 pub use query::{Entry, Filter, TailError, query, tail};
 pub use record::RecordFailure;
 pub(crate) use recorded::Completion;
@@ -32,7 +35,10 @@ use crate::clock::Clock;
 use crate::issuance::{Kind, Prepared};
 use crate::random::{self, NoEntropy};
 use crate::store::write::{AuditEntry, IssueEntry};
-use crate::store::{AuditLog, IssuanceLog, NotRecorded, Orphan, Revocation, Store, StoreError};
+use crate::store::{
+    AuditLog, ClaimError, IssuanceLog, NotRecorded, Orphan, ReplayClaim, Revocation, Store,
+    StoreError,
+};
 
 /// Writes audit records. Clones share one store.
 #[derive(Clone)]
@@ -89,6 +95,19 @@ impl Recorder {
         Ok(self.events.append(entry).await?)
     }
 
+    /// Makes the record of an event durable together with the claim of the signed message that caused it.
+    ///
+    /// # Errors
+    /// [`OnceError`]; nothing was written then, and what the event is about must be refused.
+    pub async fn append_once(&self, event: &Event, claim: ReplayClaim) -> Result<(), OnceError> {
+        let entry = record::of_event(event, self.clock.now()).map_err(AppendError::from)?;
+        match self.events.append_once(claim, entry).await {
+            Ok(()) => Ok(()),
+            Err(ClaimError::Replayed) => Err(OnceError::Replayed),
+            Err(ClaimError::Store(error)) => Err(AppendError::Store(error).into()),
+        }
+    }
+
     /// Adds or ends a revocation, with its event, in one transaction. `false`: there was none to end.
     ///
     /// # Errors
@@ -101,6 +120,19 @@ impl Recorder {
     ) -> Result<bool, AppendError> {
         let entry = record::of_event(event, self.clock.now())?;
         Ok(self.events.revoke(revocation, undo, entry).await?)
+    }
+
+    /// Lets an enrolled host count as one that never was, with its event. `false`: it is not enrolled.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing changed.
+    pub async fn forget_host(
+        &self,
+        instance: InstanceId,
+        event: &Event,
+    ) -> Result<bool, AppendError> {
+        let entry = record::of_event(event, self.clock.now())?;
+        Ok(self.events.forget_host(instance, entry).await?)
     }
 
     /// Finds certificates that an earlier process recorded without saying what came of them, marks
@@ -179,6 +211,17 @@ pub enum AppendError {
     /// The store refused, is full or too slow.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Why the event of a signed message was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum OnceError {
+    /// The message was used before.
+    #[error("the signed message was used before")]
+    Replayed,
+    /// The record could not be made.
+    #[error(transparent)]
+    Append(#[from] AppendError),
 }
 
 #[cfg(test)]

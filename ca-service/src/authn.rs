@@ -5,8 +5,6 @@ pub mod aws_sts;
 
 use eic_protocol::sshsig::InvalidSignature;
 
-use crate::store::StoreError;
-
 /// Why a proof does not count. The text is for the person who sent it.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthnError {
@@ -46,6 +44,9 @@ pub enum AuthnError {
     /// STS said no, or named somebody who cannot be let in.
     #[error("{0}")]
     Refused(Refusal),
+    /// Our own limit of calls to STS.
+    #[error("too many sign-ins at once; try again in a moment")]
+    Busy,
     /// No answer that counts, for now.
     #[error("AWS STS did not confirm the identity in time; try again")]
     StsUnavailable(String),
@@ -54,9 +55,17 @@ pub enum AuthnError {
         "the CA's clock differs from that of AWS by {0} s; nothing is issued until an operator corrects it"
     )]
     ClockSkew(u64),
-    /// The claim could not be recorded.
-    #[error("the proof could not be recorded as used; try again")]
-    Store(#[source] StoreError),
+}
+
+impl AuthnError {
+    /// Whether AWS confirmed who sent the refused proof: such refusals are always recorded.
+    #[must_use]
+    pub fn is_of_confirmed_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::AccountNotAccepted(_) | Self::Refused(Refusal::RoleRevoked)
+        )
+    }
 }
 
 /// Why AWS's answer is a no. Each says what the caller can do about it.

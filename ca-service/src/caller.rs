@@ -95,6 +95,16 @@ impl Caller {
         self.session_id
     }
 
+    /// Whom a budget is counted for: a name that the caller cannot choose anew. Sessions whose names
+    /// nobody vouches for share that of their role.
+    #[must_use]
+    pub fn accountable_id(&self) -> &str {
+        match (self.standing, self.user_id.split_once(':')) {
+            (NameStanding::Claimed, Some((role, _))) => role,
+            _ => &self.user_id,
+        }
+    }
+
     /// Whether the proof was signed with a long-term key (IAM user guide, "Unique identifiers": `AKIA`).
     #[must_use]
     pub fn has_long_term_key(&self) -> bool {
@@ -140,6 +150,17 @@ mod tests {
         let arn = "arn:aws:sts::111122223333:assumed-role/Dev/alice";
         assert!(!caller(arn, "ASIAABCDEFGHIJKLMNOP").has_long_term_key());
         assert!(caller(arn, "AKIAABCDEFGHIJKLMNOP").has_long_term_key());
+    }
+
+    #[test]
+    fn a_session_name_of_ones_own_choice_is_no_new_budget() {
+        let mut alice = caller(
+            "arn:aws:sts::111122223333:assumed-role/Dev/alice",
+            "ASIAABCDEFGHIJKLMNOP",
+        );
+        assert_eq!(alice.accountable_id(), "AROA0123456789ABCDEF");
+        alice.standing = NameStanding::Attested;
+        assert_eq!(alice.accountable_id(), "AROA0123456789ABCDEF:alice");
     }
 
     #[test]

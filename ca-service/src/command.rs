@@ -5,10 +5,16 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod audit;
+pub mod bundle;
 pub mod config;
+mod config_file;
+pub mod forget_host;
 pub mod host_state;
+pub mod hosts;
 pub mod init;
+mod inventory;
 pub mod key;
+pub mod keys;
 mod output;
 pub mod policy;
 pub mod revoke;
@@ -38,10 +44,18 @@ enum Command {
     Audit(audit::AuditArgs),
     /// End somebody's sessions and certificates.
     Revoke(revoke::RevokeArgs),
+    /// Enrolled hosts, hosts that wait, one-time tokens.
+    Hosts(hosts::HostsArgs),
     /// Sign what one host needs to know.
     HostState(host_state::HostStateArgs),
+    /// Let an enrolled host count as one that never was.
+    ForgetHost(forget_host::ForgetHostArgs),
+    /// The trust bundle that hosts fetch.
+    Bundle(bundle::BundleArgs),
     /// Key files.
     Key(key::KeyArgs),
+    /// Which key signs user certificates: announce, activate, retire.
+    Keys(keys::KeysArgs),
     /// The root document.
     Root(root::RootArgs),
 }
@@ -56,8 +70,12 @@ pub fn run(command_line: &CommandLine) -> ExitCode {
         Command::Policy(args) => told(policy::run(args)),
         Command::Audit(args) => told(audit::run(args)),
         Command::Revoke(args) => told(revoke::run(args)),
+        Command::Hosts(args) => told(hosts::run(args)),
         Command::HostState(args) => told(host_state::run(args)),
+        Command::ForgetHost(args) => told(forget_host::run(args)),
+        Command::Bundle(args) => told(bundle::run(args)),
         Command::Key(args) => told(key::run(args)),
+        Command::Keys(args) => told(keys::run(args)),
         Command::Root(args) => told(root::run(args)),
     }
 }

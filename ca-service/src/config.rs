@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 
 pub mod aws_sts;
+pub mod bundle;
 pub mod certificates;
 pub(crate) mod document;
 mod endpoint;
+pub mod hosts;
 pub mod inventory;
 pub mod keys;
 pub mod limits;
@@ -42,6 +44,10 @@ pub struct Config {
     pub fleets: Vec<certificates::FleetConfig>,
     /// `[[source.nat]]`
     pub nat: Vec<NatRule>,
+    /// `[hosts]`
+    pub hosts: hosts::HostsConfig,
+    /// `[bundle]`
+    pub bundle: bundle::BundleConfig,
     /// `[limits]`
     pub limits: limits::LimitsConfig,
 }
@@ -87,12 +93,21 @@ fn read(top: &Section<'_>) -> Option<Config> {
         .table("source")
         .map(|s| certificates::read_nat(&s))
         .unwrap_or_default();
+    let hosts = top
+        .table("hosts")
+        .map(|s| hosts::read(&s))
+        .unwrap_or_default();
+    let bundle = top
+        .table("bundle")
+        .map(|s| bundle::read(&s))
+        .unwrap_or_default();
     let limits = top
         .table("limits")
         .map(|s| limits::read(&s))
         .unwrap_or_default();
     if let (Some(aws_sts), Some(inventory)) = (&aws_sts, &inventory) {
         check_role_revocation(top, aws_sts, inventory);
+        hosts::check(top, &hosts, inventory);
     }
     Some(Config {
         server: server?,
@@ -105,6 +120,8 @@ fn read(top: &Section<'_>) -> Option<Config> {
         certificates,
         fleets,
         nat,
+        hosts,
+        bundle,
         limits,
     })
 }

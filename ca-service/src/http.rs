@@ -3,7 +3,6 @@
 //! Every route is a line of [`ROUTES`], with whom it admits; the router is built from that table, and
 //! a test goes through it and has each route refuse strangers.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,15 +21,19 @@ mod body;
 pub mod context;
 mod endpoint;
 pub mod error;
+mod hosts;
 pub mod openapi;
 mod peers;
+mod revocations;
 mod screen;
 pub mod server;
 mod tls;
+mod trust_bundle;
 
-pub use tls::TlsError;
+pub use tls::{TlsError, check as check_tls};
 
 use crate::app::App;
+use crate::peer_network::PeerNetwork;
 use crate::random;
 use crate::rate::Buckets;
 use context::{Context, Peer};
@@ -57,8 +60,16 @@ pub enum Endpoint {
     Sessions,
     /// A certificate.
     UserCertificates,
+    /// Certificates for a host's own keys.
+    HostCertificates,
+    /// What a host runs, believes and lets in.
+    HostReports,
     /// Hosts that the caller may use.
     Instances,
+    /// What counts no more.
+    Revocations,
+    /// What hosts believe.
+    TrustBundle,
     /// What a client did by itself.
     Events,
     /// The process runs.
@@ -92,7 +103,7 @@ const fn route(method: Method, path: &'static str, admits: Admits, endpoint: End
 }
 
 /// All routes.
-pub static ROUTES: [Route; 8] = [
+pub static ROUTES: [Route; 12] = [
     route(
         Method::GET,
         "/.well-known/eic",
@@ -112,10 +123,34 @@ pub static ROUTES: [Route; 8] = [
         Endpoint::UserCertificates,
     ),
     route(
+        Method::POST,
+        "/v1/certificates/host",
+        Admits::Proof,
+        Endpoint::HostCertificates,
+    ),
+    route(
+        Method::POST,
+        "/v1/hosts/report",
+        Admits::Proof,
+        Endpoint::HostReports,
+    ),
+    route(
         Method::GET,
         "/v1/instances",
         Admits::Grant,
         Endpoint::Instances,
+    ),
+    route(
+        Method::POST,
+        "/v1/revocations",
+        Admits::Grant,
+        Endpoint::Revocations,
+    ),
+    route(
+        Method::GET,
+        "/v1/trust-bundle",
+        Admits::Anyone,
+        Endpoint::TrustBundle,
     ),
     route(Method::POST, "/v1/events", Admits::Grant, Endpoint::Events),
     route(Method::GET, "/healthz", Admits::Anyone, Endpoint::Health),
@@ -136,7 +171,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What handlers share.
 struct Api {
     app: Arc<App>,
-    peers: Buckets<IpAddr>,
+    peers: Buckets<PeerNetwork>,
     screen: Screen,
 }
 
@@ -228,7 +263,7 @@ impl Api {
             now,
         )
         .map_err(|_| malformed("the proxy did not say whose request this is"))?;
-        if !self.peers.take(&context.source, Instant::now()) {
+        if !self.peers.take(&context.peer(), Instant::now()) {
             return Err(ApiError::new(
                 ProblemCode::TooManyRequests,
                 "too many requests from your address; wait a second",

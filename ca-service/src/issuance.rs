@@ -15,8 +15,8 @@ mod prepared;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use eic_protocol::cert::Profile;
-use eic_protocol::cert::lint::SelfChecked;
 use eic_protocol::cert::options::Extension;
 use eic_protocol::key_id::KeyId;
 use eic_protocol::principal::Principal;
@@ -30,7 +30,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::fault;
 use crate::random::NoEntropy;
-use crate::signer::{CertificateAuthority, HostCa, SignError, SignerError, UserCa};
+use crate::signer::{CertificateAuthority, Checked, HostCa, SignError, SignerError, UserCa};
 use crate::store::{Revocations, StoreError};
 
 pub use grant::{Grant, GrantError, HostGrant, Verified};
@@ -46,7 +46,7 @@ const DRAWS: usize = 3;
 #[derive(Clone)]
 pub struct Issuer {
     recorder: Recorder,
-    ca: Arc<UserCa>,
+    ca: Arc<ArcSwap<UserCa>>,
     special: SpecialKeys,
     revocations: Revocations,
     clock: Clock,
@@ -64,7 +64,7 @@ impl Issuer {
     ) -> Self {
         Self {
             recorder,
-            ca,
+            ca: Arc::new(ArcSwap::new(ca)),
             special,
             revocations,
             clock,
@@ -73,8 +73,13 @@ impl Issuer {
 
     /// The CA that signs.
     #[must_use]
-    pub fn ca(&self) -> &UserCa {
-        &self.ca
+    pub fn ca(&self) -> Arc<UserCa> {
+        self.ca.load_full()
+    }
+
+    /// Signs with another key from now on.
+    pub fn sign_with(&self, ca: Arc<UserCa>) {
+        self.ca.store(ca);
     }
 
     /// Issues the certificate that was granted: prepare, record, sign, check.
@@ -83,18 +88,38 @@ impl Issuer {
     /// [`IssueError`]; no certificate exists then.
     pub async fn issue(&self, grant: Grant, origin: Origin) -> Result<Issued, IssueError> {
         self.check(&grant)?;
-        let prepared = prepare_user(grant, &Draw::fresh()?, self.ca.active(), self.clock.now())?;
-        finish(&self.recorder, &self.ca, prepared, origin, &self.clock).await
+        let caller = Arc::clone(&grant.caller);
+        // One key from preparing to signing, whatever an operator activates meanwhile.
+        let ca = self.ca.load_full();
+        let prepared = prepare_user(grant, &Draw::fresh()?, ca.active(), self.clock.now())?;
+        let still_admitted = || self.check_caller(&caller);
+        finish(
+            &self.recorder,
+            &ca,
+            prepared,
+            origin,
+            &self.clock,
+            still_admitted,
+        )
+        .await
     }
 
     /// The last look before anything is recorded: the caller may have been revoked since he was let in.
     fn check(&self, grant: &Grant) -> Result<(), IssueError> {
-        let caller: &Caller = grant.caller();
-        if self.revocations.contains(caller.arn(), caller.user_id()) {
-            return Err(IssueError::Revoked);
-        }
+        self.check_caller(grant.caller())?;
         if self.special.contains(grant.subject()) {
             return Err(PrepareError::SpecialKey(grant.subject().fingerprint()).into());
+        }
+        Ok(())
+    }
+}
+
+impl Issuer {
+    /// Once more after the record: a revocation that came before it is known here by now, and one that
+    /// comes after it finds the certificate in the journal. None falls between (threats F-14).
+    fn check_caller(&self, caller: &Caller) -> Result<(), IssueError> {
+        if self.revocations.contains(caller.arn(), caller.user_id()) {
+            return Err(IssueError::Revoked);
         }
         Ok(())
     }
@@ -114,8 +139,9 @@ pub async fn issue_host(
     if special.contains(&grant.subject) {
         return Err(PrepareError::SpecialKey(grant.subject.fingerprint()).into());
     }
+    let origin = grant.origin.clone();
     let prepared = prepare_host(grant, &Draw::fresh()?, ca.active(), clock.now())?;
-    finish(recorder, ca, prepared, Origin::default(), clock).await
+    finish(recorder, ca, prepared, origin, clock, || Ok(())).await
 }
 
 /// Record, sign, check: the same for both kinds.
@@ -125,9 +151,11 @@ async fn finish<K: Kind>(
     prepared: Prepared<K>,
     origin: Origin,
     clock: &Clock,
+    still_admitted: impl FnOnce() -> Result<(), IssueError>,
 ) -> Result<Issued, IssueError> {
     fault::point("before-record");
     let recorded = record(recorder, prepared, origin).await?;
+    still_admitted()?;
     fault::point("after-record");
     let issued = ca.sign(recorded, clock).await?;
     fault::point("before-answer");
@@ -189,8 +217,8 @@ pub struct Issued {
 
 impl Issued {
     /// Made by a CA from what it signed.
-    pub(crate) fn new<K: Kind>(checked: SelfChecked, meaning: &Meaning<K>) -> Self {
-        let line = checked.line().to_owned();
+    pub(crate) fn new<K: Kind>(checked: Checked, meaning: &Meaning<K>) -> Self {
+        let line = checked.into_line();
         let request_id = meaning.request_id();
         match meaning.profile() {
             Profile::User(user) => Self {

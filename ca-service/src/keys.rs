@@ -8,8 +8,10 @@ mod generate;
 mod host_state;
 pub(crate) mod pem;
 pub mod root;
+pub mod root_history;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eic_protocol::subject_key::{CaKey, SubjectKey};
 use eic_protocol::trust::envelope::Envelope;
@@ -18,6 +20,7 @@ pub use files::FileError;
 pub use generate::{GenerateError, KeyType, generate};
 pub use host_state::{HostState, HostStateError, HostViewOrder, host_state, read_host_key};
 pub use root::{RootError, RootKeys};
+pub use root_history::RootHistory;
 
 use crate::config::keys::{KeysConfig, SignerConfig};
 use crate::issuance::{Kind, SpecialKeys};
@@ -73,6 +76,7 @@ pub fn init(folder: &Path, now: u64) -> Result<Generated, KeysError> {
     let (user_ca, host_ca) = (user_ca.public().clone(), host_ca.public().clone());
     let keys = RootKeys {
         user_ca: user_ca.clone(),
+        spares: Vec::new(),
         host_ca: host_ca.clone(),
         bundle: bundle.public().key().clone(),
     };
@@ -112,8 +116,10 @@ pub fn new_key_file(path: &Path, kind: KeyType) -> Result<LocalSigner, KeysError
 pub struct KeyMaterial {
     /// Signs user certificates.
     pub user_ca: UserCa,
+    /// Those that may take its place.
+    pub spares: Vec<UserCa>,
     /// Signs host certificates.
-    pub host_ca: HostCa,
+    pub host_ca: Arc<HostCa>,
     /// Signs host views.
     pub bundle: BundleKey,
     /// The signed root document, as clients and hosts get it.
@@ -135,11 +141,15 @@ pub async fn load(config: &KeysConfig, pins: &KeyPins, now: u64) -> Result<KeyMa
     let (root, document) = root::read(&config.root_document)?;
     root::check(&document, &keys, &config.root_document)?;
     keys.check_apart_from(&document.root_keys)?;
-    let user_ca = authority(signers.user_ca, &document);
-    let host_ca = CertificateAuthority::new(signers.host_ca, None);
+    let user_cas = signers.user_cas.into_iter();
+    let mut user_cas = user_cas.map(|ca| authority(ca, &document));
+    let user_ca = user_cas.next().ok_or(KeysError::NoSigner)?;
+    let spares = user_cas.collect();
+    let host_ca = Arc::new(CertificateAuthority::new(signers.host_ca, None));
     let special = special_keys(&document);
     Ok(KeyMaterial {
         user_ca,
+        spares,
         host_ca,
         bundle: signers.bundle,
         root,
@@ -174,7 +184,8 @@ pub fn special_keys(document: &eic_protocol::trust::root::Root) -> SpecialKeys {
 
 /// The private keys behind [`RootKeys`].
 pub(crate) struct Signers {
-    pub(crate) user_ca: Signer,
+    /// Those that can be used, in the configuration's order.
+    pub(crate) user_cas: Vec<Signer>,
     pub(crate) host_ca: Signer,
     pub(crate) bundle: BundleKey,
 }
@@ -186,32 +197,38 @@ impl RootKeys {
         pins: &KeyPins,
         now: u64,
     ) -> Result<(Self, Signers), KeysError> {
-        let user_ca = open(&config.user_ca, pins, now).await?;
+        let mut user_cas = Vec::new();
+        for ca in std::iter::once(&config.user_ca).chain(&config.spare_user_cas) {
+            user_cas.push(open_or_known(ca, pins, now).await?);
+        }
         let host_ca = open(&config.host_ca, pins, now).await?;
         let bundle = BundleKey::load(&config.bundle)?;
+        let (public, signers): (Vec<_>, Vec<_>) = user_cas.into_iter().unzip();
+        let mut public = public.into_iter();
         let keys = Self {
-            user_ca: user_ca.public().clone(),
+            user_ca: public.next().ok_or(KeysError::NoSigner)?,
+            spares: public.collect(),
             host_ca: host_ca.public().clone(),
             bundle: bundle.public().clone(),
         };
         keys.check_distinct()?;
-        Ok((
-            keys,
-            Signers {
-                user_ca,
-                host_ca,
-                bundle,
-            },
-        ))
+        let signers = Signers {
+            user_cas: signers.into_iter().flatten().collect(),
+            host_ca,
+            bundle,
+        };
+        Ok((keys, signers))
     }
 
-    fn named(&self) -> [(&'static str, &SubjectKey); 3] {
-        let (user_ca, host_ca) = (self.user_ca.key(), self.host_ca.key());
-        [
-            ("user_ca", user_ca),
-            ("host_ca", host_ca),
+    fn named(&self) -> Vec<(&'static str, &SubjectKey)> {
+        let mut named = vec![
+            ("user_ca", self.user_ca.key()),
+            ("host_ca", self.host_ca.key()),
             ("bundle", &self.bundle),
-        ]
+        ];
+        let spares = self.spares.iter();
+        named.extend(spares.map(|spare| ("spare_user_cas", spare.key())));
+        named
     }
 
     fn check_distinct(&self) -> Result<(), KeysError> {
@@ -230,6 +247,36 @@ impl RootKeys {
             .into_iter()
             .find(|(_, key)| root_keys.contains(key));
         shared.map_or(Ok(()), |(name, _)| Err(KeysError::Shared(name, "root")))
+    }
+}
+
+/// A user CA whose key KMS does not give to us, but which is known, is no reason not to work with the others:
+/// a key that is disabled or pending deletion is what the spare is for.
+async fn open_or_known(
+    config: &SignerConfig,
+    pins: &KeyPins,
+    now: u64,
+) -> Result<(CaKey, Option<Signer>), KeysError> {
+    let failure = match open(config, pins, now).await {
+        Ok(signer) => return Ok((signer.public().clone(), Some(signer))),
+        Err(KeysError::Kms(failure)) => failure,
+        Err(other) => return Err(other),
+    };
+    let known = match config {
+        SignerConfig::Local { .. } => None,
+        SignerConfig::Kms(kms) => match &kms.public_key {
+            Some(key) => Some(key.clone()),
+            None => pins
+                .known(&kms.arn.to_string())?
+                .and_then(|key| key.parse().ok()),
+        },
+    };
+    match known {
+        Some(key) if failure.is_unreachable() => {
+            tracing::error!(%failure, "ALARM: a user CA's key cannot be used; the other ones are");
+            Ok((key, None))
+        }
+        _ => Err(failure.into()),
     }
 }
 
@@ -277,6 +324,9 @@ pub enum KeysError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// None of the user CAs can be used.
+    #[error("use the configured keys: none of the user CA keys answers")]
+    NoSigner,
     /// One key for two purposes.
     #[error(
         "use the configured keys: `{0}` and `{1}` are the same key; each purpose needs its own"

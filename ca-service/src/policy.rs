@@ -55,7 +55,7 @@ pub use request::{Asked, Claims, Fact, Request, Resource, Tags, Tunnel};
 pub use set::{AttachedPrincipal, Attachment, PolicyDigest, PolicySet, Sources};
 pub use settings::{Lifetime, Settings};
 pub use statement::{Effect, StatementId};
-pub use store::{PolicyStore, Reloaded};
+pub use store::{PolicySnapshot, PolicyStore, Reloaded};
 pub use truth::Truth;
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Random values from the operating system: serials, nonces, ids, keys.
 //! No generator of ours, no seed, no fallback: without entropy nothing is issued.
+//! Ids, serials and nonces, which are no secrets, are read ahead: a certificate takes five of them.
+
+use std::cell::RefCell;
 
 use eic_protocol::cert::tbs::CertNonce;
 use eic_protocol::request_id::RequestId;
@@ -15,13 +18,54 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {
     Ok(bytes)
 }
 
+/// Bytes that are read ahead by one thread: some four certificates' worth.
+const AHEAD: usize = 512;
+
+/// Random bytes of the operating system that nobody has got yet.
+struct Ahead {
+    bytes: [u8; AHEAD],
+    /// How many, from the front, are left.
+    left: usize,
+}
+
+impl Ahead {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], NoEntropy> {
+        if self.left < N {
+            self.left = 0;
+            getrandom::fill(&mut self.bytes).map_err(NoEntropy)?;
+            self.left = AHEAD;
+        }
+        let mut taken = [0; N];
+        let rest = self.left - N;
+        // None of them is ever given twice.
+        if let Some(source) = self.bytes.get_mut(rest..self.left) {
+            taken.copy_from_slice(source);
+            source.fill(0);
+        } else {
+            getrandom::fill(&mut taken).map_err(NoEntropy)?;
+        }
+        self.left = rest;
+        Ok(taken)
+    }
+}
+
+thread_local! {
+    static READ_AHEAD: RefCell<Ahead> = const { RefCell::new(Ahead { bytes: [0; AHEAD], left: 0 }) };
+}
+
+/// `N` random bytes, at most [`AHEAD`], for what is no secret.
+fn public_bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {
+    const { assert!(N <= AHEAD) };
+    READ_AHEAD.with_borrow_mut(Ahead::take)
+}
+
 /// A serial; the two patterns in 2^64 that would give 0 are drawn again.
 ///
 /// # Errors
 /// [`NoEntropy`].
 pub fn serial() -> Result<Serial, NoEntropy> {
     loop {
-        if let Some(serial) = Serial::from_random(bytes()?) {
+        if let Some(serial) = Serial::from_random(public_bytes()?) {
             return Ok(serial);
         }
     }
@@ -32,7 +76,7 @@ pub fn serial() -> Result<Serial, NoEntropy> {
 /// # Errors
 /// [`NoEntropy`].
 pub fn cert_nonce() -> Result<CertNonce, NoEntropy> {
-    bytes().map(CertNonce::from_random)
+    public_bytes().map(CertNonce::from_random)
 }
 
 /// The id of a request.
@@ -40,7 +84,7 @@ pub fn cert_nonce() -> Result<CertNonce, NoEntropy> {
 /// # Errors
 /// [`NoEntropy`].
 pub fn request_id() -> Result<RequestId, NoEntropy> {
-    bytes().map(RequestId::from_random)
+    public_bytes().map(RequestId::from_random)
 }
 
 /// A random UUID (RFC 9562, version 4), the form of CloudTrail's `eventID`.
@@ -48,7 +92,7 @@ pub fn request_id() -> Result<RequestId, NoEntropy> {
 /// # Errors
 /// [`NoEntropy`].
 pub fn uuid() -> Result<String, NoEntropy> {
-    let random = u128::from_be_bytes(bytes()?);
+    let random = u128::from_be_bytes(public_bytes()?);
     let version = (random & !(0xf << 76)) | (0x4 << 76);
     let value = (version & !(0x3 << 62)) | (0x2 << 62);
     let hex = format!("{value:032x}");
@@ -77,9 +121,23 @@ mod tests {
     #[test]
     fn a_hundred_thousand_nonces_are_32_bytes_and_none_repeats() {
         // D-12
-        let nonces: HashSet<[u8; 32]> = (0..100_000).map(|_| bytes().unwrap()).collect();
+        let nonces: HashSet<[u8; 32]> = (0..100_000).map(|_| public_bytes().unwrap()).collect();
         assert_eq!(nonces.len(), 100_000);
         assert!(!nonces.contains(&[0; 32]));
+    }
+
+    #[test]
+    fn bytes_that_are_read_ahead_are_given_once_and_never_as_zeros() {
+        // D-05, D-12: also where the next value does not fit into what is left.
+        let mut seen = HashSet::new();
+        for _ in 0..10_000 {
+            for half in public_bytes::<32>().unwrap().chunks(8) {
+                assert!(seen.insert(half.to_vec()));
+            }
+            assert!(seen.insert(public_bytes::<9>().unwrap()[..8].to_vec()));
+            assert!(seen.insert(public_bytes::<511>().unwrap()[..8].to_vec()));
+        }
+        assert!(!seen.contains(&[0; 8][..]));
     }
 
     #[test]

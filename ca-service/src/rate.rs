@@ -1,10 +1,11 @@
 //! Token buckets: so many requests per second on average, so many at once, for each of many keys.
 //! Memory is bounded: an attacker with a million addresses costs no more than a table of a fixed size.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Parts of the table, so that requests of different keys seldom wait for each other.
@@ -26,7 +27,7 @@ struct Bucket {
     full_at: Instant,
 }
 
-impl<K: Hash + Eq + Clone> Buckets<K> {
+impl<K: Hash + Eq> Buckets<K> {
     /// `rate` tokens per second, at most `burst` at once, for at most about `max_keys` keys at a time.
     #[must_use]
     pub fn new(rate: u32, burst: u32, max_keys: usize) -> Self {
@@ -49,12 +50,14 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     /// A full table forgets the keys whose buckets are full again, which changes nothing for them.
     /// If it is still full, a key that is not in it gets no token: strangers wait before regulars do.
     #[must_use]
-    pub fn take(&self, key: &K, now: Instant) -> bool {
-        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        let Some(shard) = self.shards.get(index) else {
+    pub fn take<Q>(&self, key: &Q, now: Instant) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let Some(mut shard) = self.shard(key) else {
             return false;
         };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = shard.get_mut(key) {
             return bucket.take(self.interval, self.burst, now);
         }
@@ -66,8 +69,35 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         }
         let mut bucket = Bucket { full_at: now };
         let taken = bucket.take(self.interval, self.burst, now);
-        shard.insert(key.clone(), bucket);
+        shard.insert(key.to_owned(), bucket);
         taken
+    }
+
+    /// Puts a token back that turned out not to be owed.
+    pub fn give_back<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut shard = self.shard(key);
+        let bucket = shard.as_mut().and_then(|shard| shard.get_mut(key));
+        if let Some(bucket) = bucket {
+            // One that is full already stays so: `take` counts from now at the earliest.
+            bucket.full_at = bucket
+                .full_at
+                .checked_sub(self.interval)
+                .unwrap_or(bucket.full_at);
+        }
+    }
+
+    fn shard<Q>(&self, key: &Q) -> Option<MutexGuard<'_, HashMap<K, Bucket>>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
+        let shard = self.shards.get(index)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -90,18 +120,32 @@ mod tests {
     #[test]
     fn a_key_beyond_its_burst_waits_and_others_do_not() {
         // G-13
-        let buckets = Buckets::new(10, 3, 1_000);
+        let buckets: Buckets<String> = Buckets::new(10, 3, 1_000);
         let start = Instant::now();
-        assert_eq!((0..5).filter(|_| buckets.take(&"a", start)).count(), 3);
-        assert!(buckets.take(&"b", start));
-        assert!(!buckets.take(&"a", start + Duration::from_millis(99)));
-        assert!(buckets.take(&"a", start + Duration::from_millis(100)));
+        assert_eq!((0..5).filter(|_| buckets.take("a", start)).count(), 3);
+        assert!(buckets.take("b", start));
+        assert!(!buckets.take("a", start + Duration::from_millis(99)));
+        assert!(buckets.take("a", start + Duration::from_millis(100)));
         assert_eq!(
             (0..50)
-                .filter(|_| buckets.take(&"a", start + Duration::from_secs(60)))
+                .filter(|_| buckets.take("a", start + Duration::from_secs(60)))
                 .count(),
             3
         );
+    }
+
+    #[test]
+    fn a_token_that_was_given_back_is_there_again_and_no_more_than_that() {
+        let buckets: Buckets<String> = Buckets::new(1, 2, 1_000);
+        let start = Instant::now();
+        assert_eq!((0..5).filter(|_| buckets.take("a", start)).count(), 2);
+        buckets.give_back("a");
+        assert_eq!((0..5).filter(|_| buckets.take("a", start)).count(), 1);
+        let later = start + Duration::from_secs(60);
+        for _ in 0..10 {
+            buckets.give_back("a");
+        }
+        assert_eq!((0..5).filter(|_| buckets.take("a", later)).count(), 2);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use eic_protocol::text::printable;
 
-use crate::audit::{AppendError, EventError};
+use crate::app::HostRefusal;
+use crate::audit::{AppendError, EventError, OnceError};
 use crate::authn::AuthnError;
 use crate::inventory::InventoryError;
 use crate::issuance::{GrantError, IssueError};
@@ -33,6 +34,21 @@ pub enum Refusal {
     /// A field is outside of its documented form.
     #[error("{0}")]
     Malformed(String),
+    /// What is to be revoked is not there: no such certificate, or a CA key that no root names.
+    #[error("there is no such certificate or CA key to revoke")]
+    NothingToRevoke,
+    /// No configured user CA may sign yet.
+    #[error("no configured user CA may sign: {0}")]
+    KeyNotPropagated(String),
+    /// The key that would sign is revoked.
+    #[error("the CA key that signs is revoked")]
+    CaRevoked,
+    /// The revocation is recorded, but no bundle holds it yet.
+    #[error("the revocation is recorded, but no bundle was made in time")]
+    NotInForce,
+    /// A host's evidence, enrolment or report.
+    #[error(transparent)]
+    Host(#[from] HostRefusal),
     /// Policy, or the absence of what was asked for.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -54,6 +70,9 @@ pub enum Refusal {
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
+    /// Documents that are no JSON: a defect of ours.
+    #[error("write the answer: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 impl From<ClaimError> for Refusal {
@@ -61,6 +80,15 @@ impl From<ClaimError> for Refusal {
         match error {
             ClaimError::Replayed => Self::Replayed,
             ClaimError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<OnceError> for Refusal {
+    fn from(error: OnceError) -> Self {
+        match error {
+            OnceError::Replayed => Self::Replayed,
+            OnceError::Append(error) => Self::Unrecorded(error),
         }
     }
 }

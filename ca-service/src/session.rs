@@ -4,13 +4,15 @@
 //! key over its route, audience, time, nonce and fields. Whether the caller is revoked, whether the nonce
 //! was used and what policy says is checked on every request by whoever holds the store and the policy.
 
+use std::sync::{Arc, OnceLock};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use eic_protocol::api::discovery::SessionMode;
 use eic_protocol::api::session::NameStanding;
 use eic_protocol::grant::{Authorization, GrantToken, MAX_GRANT_TTL, MAX_REQUEST_AGE};
 use eic_protocol::proof::{Audience, CanonicalRequest, Signed};
-use eic_protocol::sshsig::{self, InvalidSignature, Namespace};
+use eic_protocol::sshsig::{self, InvalidSignature};
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::wire::{Reader, Writer};
 use sha2::{Digest as _, Sha256};
@@ -18,8 +20,12 @@ use sha2::{Digest as _, Sha256};
 use crate::caller::{Caller, Proven};
 use crate::store::ReplayClaim;
 
+mod bound_key;
+mod known;
 mod secret;
 
+use bound_key::BoundKey;
+use known::KnownGrants;
 pub use secret::{GrantSecret, SecretError};
 
 /// First field of a grant: another version is another grant.
@@ -31,6 +37,7 @@ pub struct Sessions {
     secrets: Vec<GrantSecret>,
     mode: SessionMode,
     ttl: u64,
+    known: KnownGrants,
 }
 
 /// Why a granted request does not count. The text is for the person who sent it.
@@ -68,18 +75,23 @@ pub struct OpenedGrant {
 }
 
 /// A request whose grant and signature hold; its claim is still to be made.
-#[derive(Debug)]
 pub struct Authorized {
-    caller: Caller,
+    grant: Arc<Grant>,
     key: SubjectKey,
     claim: ReplayClaim,
+}
+
+/// An authorization whose grant is this CA's and has not ended; its signature is still to be checked.
+pub struct Presented {
+    authorization: Authorization,
+    grant: Arc<Grant>,
 }
 
 impl Authorized {
     /// Who asks.
     #[must_use]
-    pub fn caller(&self) -> &Caller {
-        &self.caller
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.grant.caller
     }
 
     /// The key that the grant is bound to, which signed the request.
@@ -104,6 +116,7 @@ impl Sessions {
             secrets,
             mode,
             ttl: ttl.min(MAX_GRANT_TTL),
+            known: KnownGrants::default(),
         }
     }
 
@@ -142,63 +155,59 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Invalid`] or [`SessionError::Expired`]
-    pub fn recognise(&self, authorization: &Authorization, now: u64) -> Result<(), SessionError> {
-        self.current(authorization, now).map(drop)
-    }
-
-    fn current(&self, authorization: &Authorization, now: u64) -> Result<Grant, SessionError> {
-        let grant = self
-            .read(&authorization.grant)
-            .ok_or(SessionError::Invalid)?;
+    pub fn recognise(
+        &self,
+        authorization: Authorization,
+        now: u64,
+    ) -> Result<Presented, SessionError> {
+        let token = &authorization.grant;
+        let grant = self.known.get(token, || self.read(token));
+        let grant = grant.ok_or(SessionError::Invalid)?;
         let life = grant.issued_at.saturating_sub(MAX_REQUEST_AGE)..grant.expires_at;
         if life.contains(&now) {
-            Ok(grant)
+            Ok(Presented {
+                authorization,
+                grant,
+            })
         } else {
             Err(SessionError::Expired)
         }
     }
 
-    /// Checks grant, time and signature of `request`. `key` is the key that the request names, if it
+    /// Checks time and signature of `request`. `key` is the key that the request names, if it
     /// names one; otherwise the one in the signature. `now` is in Unix seconds.
     ///
     /// # Errors
     /// [`SessionError`]
     pub fn authorize<R: Signed>(
         &self,
-        authorization: &Authorization,
+        presented: &Presented,
         request: &R,
         key: Option<&SubjectKey>,
         now: u64,
     ) -> Result<Authorized, SessionError> {
-        let grant = self.current(authorization, now)?;
+        let Presented {
+            authorization,
+            grant,
+        } = presented;
         let age = authorization.time.abs_diff(now);
         if age > MAX_REQUEST_AGE {
             return Err(SessionError::Stale(age));
         }
-        let key = match key {
-            Some(key) => key.clone(),
-            None => {
-                sshsig::claimed_key(&authorization.signature).map_err(SessionError::Signature)?
-            }
-        };
-        if key_hash(&key) != grant.key_hash {
-            return Err(SessionError::OtherKey);
-        }
+        let bound = grant.bound_key(key, &authorization.signature)?;
         let nonce = authorization.nonce.as_bytes();
         let message =
             CanonicalRequest::of_granted(&self.audience, authorization.time, nonce, request);
-        sshsig::verify(
-            Namespace::Request,
-            &key,
-            message.as_slice(),
-            &authorization.signature,
-        )
-        .map_err(SessionError::Signature)?;
-        let claim = self.claim(authorization, &grant);
+        bound
+            .verify(message.as_slice(), &authorization.signature)
+            .map_err(|error| match error {
+                InvalidSignature::OtherKey => SessionError::OtherKey,
+                other => SessionError::Signature(other),
+            })?;
         Ok(Authorized {
-            caller: grant.caller,
-            key,
-            claim,
+            claim: self.claim(authorization, grant),
+            grant: Arc::clone(grant),
+            key: bound.key().clone(),
         })
     }
 
@@ -220,7 +229,8 @@ impl Sessions {
             SessionMode::Off => {
                 hash.update(b"eic-grant-claim\0");
                 hash.update(authorization.grant.reveal());
-                ReplayClaim::of_signed_time(hash.finalize().into(), grant.issued_at, self.ttl)
+                // Never the configured lifetime: with another one the claim would be another one.
+                ReplayClaim::of_signed_time(hash.finalize().into(), grant.issued_at, MAX_GRANT_TTL)
             }
         }
     }
@@ -240,10 +250,34 @@ impl Sessions {
 
 /// What a grant says.
 struct Grant {
-    caller: Caller,
+    caller: Arc<Caller>,
     key_hash: [u8; 32],
     issued_at: u64,
     expires_at: u64,
+    /// The key with that hash, once a request has shown it.
+    bound: OnceLock<BoundKey>,
+}
+
+impl Grant {
+    /// The bound key, if that is the one that is named: by the request, else by the signature.
+    fn bound_key(
+        &self,
+        named: Option<&SubjectKey>,
+        signature: &[u8],
+    ) -> Result<&BoundKey, SessionError> {
+        if let Some(bound) = self.bound.get() {
+            let same = named.is_none_or(|named| named.blob() == bound.key().blob());
+            return same.then_some(bound).ok_or(SessionError::OtherKey);
+        }
+        let key = match named {
+            Some(named) => named.clone(),
+            None => sshsig::claimed_key(signature).map_err(SessionError::Signature)?,
+        };
+        if key_hash(&key) != self.key_hash {
+            return Err(SessionError::OtherKey);
+        }
+        Ok(self.bound.get_or_init(|| BoundKey::of(key)))
+    }
 }
 
 fn encode(
@@ -288,10 +322,11 @@ fn decode(mut reader: Reader<'_>) -> Option<Grant> {
         session_id,
     });
     reader.is_at_end().then_some(Grant {
-        caller,
+        caller: Arc::new(caller),
         key_hash,
         issued_at,
         expires_at,
+        bound: OnceLock::new(),
     })
 }
 

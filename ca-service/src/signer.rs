@@ -10,10 +10,11 @@
 pub mod document;
 pub mod kms;
 pub mod local;
+mod self_check;
 
 use std::marker::PhantomData;
 
-use eic_protocol::cert::lint::{LintError, Linted, SelfChecked};
+use eic_protocol::cert::lint::{LintError, Linted};
 use eic_protocol::subject_key::CaKey;
 use sha2::{Digest as _, Sha256};
 use ssh_key::Signature;
@@ -24,6 +25,8 @@ use crate::fault;
 use crate::issuance::{ActiveCa, Host, Issued, Kind, Meaning, Prepared, User};
 use kms::KmsSigner;
 use local::LocalSigner;
+pub(crate) use self_check::Checked;
+use self_check::SelfCheck;
 
 /// A private key: in this process, or in KMS.
 pub enum Signer {
@@ -60,6 +63,7 @@ pub type HostCa = CertificateAuthority<Host>;
 /// A CA key for one kind of certificate.
 pub struct CertificateAuthority<K: Kind> {
     signer: Signer,
+    self_check: SelfCheck,
     not_after: Option<u64>,
     kind: PhantomData<K>,
 }
@@ -69,6 +73,7 @@ impl<K: Kind> CertificateAuthority<K> {
     #[must_use]
     pub fn new(signer: Signer, not_after: Option<u64>) -> Self {
         Self {
+            self_check: SelfCheck::of(signer.public()),
             signer,
             not_after,
             kind: PhantomData,
@@ -120,7 +125,7 @@ impl<K: Kind> CertificateAuthority<K> {
         linted: Linted,
         meaning: &Meaning<K>,
         recorded_hash: [u8; 32],
-    ) -> Result<SelfChecked, SignError> {
+    ) -> Result<Checked, SignError> {
         // What is signed is what was linted and what was recorded, byte for byte (D-22).
         let hash: [u8; 32] = Sha256::digest(linted.as_slice()).into();
         if hash != recorded_hash || hash != meaning.tbs_hash() {
@@ -131,13 +136,13 @@ impl<K: Kind> CertificateAuthority<K> {
         }
         let signature = self.signer.sign_bytes(linted.as_slice()).await?;
         fault::point("after-sign");
-        Ok(linted.attach(&signature)?)
+        Ok(self.self_check.attach(linted, &signature)?)
     }
 }
 
 fn complete<K: Kind>(
     completion: Completion,
-    checked: SelfChecked,
+    checked: Checked,
     meaning: Meaning<K>,
     clock: &Clock,
 ) -> Issued {

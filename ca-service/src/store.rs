@@ -11,15 +11,18 @@
 //! It decides nothing about certificates, and it never reads JSON back on the way to an answer.
 
 pub mod error;
+pub mod hosts;
+pub mod hosts_seen;
 pub mod reader;
 pub mod replay;
 pub mod revocation;
+pub mod trust;
 
 mod queue;
 mod sqlite;
 pub(crate) mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,6 +31,7 @@ use eic_protocol::instance_id::InstanceId;
 use tokio::sync::oneshot;
 
 pub use error::StoreError;
+pub use hosts_seen::HostsSeen;
 use queue::{Queue, Refused};
 pub use reader::Reader;
 pub use replay::{ClaimError, ReplayClaim, ReplayGuard};
@@ -68,6 +72,8 @@ pub struct Store {
     queue: Arc<Queue>,
     log: Log,
     revocations: Revocations,
+    seen: HostsSeen,
+    trust: trust::TrustWatch,
     reader: Reader,
     writer: Option<JoinHandle<()>>,
     _lease: Option<sqlite::Lease>,
@@ -101,8 +107,14 @@ impl Store {
         database: sqlite::Database,
     ) -> Result<Self, StoreError> {
         let queue = Arc::new(Queue::new(config.queue));
-        let revocations = Revocations::default();
-        let writer = sqlite::Writer::new(database, Arc::clone(&queue), revocations.clone())?;
+        let (revocations, seen) = (Revocations::default(), HostsSeen::default());
+        let trust = trust::TrustWatch::default();
+        let snapshots = sqlite::Snapshots {
+            revocations: revocations.clone(),
+            seen: seen.clone(),
+            trust: trust.clone(),
+        };
+        let writer = sqlite::Writer::new(database, Arc::clone(&queue), snapshots)?;
         let log = Log {
             queue: Arc::clone(&queue),
             deadline: config.deadline,
@@ -112,6 +124,8 @@ impl Store {
             queue,
             log,
             revocations,
+            seen,
+            trust,
             reader,
             writer: Some(writer.spawn(&config.path)?),
             _lease: lease,
@@ -142,16 +156,35 @@ impl Store {
         self.revocations.clone()
     }
 
+    /// For the inventory: which hosts got a view of this CA, at most half a second old.
+    #[must_use]
+    pub fn hosts_seen(&self) -> HostsSeen {
+        self.seen.clone()
+    }
+
     /// For the start of the service: which keys were used before.
     #[must_use]
     pub fn key_pins(&self) -> KeyPins {
-        KeyPins(self.log.clone())
+        KeyPins(Pins::Kept(self.log.clone(), self.reader.clone()))
     }
 
     /// For host views.
     #[must_use]
     pub fn host_register(&self) -> HostRegister {
         HostRegister(self.log.clone())
+    }
+
+    /// For the enrolment of hosts.
+    #[must_use]
+    pub fn host_book(&self) -> hosts::HostBook {
+        hosts::HostBook::new(self.log.clone(), self.reader.clone())
+    }
+
+    /// For revocation and the trust bundle.
+    #[must_use]
+    pub fn trust_book(&self) -> trust::TrustBook {
+        let (log, reader) = (self.log.clone(), self.reader.clone());
+        trust::TrustBook::new(log, reader, self.trust.clone())
     }
 
     /// For whoever only reads.
@@ -241,7 +274,25 @@ pub struct AuditLog(Log);
 
 impl AuditLog {
     pub(crate) async fn append(&self, entry: AuditEntry) -> Result<(), StoreError> {
-        self.0.write(Action::Append(entry)).await.map(drop)
+        let claim = None;
+        self.0
+            .write(Action::Append { claim, entry })
+            .await
+            .map(drop)
+    }
+
+    /// The record and the claim that makes its message count once: both, or neither.
+    pub(crate) async fn append_once(
+        &self,
+        claim: ReplayClaim,
+        entry: AuditEntry,
+    ) -> Result<(), ClaimError> {
+        let claim = Some(claim);
+        match self.0.write(Action::Append { claim, entry }).await? {
+            Outcome::Done => Ok(()),
+            Outcome::Replayed => Err(ClaimError::Replayed),
+            _ => Err(StoreError::Confused.into()),
+        }
     }
 
     /// Adds or ends a revocation with its record. `false`: there was none to end.
@@ -266,6 +317,19 @@ impl AuditLog {
         }
     }
 
+    /// Forgets that a host got a view, with its record. `false`: it got none.
+    pub(crate) async fn forget_host(
+        &self,
+        instance: InstanceId,
+        entry: AuditEntry,
+    ) -> Result<bool, StoreError> {
+        match self.0.write(Action::ForgetHost { instance, entry }).await? {
+            Outcome::Done => Ok(true),
+            Outcome::Unchanged => Ok(false),
+            _ => Err(StoreError::Confused),
+        }
+    }
+
     /// Names what an earlier process left open.
     pub(crate) async fn reconcile(
         &self,
@@ -281,20 +345,52 @@ impl AuditLog {
 
 /// Which public key goes with a signer's name: the first one seen stays.
 #[derive(Clone)]
-pub struct KeyPins(Log);
+pub struct KeyPins(Pins);
+
+#[derive(Clone)]
+enum Pins {
+    Kept(Log, Reader),
+    /// Beside a service, or before there was one: nothing is written.
+    Read(Reader),
+}
 
 impl KeyPins {
+    /// The pins of the store in this file, for a look at them; no file: no pins.
+    #[must_use]
+    pub fn read_only(path: &Path) -> Self {
+        Self(Pins::Read(Reader::new(path)))
+    }
+
     /// The key pinned under `name`; `key` where there was none. `now` is in Unix seconds.
     ///
     /// # Errors
     /// The store's.
     pub async fn pin(&self, name: &str, key: &str, now: u64) -> Result<String, StoreError> {
+        match &self.0 {
+            Pins::Kept(log, _) => Self::keep(log, name, key, now).await,
+            Pins::Read(reader) if !reader.is_there() => Ok(key.to_owned()),
+            Pins::Read(reader) => Ok(reader.pinned(name)?.unwrap_or_else(|| key.to_owned())),
+        }
+    }
+
+    /// The key pinned under `name`, where there is one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn known(&self, name: &str) -> Result<Option<String>, StoreError> {
+        match &self.0 {
+            Pins::Read(reader) if !reader.is_there() => Ok(None),
+            Pins::Kept(_, reader) | Pins::Read(reader) => reader.pinned(name),
+        }
+    }
+
+    async fn keep(log: &Log, name: &str, key: &str, now: u64) -> Result<String, StoreError> {
         let action = Action::PinKey {
             name: name.to_owned(),
             key: key.to_owned(),
             now,
         };
-        match self.0.write(action).await? {
+        match log.write(action).await? {
             Outcome::Pinned(key) => Ok(key),
             _ => Err(StoreError::Confused),
         }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use eic_protocol::api::certificate::{
     CertificateScope, UserCertificateRequest, UserCertificateResponse,
 };
-use eic_protocol::fleet::FleetName;
-use eic_protocol::grant::Authorization;
 use eic_protocol::os_user::OsUser;
 use serde_json::json;
 
@@ -18,9 +16,9 @@ use crate::authn::aws_sts::check_version;
 use crate::http::context::Context;
 use crate::inventory::InstanceRecord;
 use crate::issuance::{Grant, Verified};
-use crate::policy::{Action, Decision, Denial, DenialKind, Permit, Resource};
+use crate::policy::{Action, Decision, Denial, DenialKind, Permit};
 use crate::refusal::{Denied, Refusal};
-use crate::session::Authorized;
+use crate::session::{Authorized, Presented};
 
 /// What policy decided about, for the audit of a denial.
 #[derive(Default)]
@@ -36,14 +34,15 @@ impl App {
     pub(crate) async fn issue_user_certificate(
         &self,
         context: &Context,
-        authorization: &Authorization,
+        presented: &Presented,
         request: UserCertificateRequest,
     ) -> Result<UserCertificateResponse, Refusal> {
         check_version(request.protocol)?;
         let authorized = self
-            .admit(context, authorization, &request, Some(&request.public_key))
+            .admit(context, presented, &request, Some(&request.public_key))
             .await?;
         self.skew.check()?;
+        self.trust.check_user_ca(self.issuer.ca().public())?;
         let mut considered = Considered::default();
         let permit = match self
             .decide(context, &authorized, &request, &mut considered)
@@ -58,7 +57,7 @@ impl App {
             Err(other) => return Err(other),
         };
         let verified = Verified {
-            caller: authorized.caller().clone(),
+            caller: Arc::clone(authorized.caller()),
             request_id: context.request_id,
             replay: authorized.claim(),
             tags: considered
@@ -81,7 +80,9 @@ impl App {
             validity: issued.validity(),
             principal,
             restricted: issued.is_restricted(),
-            instance: considered.host.map(|host| host.view(vec![user])),
+            instance: considered
+                .host
+                .map(|host| self.inventory.view(&host, vec![user])),
         })
     }
 
@@ -100,7 +101,7 @@ impl App {
             CertificateScope::Target { user, instance } => {
                 let host = self
                     .inventory
-                    .instance(instance, context.now)
+                    .instance(instance, authorized.caller().accountable_id(), context.now)
                     .await?
                     .ok_or(Denied::NoSuchHost)?;
                 considered.host = Some(Arc::clone(&host));
@@ -121,14 +122,9 @@ impl App {
         host: &InstanceRecord,
     ) -> Result<Permit, Refusal> {
         let resource = resource(host);
-        let permit = self.ask(
-            facts,
-            Action::SendSshPublicKey,
-            &resource,
-            choices,
-            user,
-            None,
-        )?;
+        let asked = choices.asked(user, None);
+        let request = facts.request(Action::SendSshPublicKey, &resource, &asked);
+        let permit = permitted(self.policy.decide(&request))?;
         // After policy: whether a host runs is not told to those who may not use it.
         if host.is_up() {
             Ok(permit)
@@ -137,25 +133,7 @@ impl App {
         }
     }
 
-    pub(super) fn ask(
-        &self,
-        facts: &Facts,
-        action: Action,
-        resource: &Resource<'_>,
-        choices: &Choices<'_>,
-        user: &OsUser,
-        fleet: Option<&FleetName>,
-    ) -> Result<Permit, Refusal> {
-        match self
-            .policy
-            .decide(&facts.request(action, resource, &choices.asked(user, fleet)))
-        {
-            Decision::Allow(permit) => Ok(permit),
-            Decision::Deny(denial) => Err(Denied::Policy(denial).into()),
-        }
-    }
-
-    /// The record of a denial. Its claim is made first, so that one signed request makes one record.
+    /// The record of a denial, with the request's claim: one signed request makes one record.
     async fn audit_denial(
         &self,
         context: &Context,
@@ -164,7 +142,6 @@ impl App {
         considered: &Considered,
         denied: &Denied,
     ) -> Result<(), Refusal> {
-        self.replay.claim(authorized.claim()).await?;
         let mut event = self.event(EventName::DenyUserCertificate, authorized.caller(), context);
         if let Some(host) = &considered.host {
             event.region = Some(host.region());
@@ -177,7 +154,18 @@ impl App {
             "statement": deciding_statement(denied),
             "tags": considered.host.as_ref().map_or(&BTreeMap::new(), |host| host.tags()),
         }));
-        Ok(self.recorder.append(&event).await?)
+        Ok(self
+            .recorder
+            .append_once(&event, authorized.claim())
+            .await?)
+    }
+}
+
+/// What policy permits, or its denial.
+pub(super) fn permitted(decision: Decision) -> Result<Permit, Refusal> {
+    match decision {
+        Decision::Allow(permit) => Ok(permit),
+        Decision::Deny(denial) => Err(Denied::Policy(denial).into()),
     }
 }
 

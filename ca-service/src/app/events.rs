@@ -1,7 +1,6 @@
 //! `POST /v1/events`: what a client did without the CA's signature. A report by its doer, and recorded as such.
 
 use eic_protocol::api::event::{ClientEvent, EventRequest, EventResponse};
-use eic_protocol::grant::Authorization;
 use serde_json::json;
 
 use super::App;
@@ -9,6 +8,7 @@ use crate::audit::EventName;
 use crate::authn::aws_sts::check_version;
 use crate::http::context::Context;
 use crate::refusal::Refusal;
+use crate::session::Presented;
 
 /// Longest request id of AWS that is recorded; real ones have 36 characters.
 const MAX_AWS_ID: usize = 64;
@@ -21,11 +21,11 @@ impl App {
     pub(crate) async fn record_event(
         &self,
         context: &Context,
-        authorization: &Authorization,
+        presented: &Presented,
         request: &EventRequest,
     ) -> Result<EventResponse, Refusal> {
         check_version(request.protocol)?;
-        let authorized = self.admit(context, authorization, request, None).await?;
+        let authorized = self.admit(context, presented, request, None).await?;
         let ClientEvent::KeyPushed {
             instance,
             user,
@@ -34,7 +34,6 @@ impl App {
             aws_request_id,
         } = &request.event;
         check_form(fingerprint, aws_request_id)?;
-        self.replay.claim(authorized.claim()).await?;
         let mut event = self.event(EventName::PushKeyReported, authorized.caller(), context);
         event.parameters = Some(json!({
             "instanceId": instance.as_str(),
@@ -47,7 +46,9 @@ impl App {
             "reportedBy": "client",
             "isSessionKey": *fingerprint == authorized.key().fingerprint(),
         }));
-        self.recorder.append(&event).await?;
+        self.recorder
+            .append_once(&event, authorized.claim())
+            .await?;
         Ok(EventResponse {
             request_id: context.request_id,
         })

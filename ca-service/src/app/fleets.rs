@@ -1,14 +1,17 @@
 //! Certificates for a fleet: granted by the fleet's name, refused where a present member is explicitly denied.
 
+use std::sync::Arc;
+
 use eic_protocol::fleet::FleetName;
 use eic_protocol::os_user::OsUser;
 
 use super::App;
+use super::certificates::permitted;
 use super::facts::{Choices, Facts, resource};
 use crate::config::certificates::FleetConfig;
 use crate::http::context::Context;
 use crate::inventory::InstanceRecord;
-use crate::policy::{Action, Decision, DenialKind, Permit, Resource};
+use crate::policy::{Action, Asked, Decision, DenialKind, Permit, PolicySnapshot, Resource};
 use crate::refusal::{Denied, Refusal};
 
 /// Members that are asked about between two pauses for other requests.
@@ -35,59 +38,66 @@ impl App {
                 region.partition()
             });
         let named = Resource::fleet(partition, name, &fleet.accounts);
-        let permit = self.ask(
-            facts,
-            Action::IssueFleetCertificate,
-            &named,
-            choices,
-            user,
-            Some(name),
-        )?;
-        self.check_members(facts, choices, user, fleet, context)
-            .await?;
+        // One policy for the fleet's name and for every member (threats C-17).
+        let policy = self.policy.snapshot(context.now);
+        let asked = choices.asked(user, Some(name));
+        let request = facts.request(Action::IssueFleetCertificate, &named, &asked);
+        let permit = permitted(policy.decide(&request))?;
+        let members = self.members(fleet, context.now).await?;
+        check_members(&policy, facts, &choices.asked(user, None), &members).await?;
         Ok(permit)
     }
 
-    async fn check_members(
+    /// The accounts and Regions that can hold a member must answer, others need not.
+    async fn members(
         &self,
-        facts: &Facts,
-        choices: &Choices<'_>,
-        user: &OsUser,
         fleet: &FleetConfig,
-        context: &Context,
-    ) -> Result<(), Refusal> {
-        let hosts = self.inventory.all(context.now).await?;
-        let members: Vec<_> = hosts.iter().filter(|host| fleet.selects(host)).collect();
-        for batch in members.chunks(BATCH) {
-            for host in batch {
-                self.check_member(facts, choices, user, host)?;
-            }
-            tokio::task::yield_now().await;
-        }
-        Ok(())
+        now: u64,
+    ) -> Result<Vec<Arc<InstanceRecord>>, Refusal> {
+        // An id may be in any Region of the accounts.
+        let regions = if fleet.ids.is_empty() {
+            fleet.regions.as_slice()
+        } else {
+            &[]
+        };
+        let hosts = self.inventory.all_in(&fleet.accounts, regions, now).await?;
+        Ok(hosts
+            .into_iter()
+            .filter(|host| fleet.selects(host))
+            .collect())
     }
+}
 
-    /// That no statement allows the host by itself is no reason: the fleet's name was granted.
-    fn check_member(
-        &self,
-        facts: &Facts,
-        choices: &Choices<'_>,
-        user: &OsUser,
-        host: &InstanceRecord,
-    ) -> Result<(), Refusal> {
-        let resource = resource(host);
-        let asked = choices.asked(user, None);
-        match self
-            .policy
-            .decide(&facts.request(Action::SendSshPublicKey, &resource, &asked))
-        {
-            Decision::Deny(denial)
-                if matches!(denial.kind(), DenialKind::Explicit(_) | DenialKind::Stale) =>
-            {
-                Err(Denied::FleetMember(host.id().to_string()).into())
-            }
-            _ => Ok(()),
+async fn check_members(
+    policy: &PolicySnapshot,
+    facts: &Facts,
+    asked: &Asked<'_>,
+    members: &[Arc<InstanceRecord>],
+) -> Result<(), Refusal> {
+    for batch in members.chunks(BATCH) {
+        for host in batch {
+            check_member(policy, facts, asked, host)?;
         }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// That no statement allows the host by itself is no reason: the fleet's name was granted.
+fn check_member(
+    policy: &PolicySnapshot,
+    facts: &Facts,
+    asked: &Asked<'_>,
+    host: &InstanceRecord,
+) -> Result<(), Refusal> {
+    let resource = resource(host);
+    match policy.decide(&facts.request(Action::SendSshPublicKey, &resource, asked)) {
+        Decision::Deny(denial)
+            if matches!(denial.kind(), DenialKind::Explicit(_) | DenialKind::Stale) =>
+        {
+            Err(Denied::FleetMember(host.id().to_string()).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use eic_protocol::api::instance::{InstanceView, InstancesQuery, InstancesResponse, MAX_HOST};
 use eic_protocol::arn::Partition;
-use eic_protocol::grant::Authorization;
 use eic_protocol::os_user::OsUser;
 
 use super::App;
 use super::facts::{Facts, resource};
 use crate::http::context::Context;
-use crate::inventory::InstanceRecord;
+use crate::inventory::{Hosts, InstanceRecord};
 use crate::policy::{Action, Asked, Decision, PolicySet, Resource, evaluate, reach};
 use crate::refusal::Refusal;
+use crate::session::Presented;
 
 /// Most hosts of one answer.
 const MAX_HOSTS: usize = 1_000;
@@ -27,10 +27,10 @@ impl App {
     pub(crate) async fn visible_instances(
         &self,
         context: &Context,
-        authorization: &Authorization,
+        presented: &Presented,
         query: &InstancesQuery,
     ) -> Result<InstancesResponse, Refusal> {
-        let authorized = self.admit(context, authorization, query, None).await?;
+        let authorized = self.admit(context, presented, query, None).await?;
         if query
             .host
             .as_ref()
@@ -42,11 +42,17 @@ impl App {
         }
         self.replay.claim(authorized.claim()).await?;
         let facts = Facts::of(authorized.caller(), context, &self.nat);
-        let hosts = match &query.host {
-            Some(host) => self.inventory.find(host, context.now).await?,
+        let Hosts { hosts, complete } = match &query.host {
+            Some(host) => {
+                let asker = authorized.caller().accountable_id();
+                let hosts = self.inventory.find(host, asker, context.now).await?;
+                let complete = true;
+                Hosts { hosts, complete }
+            }
             None => self.inventory.all(context.now).await?,
         };
-        Ok(bounded(self.visible(&facts, hosts, context.now).await))
+        let visible = self.visible(&facts, hosts, context.now).await;
+        Ok(bounded(visible, complete))
     }
 
     async fn visible(
@@ -64,23 +70,24 @@ impl App {
         let mut views = Vec::new();
         for batch in hosts.chunks(BATCH) {
             let up = batch.iter().filter(|host| host.is_up());
-            views.extend(up.filter_map(|host| view(&set, facts, host, sees_all)));
+            views.extend(up.filter_map(|host| {
+                let users = visible_users(&set, facts, host, sees_all)?;
+                Some(self.inventory.view(host, users))
+            }));
             tokio::task::yield_now().await;
         }
         views
     }
 }
 
-fn view(
+/// The accounts on a host that the caller may see; none where it does not exist for him.
+fn visible_users(
     set: &PolicySet,
     facts: &Facts,
     host: &InstanceRecord,
     sees_all: bool,
-) -> Option<InstanceView> {
-    match users(set, facts, host) {
-        Some(users) => Some(host.view(users)),
-        None => sees_all.then(|| host.view(Vec::new())),
-    }
+) -> Option<Vec<OsUser>> {
+    users(set, facts, host).or_else(|| sees_all.then(Vec::new))
 }
 
 /// The accounts that the caller may use there, as far as policy or inventory name them;
@@ -122,9 +129,10 @@ fn may_read_inventory(set: &PolicySet, facts: &Facts) -> bool {
     )
 }
 
-fn bounded(mut instances: Vec<InstanceView>) -> InstancesResponse {
+/// Not all: there are too many, or an account does not answer.
+fn bounded(mut instances: Vec<InstanceView>, complete: bool) -> InstancesResponse {
     instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let truncated = instances.len() > MAX_HOSTS;
+    let truncated = !complete || instances.len() > MAX_HOSTS;
     instances.truncate(MAX_HOSTS);
     InstancesResponse {
         instances,

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -17,9 +17,9 @@ use crate::policy::Reloaded;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// When a file was last changed, as far as the file system tells.
-type Stamp = Option<(SystemTime, u64, u64)>;
+pub(super) type Stamp = Option<(SystemTime, u64, u64)>;
 
-fn stamp(file: &Path) -> Stamp {
+pub(super) fn stamp(file: &Path) -> Stamp {
     let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
@@ -37,37 +37,65 @@ impl App {
         loop {
             ticks.tick().await;
             watched.look(&self).await;
+            self.tell_refused_proofs().await;
         }
     }
 
-    /// Reads the policy again and records what came of it.
+    /// Reads the policy again and records what came of it: each change once, however often it is tried.
     pub(crate) async fn reload_policy(&self) {
         let was_failing = self.policy.failing_since().is_some();
         let (error, additional) = match self.policy.reload(self.clock.now()) {
-            Ok(Reloaded::Unchanged) if !was_failing => return,
-            Ok(Reloaded::Unchanged) => (
-                None,
-                json!({ "policyHash": self.policy.current().digest().to_string() }),
-            ),
-            Ok(Reloaded::Replaced { before, now }) => {
-                tracing::info!(policy = %now, "the policy was replaced");
-                (
-                    None,
-                    json!({ "policyHash": now.to_string(), "policyHashBefore": before.to_string() }),
-                )
-            }
+            Ok(reloaded) => match self.reloaded(reloaded, was_failing) {
+                Some(additional) => (None, additional),
+                None => return,
+            },
             Err(error) => {
-                tracing::error!(%error, "ALARM: the policy cannot be loaded; the running one stays for a limited time");
-                if was_failing {
+                let error = error.to_string();
+                if !self.is_news(Some(error.as_str())) {
                     return;
                 }
+                tracing::error!(
+                    error,
+                    "ALARM: the policy cannot be loaded; the running one stays for a limited time"
+                );
                 let running = self.policy.current().digest().to_string();
-                (Some(error.to_string()), json!({ "policyHash": running }))
+                (Some(error), json!({ "policyHash": running }))
             }
         };
         if let Err(error) = self.audit_reload(error, additional).await {
             tracing::error!(error, "the reload of the policy could not be recorded");
         }
+    }
+
+    /// What is recorded of a policy that was loaded; nothing where nothing changed.
+    fn reloaded(&self, reloaded: Reloaded, was_failing: bool) -> Option<serde_json::Value> {
+        self.is_news(None);
+        if was_failing {
+            tracing::info!("the policy can be loaded again");
+        }
+        match reloaded {
+            Reloaded::Unchanged if !was_failing => None,
+            Reloaded::Unchanged => {
+                Some(json!({ "policyHash": self.policy.current().digest().to_string() }))
+            }
+            Reloaded::Replaced { before, now } => {
+                tracing::info!(policy = %now, "the policy was replaced");
+                Some(
+                    json!({ "policyHash": now.to_string(), "policyHashBefore": before.to_string() }),
+                )
+            }
+        }
+    }
+
+    /// Whether this is another mistake than last time; it is remembered.
+    fn is_news(&self, mistake: Option<&str>) -> bool {
+        let mut last = self
+            .policy_mistake
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let news = last.as_deref() != mistake;
+        *last = mistake.map(str::to_owned);
+        news
     }
 
     async fn audit_reload(
@@ -110,7 +138,7 @@ impl App {
         let read = keys::root::read(self.discovery_source.path());
         let bytes = read.map_err(|e| e.to_string()).and_then(|(envelope, _)| {
             self.discovery_source
-                .bytes(&envelope)
+                .bytes(&envelope, Some(self.trust.edition().bundle().sequence))
                 .map_err(|e| e.to_string())
         });
         match bytes {

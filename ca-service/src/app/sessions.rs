@@ -1,14 +1,19 @@
 //! `POST /v1/sessions`: a proof in, a grant out. The record of the session precedes the grant.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use eic_protocol::api::session::{Proof, SessionRequest, SessionResponse};
 use serde_json::json;
 
 use super::App;
-use crate::audit::{Actor, Event, EventError, EventName};
+use crate::audit::{Actor, Event, EventError, EventName, OnceError};
 use crate::authn::AuthnError;
+use crate::authn::aws_sts::Confirmed;
 use crate::caller::Caller;
 use crate::http::context::Context;
 use crate::refusal::Refusal;
+use crate::store::ReplayClaim;
 
 impl App {
     /// Opens a session.
@@ -20,22 +25,28 @@ impl App {
         context: &Context,
         request: &SessionRequest,
     ) -> Result<SessionResponse, Refusal> {
-        let proven = self
+        let confirmed = self
             .authn
-            .authenticate(request, context.request_id, &self.replay, context.now)
+            .authenticate(request, context.request_id, context.peer(), context.now)
             .await;
-        let caller = match proven {
-            Ok(caller) => caller,
+        let Confirmed { caller, claim } = match confirmed {
+            Ok(confirmed) => confirmed,
             Err(error) => {
                 self.audit_refused_proof(context, request, &error).await?;
                 return Err(error.into());
             }
         };
+        let caller = Arc::new(caller);
+        self.take_callers_turn(&caller)?;
         if self.revocations.contains(caller.arn(), caller.user_id()) {
-            self.audit_revoked(context, &caller).await?;
+            self.audit_revoked(context, &caller, claim).await?;
             return Err(Refusal::Revoked);
         }
-        self.audit_session(context, request, &caller).await?;
+        if let Err(refusal) = self.check_not_a_hosts_key(&request.public_key).await {
+            self.audit_hosts_key(context, &caller, claim).await?;
+            return Err(refusal);
+        }
+        self.audit_session(context, request, &caller, claim).await?;
         let grant = self
             .sessions
             .open(&caller, &request.public_key, context.now)?;
@@ -52,7 +63,8 @@ impl App {
         &self,
         context: &Context,
         request: &SessionRequest,
-        caller: &Caller,
+        caller: &Arc<Caller>,
+        claim: ReplayClaim,
     ) -> Result<(), Refusal> {
         let Proof::AwsSts(proof) = &request.proof;
         let mut event = self.event(EventName::CreateSession, caller, context);
@@ -60,32 +72,80 @@ impl App {
         event.parameters =
             Some(json!({ "publicKey": request.public_key.to_string(), "method": caller.method() }));
         event.additional = Some(json!({ "fingerprint": request.public_key.fingerprint() }));
-        Ok(self.recorder.append(&event).await?)
+        self.append_proof(&event, claim).await
     }
 
-    async fn audit_revoked(&self, context: &Context, caller: &Caller) -> Result<(), Refusal> {
+    async fn audit_hosts_key(
+        &self,
+        context: &Context,
+        caller: &Arc<Caller>,
+        claim: ReplayClaim,
+    ) -> Result<(), Refusal> {
+        let mut event = self.event(EventName::RefuseSession, caller, context);
+        event.error = Some(EventError {
+            code: "HostsKey".to_owned(),
+            message: "the public key is a host's key".to_owned(),
+        });
+        self.append_proof(&event, claim).await
+    }
+
+    async fn audit_revoked(
+        &self,
+        context: &Context,
+        caller: &Arc<Caller>,
+        claim: ReplayClaim,
+    ) -> Result<(), Refusal> {
         let mut event = self.event(EventName::RefuseSession, caller, context);
         event.error = Some(EventError {
             code: "CallerRevoked".to_owned(),
             message: "the caller is revoked".to_owned(),
         });
-        Ok(self.recorder.append(&event).await?)
+        self.append_proof(&event, claim).await
     }
 
-    /// Only proofs that cost their sender a fresh signature and a claim are worth a durable record:
-    /// what is refused before that is in the log, or anybody could fill the disk.
+    /// Claim and record in one: of two requests with one proof, at most one gets a grant.
+    async fn append_proof(&self, event: &Event, claim: ReplayClaim) -> Result<(), Refusal> {
+        match self.recorder.append_once(event, claim).await {
+            Err(OnceError::Replayed) => Err(AuthnError::Replayed.into()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Whoever AWS confirmed is recorded always, within the rate of his account. Of the others, whose
+    /// proof cost them nothing, as many as are rationed. What never reached STS is in the log only.
     async fn audit_refused_proof(
         &self,
         context: &Context,
         request: &SessionRequest,
         error: &AuthnError,
     ) -> Result<(), Refusal> {
-        if !matches!(
-            error,
-            AuthnError::Refused(_) | AuthnError::AccountNotAccepted(_)
-        ) {
-            return Ok(());
+        match error {
+            AuthnError::AccountNotAccepted(account) => self.take_turn(account)?,
+            // The sender is told to try again; what went wrong is for the operator.
+            AuthnError::StsUnavailable(cause) => {
+                tracing::warn!(request_id = %context.request_id, cause, "AWS STS did not confirm a proof");
+            }
+            _ => {}
         }
+        let unproven = matches!(error, AuthnError::Refused(_));
+        let recorded = error.is_of_confirmed_caller()
+            || unproven
+                && self
+                    .refused_proofs
+                    .is_recorded(context.peer(), Instant::now(), context.now);
+        if recorded {
+            self.record_refused_proof(context, request, error).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn record_refused_proof(
+        &self,
+        context: &Context,
+        request: &SessionRequest,
+        error: &AuthnError,
+    ) -> Result<(), Refusal> {
         let Proof::AwsSts(proof) = &request.proof;
         let actor = Actor::Unproven {
             access_key_id: Some(proof.access_key_id.to_string()),

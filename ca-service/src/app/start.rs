@@ -12,6 +12,9 @@ use eic_protocol::trust::envelope::Envelope;
 use eic_protocol::version::VersionRange;
 use serde_json::json;
 
+use super::hosts::{DeskError, HostDesk};
+use super::refused_proofs::RefusedProofs;
+use super::trust_bundle::TrustDesk;
 use super::{App, MAX_CALLERS};
 use crate::audit::{Actor, AppendError, Event, EventName, Origin, Recorder, event_request_id};
 use crate::authn::aws_sts::clock_skew::ClockSkew;
@@ -19,6 +22,7 @@ use crate::authn::aws_sts::role_revocation::RoleRevocations;
 use crate::authn::aws_sts::transport::StsTransport;
 use crate::authn::aws_sts::{AwsSts, Rules};
 use crate::aws_access::AwsAccess;
+use crate::bundle::BundleError;
 use crate::clock::Clock;
 use crate::config::policy::PolicyConfig;
 use crate::config::{Config, ConfigError};
@@ -59,6 +63,12 @@ pub enum StartError {
     /// The HTTPS client.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// What hosts are verified with.
+    #[error(transparent)]
+    Hosts(#[from] DeskError),
+    /// The trust bundle.
+    #[error(transparent)]
+    Bundle(BundleError),
     /// An endpoint override.
     #[error(transparent)]
     Endpoint(#[from] eic_aws::endpoint::InvalidEndpoint),
@@ -97,10 +107,14 @@ impl App {
             role_revocations.clone(),
         );
         let discovery_source = DiscoverySource::of(config);
+        let mut keys = keys;
+        let spares = std::mem::take(&mut keys.spares);
+        let trust = TrustDesk::open(config, &store, &keys, &clock).await?;
+        let sequence = Some(trust.edition().bundle().sequence);
         let app = Self {
             limits: config.limits,
             trusted_proxies: config.server.trusted_proxies.clone(),
-            discovery: ArcSwap::from_pointee(discovery_source.bytes(&keys.root)?),
+            discovery: ArcSwap::from_pointee(discovery_source.bytes(&keys.root, sequence)?),
             nat: config.nat.clone(),
             fleets: config.fleets.clone(),
             authn,
@@ -110,17 +124,36 @@ impl App {
             revocations: store.revocations(),
             replay: store.replay_guard(),
             policy,
-            inventory: inventory(config, access)?,
+            inventory: inventory(config, Arc::clone(&access), &store)?,
+            hosts: HostDesk::open(
+                config,
+                Arc::clone(&access),
+                Arc::clone(&keys.host_ca),
+                keys.special.clone(),
+                store.host_book(),
+            )?,
+            trust,
             issuer: issuer(keys, &recorder, &store, &clock),
             recorder,
             callers: Buckets::new(config.limits.caller_rate, burst(config), MAX_CALLERS),
+            roles: Buckets::new(
+                config.limits.caller_rate.saturating_mul(SESSIONS_OF_A_ROLE),
+                burst(config).saturating_mul(SESSIONS_OF_A_ROLE),
+                MAX_CALLERS,
+            ),
+            refused_proofs: RefusedProofs::new(),
             discovery_source,
             policy_files: policy_files(&config.policy),
+            policy_mistake: std::sync::Mutex::default(),
             clock,
             store,
         };
+        let app = Arc::new(app);
+        app.trust.know_signers(app.issuer.ca(), spares);
+        let roots = Arc::clone(app.trust.edition().roots());
+        app.choose_signer(&roots).await?;
         app.record_start().await?;
-        Ok(Arc::new(app))
+        Ok(app)
     }
 
     async fn record_start(&self) -> Result<(), StartError> {
@@ -138,6 +171,9 @@ impl App {
         Ok(self.recorder.append(&event).await?)
     }
 }
+
+/// How many busy sessions of one role there may be at once, where their names are only claimed.
+const SESSIONS_OF_A_ROLE: u32 = 10;
 
 fn burst(config: &Config) -> u32 {
     config
@@ -158,7 +194,16 @@ fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
         .ec2
         .iter()
         .all(|ec2| plain(&ec2.endpoint_override));
-    if plain(&config.aws_sts.endpoint_override) && only_plain {
+    let mut issuers = config
+        .hosts
+        .accounts
+        .iter()
+        .filter_map(|a| a.issuer.as_ref());
+    let plain_issuers = issuers.all(|issuer| {
+        let pinned = issuer.jwks_uri.is_none() || plain(&issuer.jwks_uri);
+        issuer.issuer.as_str().starts_with("http://") && pinned
+    });
+    if plain(&config.aws_sts.endpoint_override) && only_plain && plain_issuers {
         HttpClient::plain_only()
     } else {
         HttpClient::new(Roots::System)
@@ -224,7 +269,11 @@ fn issuer(keys: KeyMaterial, recorder: &Recorder, store: &Store, clock: &Clock) 
     )
 }
 
-fn inventory(config: &Config, access: Arc<AwsAccess>) -> Result<Inventory, StartError> {
+fn inventory(
+    config: &Config,
+    access: Arc<AwsAccess>,
+    store: &Store,
+) -> Result<Inventory, StartError> {
     let file = config
         .inventory
         .static_file
@@ -239,7 +288,7 @@ fn inventory(config: &Config, access: Arc<AwsAccess>) -> Result<Inventory, Start
             config.inventory.enrolment.clone(),
         )?),
     };
-    Ok(Inventory::new(file, ec2))
+    Ok(Inventory::new(file, ec2, store.hosts_seen()))
 }
 
 /// What the policy engine is to load.
@@ -300,7 +349,11 @@ impl DiscoverySource {
     }
 
     /// The document, made once for all who ask.
-    pub(super) fn bytes(&self, root: &Envelope) -> Result<Bytes, serde_json::Error> {
+    pub(super) fn bytes(
+        &self,
+        root: &Envelope,
+        bundle_sequence: Option<u64>,
+    ) -> Result<Bytes, serde_json::Error> {
         let discovery = Discovery {
             server: format!("eic-ca/{}", env!("CARGO_PKG_VERSION")),
             protocol: VersionRange::OURS,
@@ -309,7 +362,7 @@ impl DiscoverySource {
             }],
             root: root.clone(),
             sessions: self.sessions,
-            bundle_sequence: None,
+            bundle_sequence,
         };
         Ok(serde_json::to_vec(&discovery)?.into())
     }

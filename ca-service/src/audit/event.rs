@@ -1,9 +1,11 @@
 //! What can be audited: the names, who acted, from where. Values only; `record` gives them CloudTrail's form.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use eic_protocol::arn::AccountId;
 use eic_protocol::aws_region::AwsRegion;
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::request_id::RequestId;
 use serde_json::Value;
 
@@ -36,8 +38,25 @@ event_names! {
     IssueUserCertificate "A user certificate was recorded; with `errorCode`: signing it failed.";
     IssueHostCertificate "A host certificate was recorded; with `errorCode`: signing it failed.";
     DenyUserCertificate "A user certificate was refused.";
+    RequestHostEnrolment "A host asked for certificates of keys that still need the console or an operator.";
+    EnrolHost "A host's keys were enrolled.";
+    RefuseHostCertificate "A host that AWS or its key confirmed got no certificate.";
+    ApproveHost "An operator let a host have certificates for the keys that it asked for.";
+    RejectHost "An operator refused them.";
+    CreateEnrolmentToken "An operator made a one-time token for a host.";
+    BlockHost "An operator shut a host out.";
+    UnblockHost "An operator let a host in again.";
+    RemoveHost "An operator had a host and its keys forgotten.";
+    ReportHostLogins "A host reported logins; with `errorCode`: certificates of this CA do not explain them all.";
     RevokeCaller "A caller was revoked.";
     UnrevokeCaller "A caller's revocation was ended.";
+    Revoke "Certificates, a key, a host or a CA key were revoked.";
+    DenyRevocation "A revocation was refused.";
+    TakeBackRevocation "An operator took a revocation back.";
+    ActivateKey "An operator chose another key to sign user certificates.";
+    RetireKey "An operator retired a CA key.";
+    JoinFleet "A host's tags select it for a fleet from now on.";
+    ForgetHost "An operator let an enrolled host count as one that never was.";
     PushKeyReported "A client says that it pushed a key by Instance Connect.";
     ReloadPolicy "The policy was read again.";
     StartService "The service started.";
@@ -48,16 +67,29 @@ event_names! {
 #[derive(Clone, Debug)]
 pub enum Actor {
     /// An authenticated caller.
-    Caller(Box<Caller>),
+    Caller(Arc<Caller>),
     /// Somebody whose identity was not proven; the access key id is what he claimed.
     Unproven {
         /// As claimed.
         access_key_id: Option<String>,
     },
+    /// A host that was shown to be itself.
+    Host(Box<HostActor>),
     /// A person at the CA's own machine.
     Operator(Operator),
     /// The service itself.
     Service,
+}
+
+/// A host that was shown to be itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostActor {
+    /// Which.
+    pub instance: InstanceId,
+    /// Its account.
+    pub account: AccountId,
+    /// The role, or role session, that AWS named.
+    pub arn: Option<String>,
 }
 
 /// A person at the CA's own machine.

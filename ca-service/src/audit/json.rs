@@ -38,6 +38,9 @@ impl Formatter for Ascii {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        if fragment.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some(at) = rest.find(|c: char| !(c == ' ' || c.is_ascii_graphic())) {
             let (plain, tail) = rest.split_at(at);

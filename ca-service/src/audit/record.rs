@@ -10,7 +10,7 @@ use eic_protocol::request_id::RequestId;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::event::{Actor, Event, EventError, EventName, Operator, Origin};
+use super::event::{Actor, Event, EventError, EventName, HostActor, Operator, Origin};
 use super::json;
 use crate::caller::Caller;
 use crate::issuance::{Kind, Meaning};
@@ -134,7 +134,7 @@ fn time(now: u64) -> String {
 
 fn event_type(actor: &Actor) -> &'static str {
     match actor {
-        Actor::Caller(_) | Actor::Unproven { .. } => "EicApiCall",
+        Actor::Caller(_) | Actor::Host(_) | Actor::Unproven { .. } => "EicApiCall",
         Actor::Operator(_) => "EicOperatorAction",
         Actor::Service => "EicServiceEvent",
     }
@@ -143,6 +143,7 @@ fn event_type(actor: &Actor) -> &'static str {
 fn actors_account(actor: &Actor) -> Option<&str> {
     match actor {
         Actor::Caller(caller) => Some(caller.account().as_str()),
+        Actor::Host(host) => Some(host.account.as_str()),
         _ => None,
     }
 }
@@ -296,6 +297,7 @@ impl<'a> UserIdentity<'a> {
     fn of(actor: &'a Actor) -> Self {
         match actor {
             Actor::Caller(caller) => Self::of_caller(caller),
+            Actor::Host(host) => Self::of_host(host),
             Actor::Operator(operator) => Self::of_operator(operator),
             Actor::Service => Self::nobody("Service"),
             Actor::Unproven { access_key_id } => {
@@ -319,6 +321,15 @@ impl<'a> UserIdentity<'a> {
             session_context: session_context(caller),
             name_standing: Some(caller.standing()),
             session_request_id: Some(caller.session_id()),
+        }
+    }
+
+    fn of_host(host: &'a HostActor) -> Self {
+        Self {
+            principal_id: Some(host.instance.to_string()),
+            arn: host.arn.as_deref().map(json::bounded),
+            account_id: Some(host.account.as_str()),
+            ..Self::nobody("Host")
         }
     }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 use super::*;
 use crate::issuance::tests::{NOW, Rig, caller, grant, origin};
@@ -296,7 +297,7 @@ async fn a_null_field_always_has_its_reason() {
         Actor::Unproven {
             access_key_id: None,
         },
-        Actor::Caller(Box::new(caller())),
+        Actor::Caller(Arc::new(caller())),
     ];
     for actor in actors {
         let mut event = event(EventName::StartService, actor, Origin::default());
@@ -338,7 +339,7 @@ async fn a_filter_admits_only_what_it_names() {
     let issued = rig.issuer().issue(grant(), origin()).await.unwrap();
     let mut denied = event(
         EventName::DenyUserCertificate,
-        Actor::Caller(Box::new(caller())),
+        Actor::Caller(Arc::new(caller())),
         origin(),
     );
     denied.error = Some(EventError {

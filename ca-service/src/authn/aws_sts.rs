@@ -17,17 +17,22 @@ use sha2::{Digest as _, Sha256};
 use super::{AuthnError, Refusal};
 use crate::caller::{Caller, Proven};
 use crate::issuance::SpecialKeys;
-use crate::store::{ClaimError, ReplayClaim, ReplayGuard};
+use crate::peer_network::PeerNetwork;
+use crate::store::ReplayClaim;
 
 mod answer;
 pub mod clock_skew;
+mod host;
 pub mod role_revocation;
 mod standing;
 pub mod transport;
+mod tried;
+mod turns;
 
 use clock_skew::ClockSkew;
 use role_revocation::RoleRevocations;
 use transport::StsTransport;
+use tried::Tried;
 
 /// What the authenticator is made of.
 pub struct AwsSts {
@@ -38,6 +43,15 @@ pub struct AwsSts {
     transport: StsTransport,
     skew: Arc<ClockSkew>,
     revocations: Option<Arc<RoleRevocations>>,
+    tried: Tried,
+}
+
+/// Whom AWS confirmed; the proof counts once the claim is durable, and only if it is new then.
+pub struct Confirmed {
+    /// Who.
+    pub caller: Caller,
+    /// To be made durable together with the record of what came of the proof.
+    pub claim: ReplayClaim,
 }
 
 /// Which identities are taken, and for whom proofs must be meant.
@@ -69,24 +83,31 @@ impl AwsSts {
             transport,
             skew,
             revocations,
+            tried: Tried::default(),
         }
     }
 
-    /// Who sent `request`. The steps are in the order of their cost: STS is asked last, and never
-    /// about a request that this CA would not honour.
+    /// Who sent `request` from `peer`. The steps are in the order of their cost: STS is asked last, and
+    /// never about a request that this CA would not honour. Nothing durable is written here: what a
+    /// stranger invents must not cost a row of the database each (threats G-14).
     ///
     /// # Errors
-    /// [`AuthnError`]; a proof that was refused after its claim stays claimed.
+    /// [`AuthnError`]; a proof that was refused is not asked about again.
     pub async fn authenticate(
         &self,
         request: &SessionRequest,
         request_id: RequestId,
-        guard: &ReplayGuard,
+        peer: PeerNetwork,
         now: u64,
-    ) -> Result<Caller, AuthnError> {
+    ) -> Result<Confirmed, AuthnError> {
         let checked = self.check(request, now)?;
-        guard.claim(checked.claim()).await.map_err(claim_error)?;
-        self.identify(&checked, request_id, now).await
+        let digest = checked.claimed();
+        if !self.tried.is_first(digest, now) {
+            return Err(AuthnError::Replayed);
+        }
+        let caller = self.identify(&checked, request_id, peer, now).await?;
+        let claim = ReplayClaim::of_signed_time(digest, checked.proof.date.unix(), MAX_AGE);
+        Ok(Confirmed { caller, claim })
     }
 
     /// All that can be known without asking anybody.
@@ -121,10 +142,11 @@ impl AwsSts {
         &self,
         checked: &Checked<'_>,
         request_id: RequestId,
+        peer: PeerNetwork,
         now: u64,
     ) -> Result<Caller, AuthnError> {
         let rebuilt: StsRequest = checked.proof.rebuild(&self.audience, checked.digest);
-        let answer = self.transport.send(rebuilt).await?;
+        let answer = self.transport.send(rebuilt, peer).await?;
         self.skew.observe(answer.date, self.transport.now(now))?;
         let identity = answer::read(&answer)?;
         self.check_identity(checked.proof, &identity.arn)?;
@@ -165,14 +187,14 @@ struct Checked<'r> {
 impl Checked<'_> {
     /// Request hash, access key id and date: never the signature's bytes, which have other spellings
     /// for the same proof (threats A-22).
-    fn claim(&self) -> ReplayClaim {
+    fn claimed(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(b"eic-aws-sts-claim\0");
         hash.update(self.digest.to_hex());
         hash.update(self.proof.access_key_id.as_str());
         hash.update(b"\0");
         hash.update(self.proof.date.to_string());
-        ReplayClaim::of_signed_time(hash.finalize().into(), self.proof.date.unix(), MAX_AGE)
+        hash.finalize().into()
     }
 }
 
@@ -190,12 +212,5 @@ pub fn check_version(asked: u32) -> Result<(), AuthnError> {
             lowest,
             highest,
         })
-    }
-}
-
-fn claim_error(error: ClaimError) -> AuthnError {
-    match error {
-        ClaimError::Replayed => AuthnError::Replayed,
-        ClaimError::Store(error) => AuthnError::Store(error),
     }
 }

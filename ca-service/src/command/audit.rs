@@ -6,23 +6,18 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::config_file::ConfigFile;
 use crate::audit::{self, Checkpoint, Entry, EventName, Filter, NotCheckpoint, TailError};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::ConfigError;
 use crate::keys::{FileError, files};
 use crate::store::{Reader, StoreError};
 
 /// What to do with the audit.
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// The service's configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "eic-ca.toml",
-        global = true
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -104,7 +99,7 @@ struct TailArgs {
 /// # Errors
 /// [`AuditCommandError`]
 pub fn run(args: &AuditArgs) -> Result<ExitCode, AuditCommandError> {
-    let reader = Reader::new(&Config::load(&args.config)?.store);
+    let reader = Reader::new(&args.config.load()?.store);
     match &args.verb {
         Verb::Verify(verify) => run_verify(&reader, verify),
         Verb::Query(query) => run_query(&reader, query, Clock::system().now()),
@@ -121,9 +116,9 @@ fn run_verify(reader: &Reader, args: &VerifyArgs) -> Result<ExitCode, AuditComma
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "{} records by {} writers",
-        report.records,
-        report.heads.len()
+        "{} by {}",
+        counted(report.records, "record"),
+        counted(report.heads.len(), "writer")
     )?;
     report
         .heads
@@ -151,6 +146,15 @@ fn run_verify(reader: &Reader, args: &VerifyArgs) -> Result<ExitCode, AuditComma
     Ok(ExitCode::SUCCESS)
 }
 
+/// `1 writer`, `2 writers`
+fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    match count.try_into() {
+        Ok(1) => format!("1 {noun}"),
+        Ok(count) => format!("{count} {noun}s"),
+        Err(_) => format!("too many {noun}s to count"),
+    }
+}
+
 fn read_checkpoints(file: &PathBuf) -> Result<Vec<Checkpoint>, AuditCommandError> {
     let text = std::fs::read_to_string(file)?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
@@ -167,6 +171,9 @@ fn run_query(reader: &Reader, args: &QueryArgs, now: u64) -> Result<ExitCode, Au
         ..filter(&args.filter, Some(args.limit))
     };
     let entries = audit::query(reader, &filter)?;
+    if entries.is_empty() {
+        eprintln!("eic-ca: no record fits");
+    }
     print(&entries, args.filter.json, true)?;
     Ok(ExitCode::SUCCESS)
 }

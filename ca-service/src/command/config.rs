@@ -6,10 +6,18 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::output::print;
+use super::runtime::block_on;
 use crate::app::policy_sources;
+use crate::clock::Clock;
+use crate::config::keys::SignerConfig;
 use crate::config::{Config, ConfigError};
+use crate::host_identity::region_certificates::RegionCertificates;
+use crate::http::check_tls;
 use crate::inventory::static_file::StaticInventory;
-use crate::policy::{LoadError, PolicySet};
+use crate::keys;
+use crate::policy::PolicySet;
+use crate::session::GrantSecret;
+use crate::store::KeyPins;
 
 /// What to do with the configuration.
 #[derive(Debug, Args)]
@@ -25,6 +33,9 @@ enum Verb {
         /// The configuration file.
         #[arg(value_name = "FILE", default_value = "eic-ca.toml")]
         file: PathBuf,
+        /// Do not ask KMS: its keys, and whether the root document names them, stay unchecked.
+        #[arg(long)]
+        offline: bool,
     },
 }
 
@@ -33,26 +44,51 @@ enum Verb {
 /// # Errors
 /// [`ConfigCommandError`]
 pub fn run(args: &ConfigArgs) -> Result<ExitCode, ConfigCommandError> {
-    let Verb::Check { file } = &args.verb;
+    let Verb::Check { file, offline } = &args.verb;
     let config = Config::load(file)?;
-    let mut problems = missing_files(&config);
-    if let Some(inventory) = &config.inventory.static_file {
-        problems.extend(
-            StaticInventory::open(inventory)
-                .err()
-                .map_or_else(Vec::new, told),
-        );
-    }
-    problems.extend(
-        PolicySet::load(&policy_sources(&config))
-            .err()
-            .map(|e: LoadError| e.to_string()),
-    );
+    let problems = problems(&config, *offline)?;
     if problems.is_empty() {
         print(format_args!("{}: no mistakes\n", file.display()));
         return Ok(ExitCode::SUCCESS);
     }
     Err(ConfigCommandError::Problems(problems))
+}
+
+/// All that would keep the service from starting, or from issuing.
+fn problems(config: &Config, offline: bool) -> Result<Vec<String>, ConfigCommandError> {
+    let mut problems = missing_files(config);
+    if problems.is_empty() {
+        problems.extend(key_problems(config, offline)?);
+    }
+    if let Some(inventory) = &config.inventory.static_file {
+        let mistakes = StaticInventory::open(inventory).err();
+        problems.extend(mistakes.map_or_else(Vec::new, told));
+    }
+    if let Some(folder) = &config.hosts.identity_certificates {
+        let certificates = RegionCertificates::load(folder);
+        problems.extend(certificates.err().map(|e| e.to_string()));
+    }
+    let mistakes = PolicySet::mistakes(&policy_sources(config));
+    problems.extend(mistakes.iter().map(ToString::to_string));
+    Ok(problems)
+}
+
+/// Those of keys, root document and certificate: the checks of `eic-ca serve`. Nothing is written.
+fn key_problems(config: &Config, offline: bool) -> Result<Vec<String>, ConfigCommandError> {
+    let mut problems = Vec::new();
+    let in_kms = |signer: &SignerConfig| matches!(signer, SignerConfig::Kms(_));
+    if !offline || !(in_kms(&config.keys.user_ca) || in_kms(&config.keys.host_ca)) {
+        let pins = KeyPins::read_only(&config.store);
+        let loaded = block_on(keys::load(&config.keys, &pins, Clock::system().now()))?;
+        problems.extend(loaded.err().map(|e| e.to_string()));
+    }
+    for file in &config.keys.grant_secrets {
+        problems.extend(GrantSecret::load(file).err().map(|e| e.to_string()));
+    }
+    if let Some(files) = &config.server.tls {
+        problems.extend(check_tls(files).err().map(|e| e.to_string()));
+    }
+    Ok(problems)
 }
 
 /// One line for each mistake of a file.
@@ -65,7 +101,6 @@ fn told(error: ConfigError) -> Vec<String> {
 
 /// Files that the service could not start without.
 fn missing_files(config: &Config) -> Vec<String> {
-    use crate::config::keys::SignerConfig;
     let mut files: Vec<(&str, &PathBuf)> = vec![
         ("keys.bundle", &config.keys.bundle),
         ("keys.root_document", &config.keys.root_document),
@@ -106,4 +141,7 @@ pub enum ConfigCommandError {
     /// Those of the files that it names.
     #[error("use the files that the configuration names:\n  {}", .0.join("\n  "))]
     Problems(Vec<String>),
+    /// No runtime.
+    #[error("start: {0}")]
+    Runtime(#[from] std::io::Error),
 }

@@ -8,6 +8,8 @@ use eic_protocol::fleet::FleetName;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::trust::host_view::{FleetMembership, Stage};
 
+use super::config_file::ConfigFile;
+use super::inventory::find_host;
 use super::runtime::block_on;
 use crate::audit::Recorder;
 use crate::clock::Clock;
@@ -18,9 +20,8 @@ use crate::store::{Store, StoreConfig, StoreError};
 /// Which host, and what it is told.
 #[derive(Debug, Args)]
 pub struct HostStateArgs {
-    /// The service's configuration file.
-    #[arg(long, value_name = "FILE", default_value = "eic-ca.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// The host.
     #[arg(long, value_name = "ID")]
     instance: InstanceId,
@@ -63,8 +64,11 @@ impl From<StageArg> for Stage {
 /// # Errors
 /// [`HostStateCommandError`]
 pub fn run(args: &HostStateArgs) -> Result<ExitCode, HostStateCommandError> {
-    let config = Config::load(&args.config)?;
+    let config = args.config.load()?;
     let order = order(args, &config)?;
+    if let Some(warning) = block_on(unknown_host(&config, &args.instance))? {
+        eprintln!("eic-ca: {warning}");
+    }
     let state = block_on(write(&config, &order))??;
     for file in &state.files {
         println!("wrote {}", file.display());
@@ -73,6 +77,19 @@ pub fn run(args: &HostStateArgs) -> Result<ExitCode, HostStateCommandError> {
         println!("host certificate: serial {serial}, request {request_id}, good for 24 hours");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A slip in an id makes files that no host takes; the operator may still know better than the inventory.
+async fn unknown_host(config: &Config, instance: &InstanceId) -> Option<String> {
+    match find_host(config, instance).await {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(format!(
+            "warning: the inventory has no host `{instance}`; the files are made all the same"
+        )),
+        Err(error) => Some(format!(
+            "warning: whether there is a host `{instance}` is not known; failed to {error}"
+        )),
+    }
 }
 
 async fn write(config: &Config, order: &HostViewOrder) -> Result<HostState, HostStateCommandError> {

@@ -37,27 +37,83 @@ pub fn run(args: &InitArgs) -> Result<ExitCode, InitError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the folder. `now` is in Unix seconds.
+/// Makes the folder, or nothing. `now` is in Unix seconds.
 ///
 /// # Errors
 /// [`InitError`]
 pub fn init(folder: &Path, now: u64) -> Result<Generated, InitError> {
-    let failed = |path: &Path, e: std::io::Error| InitError::File(path.display().to_string(), e);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|e| failed(folder, e))?;
+    let mut made = Made::default();
+    made.folder(folder)?;
     // Before the keys: a folder that has a configuration already is somebody's CA.
     for (name, text) in [
         (CONFIG, sample::CONFIG),
         (POLICY, sample::POLICY),
         (INVENTORY, sample::INVENTORY),
     ] {
-        let path = folder.join(name);
-        create(&path, text).map_err(|e| failed(&path, e))?;
+        made.file(folder.join(name), text)?;
     }
-    Ok(keys::init(&folder.join(KEYS), now)?)
+    let keys_folder = folder.join(KEYS);
+    made.folder(&keys_folder)?;
+    if !made.folders.contains(&keys_folder) {
+        let there = std::io::ErrorKind::AlreadyExists.into();
+        return Err(failed(&keys_folder, there));
+    }
+    let generated = keys::init(&keys_folder, now)?;
+    made.keep();
+    Ok(generated)
+}
+
+fn failed(path: &Path, error: std::io::Error) -> InitError {
+    InitError::File(path.display().to_string(), error)
+}
+
+/// What was made so far; dropped without [`Made::keep`] all of it goes again, and nothing else.
+#[derive(Default)]
+struct Made {
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    /// Makes a folder and those above it, where they are missing.
+    fn folder(&mut self, folder: &Path) -> Result<(), InitError> {
+        let missing = folder
+            .ancestors()
+            .take_while(|f| !f.as_os_str().is_empty() && !f.exists());
+        let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        for folder in missing.into_iter().rev() {
+            let made = DirBuilder::new().mode(0o700).create(&folder);
+            made.map_err(|e| failed(&folder, e))?;
+            self.folders.push(folder);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: PathBuf, text: &str) -> Result<(), InitError> {
+        let created = create(&path, text);
+        // One that could not be written to its end was made too; one that was there already was not.
+        if !matches!(&created, Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists) {
+            self.files.push(path.clone());
+        }
+        created.map_err(|e| failed(&path, e))
+    }
+
+    fn keep(mut self) {
+        self.files.clear();
+        self.folders.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+        // Keys that were made lie in a folder of ours.
+        for folder in self.folders.iter().rev() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
 }
 
 fn create(path: &Path, text: &str) -> std::io::Result<()> {
@@ -112,6 +168,28 @@ mod tests {
             std::fs::read(folder.path().join("keys/user-ca")).unwrap(),
             before
         );
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_half_made_and_nothing_of_others_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("a/ca");
+        // Somebody's keys are in the way, beside a file of his.
+        std::fs::create_dir_all(ca.join("keys")).unwrap();
+        std::fs::write(ca.join("keys/user-ca"), "his").unwrap();
+        assert!(init(&ca, 1_800_000_000).is_err());
+        let left: Vec<_> = std::fs::read_dir(&ca).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(
+            std::fs::read_to_string(ca.join("keys/user-ca")).unwrap(),
+            "his"
+        );
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(init(&folder.path().join("file/ca"), 1_800_000_000).is_err());
+        std::fs::write(folder.path().join("policy.json"), "his").unwrap();
+        assert!(init(folder.path(), 1_800_000_000).is_err());
+        assert!(!folder.path().join("eic-ca.toml").exists());
+        assert!(folder.path().join("policy.json").exists());
     }
 
     #[test]

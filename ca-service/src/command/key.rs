@@ -37,7 +37,7 @@ pub fn run(args: &KeyArgs) -> Result<ExitCode, KeysError> {
     let key = new_key_file(file, *kind)?;
     println!("{} {}", key.public().fingerprint(), file.display());
     println!(
-        "name it under `[keys]` in the configuration, then run `eic-ca root update --config FILE`"
+        "name it under `[keys]` in the configuration, then run `eic-ca root update --config FILE`, with `--root-key FILE` where the root key is kept offline"
     );
     Ok(ExitCode::SUCCESS)
 }

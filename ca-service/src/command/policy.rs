@@ -1,42 +1,32 @@
 //! `eic-ca policy check|explain`: what a policy means, before anybody relies on it.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use eic_protocol::arn::CallerArn;
+use eic_protocol::arn::{Arn, CallerArn};
 use eic_protocol::cert::options::{Extension, SourceAddresses};
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 
+use super::config_file::ConfigFile;
+use super::inventory::{LookUpError, find_host};
 use super::output::print;
 use super::runtime::block_on;
 use crate::app::facts::resource;
 use crate::app::policy_sources;
-use crate::aws_access::AwsAccess;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::inventory::ec2::Ec2Inventory;
-use crate::inventory::static_file::StaticInventory;
-use crate::inventory::{InstanceRecord, Inventory, InventoryError};
 use crate::policy::{
     Action, Asked, Caller, Cidr, Decision, LoadError, PolicySet, Proof, Request, Severity, Source,
     check, explain,
 };
-use eic_aws::http_client::{HttpClient, HttpError, Roots};
 
 /// What to do with the policy.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
-    /// The service's configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "eic-ca.toml",
-        global = true
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -51,8 +41,8 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct ExplainArgs {
-    /// The caller, as sts:GetCallerIdentity names it.
-    #[arg(long, value_name = "ARN")]
+    /// The caller, as sts:GetCallerIdentity names it; or a role, for any session of it.
+    #[arg(long, value_name = "ARN", value_parser = asked_caller)]
     caller: CallerArn,
     /// The caller's unique id, where a policy names it.
     #[arg(long, value_name = "ID")]
@@ -103,7 +93,7 @@ struct ExplainArgs {
 /// # Errors
 /// [`PolicyCommandError`]
 pub fn run(args: &PolicyArgs) -> Result<ExitCode, PolicyCommandError> {
-    let config = Config::load(&args.config)?;
+    let config = args.config.load()?;
     let set = PolicySet::load(&policy_sources(&config))?;
     match &args.verb {
         Verb::Check => Ok(print_findings(&set)),
@@ -138,7 +128,7 @@ fn print_explanation(
     args: &ExplainArgs,
 ) -> Result<ExitCode, PolicyCommandError> {
     let now = args.at.unwrap_or_else(|| Clock::system().now());
-    let host = block_on(find(config, &args.instance))??;
+    let host = block_on(find_host(config, &args.instance))??;
     let host = host.ok_or_else(|| PolicyCommandError::NoSuchHost(args.instance.clone()))?;
     let sources = source_addresses(&args.source_address)?;
     let asked = Asked {
@@ -188,6 +178,26 @@ fn caller(args: &ExplainArgs) -> Caller {
     }
 }
 
+/// Session of a role where none is named; such a name is always the caller's own.
+const ANY_SESSION: &str = "any-session";
+
+/// `arn:aws:sts::…:assumed-role/…` and the like, or `arn:aws:iam::…:role/[path/]name`. Of a role's path
+/// nothing is taken over: the proof that the service sees does not show it either.
+fn asked_caller(text: &str) -> Result<CallerArn, String> {
+    let session = session_of_role(text);
+    let arn = session.as_deref().unwrap_or(text);
+    arn.parse().map_err(|e| format!("{e}"))
+}
+
+fn session_of_role(text: &str) -> Option<String> {
+    let arn: Arn = text.parse().ok()?;
+    let name = arn.resource.strip_prefix("role/")?.rsplit('/').next()?;
+    let (partition, account) = (arn.partition, arn.account.filter(|_| arn.service == "iam")?);
+    Some(format!(
+        "arn:{partition}:sts::{account}:assumed-role/{name}/{ANY_SESSION}"
+    ))
+}
+
 fn source_addresses(blocks: &[String]) -> Result<Vec<Cidr>, PolicyCommandError> {
     if blocks.is_empty() {
         return Ok(Vec::new());
@@ -204,32 +214,6 @@ fn source_addresses(blocks: &[String]) -> Result<Vec<Cidr>, PolicyCommandError> 
         .collect()
 }
 
-async fn find(
-    config: &Config,
-    id: &InstanceId,
-) -> Result<Option<std::sync::Arc<InstanceRecord>>, PolicyCommandError> {
-    let file = config
-        .inventory
-        .static_file
-        .as_deref()
-        .map(StaticInventory::open)
-        .transpose()?;
-    let ec2 = match config.inventory.ec2.as_slice() {
-        [] => None,
-        accounts => {
-            let access = AwsAccess::new(HttpClient::new(Roots::System)?, accounts).await;
-            Some(Ec2Inventory::new(
-                access.into(),
-                accounts,
-                config.inventory.enrolment.clone(),
-            )?)
-        }
-    };
-    Ok(Inventory::new(file, ec2)
-        .instance(id, Clock::system().now())
-        .await?)
-}
-
 /// Why nothing is explained.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyCommandError {
@@ -241,20 +225,37 @@ pub enum PolicyCommandError {
     Policy(#[from] LoadError),
     /// The look-up.
     #[error(transparent)]
-    Inventory(#[from] InventoryError),
+    LookUp(#[from] LookUpError),
     /// The host.
     #[error("explain: the inventory has no host `{0}`")]
     NoSuchHost(InstanceId),
     /// The addresses.
     #[error("explain: {0}")]
     Source(String),
-    /// The HTTPS client.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// An endpoint override.
-    #[error(transparent)]
-    Endpoint(#[from] eic_aws::endpoint::InvalidEndpoint),
     /// No runtime.
     #[error("start: {0}")]
     Runtime(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_stands_for_any_session_of_it() {
+        let role = "arn:aws:iam::111122223333:role/teams/Dev";
+        assert_eq!(
+            asked_caller(role).unwrap().to_string(),
+            "arn:aws:sts::111122223333:assumed-role/Dev/any-session"
+        );
+        let session = "arn:aws:sts::111122223333:assumed-role/Dev/alice";
+        assert_eq!(asked_caller(session).unwrap().to_string(), session);
+        for bad in [
+            "Dev",
+            "arn:aws:iam::111122223333:role/",
+            "arn:aws:s3:::role/x",
+        ] {
+            assert!(asked_caller(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `eic-ca root update|show`: brings the root document in line with the configured keys, by the root key.
+//! `eic-ca root update|show|init|sign|install`: the root document, by one root key at hand or by several offline.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use eic_protocol::trust::root::{KeyState, Root};
 
+pub(super) mod ceremony;
+
+use super::config_file::ConfigFile;
 use super::runtime::block_on;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -17,14 +20,8 @@ use crate::store::{Store, StoreConfig, StoreError};
 /// What to do with the root document.
 #[derive(Debug, Args)]
 pub struct RootArgs {
-    /// The service's configuration file.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "eic-ca.toml",
-        global = true
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -37,6 +34,12 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
+    /// Write an unsigned root with the configured keys, for several people to sign.
+    Init(ceremony::DraftArgs),
+    /// Add a signature to such a draft; needs no configuration and no network.
+    Sign(ceremony::SignArgs),
+    /// Put a draft in place that enough root keys have signed.
+    Install(ceremony::InstallArgs),
     /// Print the keys that it names, with the fingerprint that hosts and clients pin.
     Show,
 }
@@ -46,10 +49,15 @@ enum Verb {
 /// # Errors
 /// [`RootCommandError`]
 pub fn run(args: &RootArgs) -> Result<ExitCode, RootCommandError> {
-    let config = Config::load(&args.config)?;
+    let config = || args.config.load();
     match &args.verb {
-        Verb::Update { root_key } => update(&config, root_key.as_ref()),
+        Verb::Update { root_key } => update(&config()?, root_key.as_ref()),
+        Verb::Init(args) => ceremony::draft(&config()?, args),
+        Verb::Install(args) => ceremony::install(&config()?, args),
+        // A signer has nothing of the CA's.
+        Verb::Sign(args) => ceremony::sign(args),
         Verb::Show => {
+            let config = config()?;
             let (_, document) = root::read(&config.keys.root_document)?;
             print!("{}", shown(&document));
             Ok(ExitCode::SUCCESS)
@@ -108,7 +116,7 @@ fn shown(root: &Root) -> String {
     text
 }
 
-fn state(state: KeyState) -> &'static str {
+pub(super) fn state(state: KeyState) -> &'static str {
     match state {
         KeyState::Announced => "announced",
         KeyState::Active => "active",
@@ -139,6 +147,29 @@ pub enum RootCommandError {
         "sign the next root: the configuration names no root key; give one with `--root-key FILE`"
     )]
     NoRootKey,
+    /// Nobody to sign.
+    #[error(
+        "write a root: there is none yet; name each signer's public key with `--root-key FILE.pub`"
+    )]
+    NoSigners,
+    /// More signatures than keys.
+    #[error(
+        "write a root: {threshold} of {keys} distinct root keys cannot sign; choose a threshold from 1 to {keys}"
+    )]
+    Signers {
+        /// Needed signatures.
+        threshold: usize,
+        /// Keys.
+        keys: usize,
+    },
+    /// A draft.
+    #[error("use `{path}`: {flaw}")]
+    Draft {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: String,
+    },
     /// No runtime.
     #[error("start: {0}")]
     Runtime(#[from] std::io::Error),

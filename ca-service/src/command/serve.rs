@@ -1,12 +1,12 @@
 //! `eic-ca serve`: the service, until it is told to end.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::config_file::ConfigFile;
 use super::output::print;
 use crate::app::{App, StartError};
 use crate::clock::Clock;
@@ -18,9 +18,8 @@ use crate::log;
 /// How to serve.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "eic-ca.toml")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// What to log: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: tracing::Level,
@@ -31,7 +30,7 @@ pub struct ServeArgs {
 /// # Errors
 /// [`ServeError`]
 pub fn run(args: &ServeArgs) -> Result<ExitCode, ServeError> {
-    let config = Config::load(&args.config)?;
+    let config = args.config.load()?;
     log::start(args.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -48,6 +47,7 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
     let server = Server::bind(&config.server, config.limits).await?;
     let address = server.address().map_err(ServeError::Runtime)?;
     let watching = tokio::spawn(Arc::clone(&app).watch_files());
+    let keeping = tokio::spawn(Arc::clone(&app).keep_bundle());
     print(format_args!(
         "eic-ca: listening on {}://{address}\n",
         server.scheme()
@@ -58,9 +58,11 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("ending: requests that are under way are finished");
+        app.end_waits();
     };
     server.run(router(Arc::clone(&app)), end).await;
     watching.abort();
+    keeping.abort();
     Ok(())
 }
 

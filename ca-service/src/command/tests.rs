@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 use super::{CommandLine, run};
 use crate::audit::{self, Filter};
+use crate::config::Config;
+use crate::policy::PolicySet;
 use crate::store::{Reader, Store, StoreConfig};
 
 fn made() -> TempDir {
@@ -173,4 +175,59 @@ fn a_new_user_ca_needs_a_new_root() {
     );
     assert!(with_config(&folder, &["root", "update"]));
     assert!(with_config(&folder, &order));
+}
+
+#[test]
+fn all_mistakes_of_all_policies_are_told_at_once() {
+    let folder = made();
+    let policy = r#"{ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Perhaps", "Principal": "*", "Action": "*", "Resource": "*" },
+        { "Sid": "Fine", "Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*" },
+        { "Effect": "Allow", "Principal": "*", "Actoin": "*", "Resource": "*" } ] }"#;
+    std::fs::write(folder.path().join("ca/policy.json"), policy).unwrap();
+    let config = Config::load(&folder.path().join("ca/eic-ca.toml")).unwrap();
+    let sources = crate::app::policy_sources(&config);
+    let mistakes: Vec<String> = PolicySet::mistakes(&sources)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        mistakes.len() == 2 && mistakes[0].contains("Perhaps") && mistakes[1].contains("Actoin"),
+        "{mistakes:?}"
+    );
+    assert!(PolicySet::load(&sources).is_err());
+}
+
+#[test]
+fn a_check_finds_what_would_keep_the_service_from_starting_and_writes_nothing() {
+    let folder = made();
+    let config = folder.path().join("ca/eic-ca.toml");
+    let check = || succeeds(&["config", "check", config.to_str().unwrap()]);
+    assert!(check());
+    assert!(!folder.path().join("ca/eic-ca.db").exists());
+    // Another user CA than the root document names.
+    let keys = folder.path().join("ca/keys");
+    std::fs::remove_file(keys.join("user-ca")).unwrap();
+    crate::keys::new_key_file(&keys.join("other"), crate::keys::KeyType::Ed25519).unwrap();
+    std::fs::rename(keys.join("other"), keys.join("user-ca")).unwrap();
+    assert!(!check());
+}
+
+#[test]
+fn a_host_that_is_forgotten_is_audited_and_one_that_was_never_enrolled_is_said_so() {
+    let folder = made();
+    let host = "i-0123456789abcdef0";
+    assert!(!with_config(&folder, &["forget-host", host]));
+    let out = folder.path().join("out");
+    let state = ["host-state", "--instance", host, "--out"];
+    assert!(with_config(
+        &folder,
+        &[&state[..], &[out.to_str().unwrap()]].concat()
+    ));
+    assert!(with_config(
+        &folder,
+        &["forget-host", host, "--reason", "reinstalled"]
+    ));
+    assert!(events(&folder).contains(&"ForgetHost".to_owned()));
+    assert!(!with_config(&folder, &["forget-host", host]));
 }

@@ -9,11 +9,18 @@ use eic_protocol::subject_key::CaKey;
 use super::document::Section;
 use super::endpoint;
 
+/// Until then even a host that asks once a day has a new key. Seconds.
+const PROPAGATION: u64 = 86_400;
+
 /// `[keys]`
 #[derive(Clone, Debug)]
 pub struct KeysConfig {
     /// Signs user certificates.
     pub user_ca: SignerConfig,
+    /// Further user-CA keys: named in the root, ready to sign at one command.
+    pub spare_user_cas: Vec<SignerConfig>,
+    /// How long after its announcement hosts may not know a key. Seconds.
+    pub propagation_seconds: u64,
     /// Signs host certificates.
     pub host_ca: SignerConfig,
     /// File of the key that signs host views.
@@ -60,6 +67,9 @@ pub(super) fn read_store(section: &Section<'_>) -> Option<PathBuf> {
 pub(super) fn read(section: &Section<'_>) -> Option<KeysConfig> {
     let user_ca = signer(section, "user_ca");
     let host_ca = signer(section, "host_ca");
+    let spares = section.tables("spare_user_cas");
+    let spare_user_cas = spares.iter().filter_map(signer_of).collect();
+    let propagation = section.number("propagation_seconds", 0..=30 * 86_400);
     let bundle = section.required_path("bundle", "bundle = \"keys/bundle\"");
     let root = section.path("root");
     let root_document =
@@ -74,6 +84,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<KeysConfig> {
     section.refuse_unknown();
     Some(KeysConfig {
         user_ca: user_ca?,
+        spare_user_cas,
+        propagation_seconds: propagation.unwrap_or(PROPAGATION),
         host_ca: host_ca?,
         bundle: bundle?,
         root,
@@ -92,7 +104,10 @@ fn signer(keys: &Section<'_>, key: &str) -> Option<SignerConfig> {
     if !keys.has(key) {
         keys.mistake(key, format!("is missing; write for example `{key} = {{ signer = \"local\", file = \"keys/{key}\" }}`"));
     }
-    let section = keys.table(key)?;
+    signer_of(&keys.table(key)?)
+}
+
+fn signer_of(section: &Section<'_>) -> Option<SignerConfig> {
     if !section.has("signer") {
         section.mistake(
             "signer",
@@ -103,7 +118,7 @@ fn signer(keys: &Section<'_>, key: &str) -> Option<SignerConfig> {
         Kind::Local => section
             .required_path("file", "file = \"keys/user-ca\"")
             .map(|file| SignerConfig::Local { file }),
-        Kind::Kms => kms(&section).map(|key| SignerConfig::Kms(Box::new(key))),
+        Kind::Kms => kms(section).map(|key| SignerConfig::Kms(Box::new(key))),
     };
     section.refuse_unknown();
     config

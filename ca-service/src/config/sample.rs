@@ -20,6 +20,9 @@ path = "eic-ca.db"
 [keys]
 user_ca = { signer = "local", file = "keys/user-ca" }
 # user_ca = { signer = "kms", arn = "arn:aws:kms:eu-west-1:111122223333:key/…", region = "eu-west-1" }
+# Another key that hosts know already, for a failover by `eic-ca keys activate`:
+# spare_user_cas = [{ signer = "local", file = "keys/user-ca-2" }]
+# propagation_seconds = 86400 # a key signs only so long after hosts could first have it
 host_ca = { signer = "local", file = "keys/host-ca" }
 bundle = "keys/bundle"
 root = "keys/root"
@@ -63,6 +66,13 @@ tag = "eic:enrolled"
 value = "true"
 instance_connect = "on"
 
+# Hosts that fetch their own certificates (docs/hosts.md); each account needs its [[inventory.ec2]]:
+# [hosts]
+# identity_certificates = "aws-certificates" # one <region>.pem each, from AWS's page
+# [[hosts.accounts]]
+# account = "111122223333"
+# first_enrolment = "console" # or approval, token, evidence
+
 [certificates]
 default_ttl_seconds = 300
 max_ttl_seconds = 3600
@@ -77,8 +87,15 @@ max_ttl_seconds = 3600
 # range = "10.0.0.0/8"
 # public = "203.0.113.5"
 
+# Revocations and host views that hosts fetch:
+# [bundle]
+# refresh_seconds = 86400      # a host without news for so long says that it is out of date
+# hard_stop_seconds = 2592000  # and opens to no certificate after so long
+# stage = "hybrid"             # "certificates-only": Instance Connect keys count no more
+# long_polls = 1024
+
 # [limits]
-# caller_rate = 50 # requests per second and caller, on average
+# caller_rate = 50 # requests per second and caller, on average; ten times that for all sessions of a role whose names are only claimed
 # peer_rate = 500  # requests per second and address
 # connections = 2048
 # body_bytes = 65536

@@ -7,6 +7,7 @@ use ::http::header::USER_AGENT;
 use eic_protocol::request_id::RequestId;
 
 use crate::audit::Origin;
+use crate::peer_network::PeerNetwork;
 use crate::policy::Cidr;
 
 /// The other end of a connection; the server puts it into each request of it.
@@ -60,6 +61,12 @@ impl Context {
             user_agent,
             now,
         })
+    }
+
+    /// What the source counts as where peers are limited.
+    #[must_use]
+    pub fn peer(&self) -> PeerNetwork {
+        PeerNetwork::of(self.source)
     }
 
     /// For the audit.

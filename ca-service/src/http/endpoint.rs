@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::error::ApiError;
-use super::{Endpoint, body, json, openapi};
+use super::{Endpoint, body, hosts, json, openapi, revocations, trust_bundle};
 use crate::app::App;
 
 pub(super) async fn answer(
@@ -27,6 +27,10 @@ pub(super) async fn answer(
     match endpoint {
         Endpoint::Sessions => open_session(app, context, parts, body).await,
         Endpoint::UserCertificates => issue(app, context, parts, body).await,
+        Endpoint::HostCertificates => hosts::certify(app, context, parts, body).await,
+        Endpoint::HostReports => hosts::report(app, context, parts, body).await,
+        Endpoint::Revocations => revocations::revoke(app, context, parts, body).await,
+        Endpoint::TrustBundle => trust_bundle::answer(app, parts).await,
         Endpoint::Events => record_event(app, context, parts, body).await,
         Endpoint::Instances => list_instances(app, context, parts).await,
         Endpoint::Discovery | Endpoint::Health | Endpoint::Readiness | Endpoint::OpenApi => {
@@ -64,11 +68,11 @@ async fn issue(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let authorization = app.authorization(context, &parts.headers)?;
+    let presented = app.authorization(context, &parts.headers)?;
     let request: UserCertificateRequest =
         body::read(&parts.headers, body, app.limits.body_bytes).await?;
     serialized(
-        &app.issue_user_certificate(context, &authorization, request)
+        &app.issue_user_certificate(context, &presented, request)
             .await?,
     )
 }
@@ -79,23 +83,20 @@ async fn record_event(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let authorization = app.authorization(context, &parts.headers)?;
+    let presented = app.authorization(context, &parts.headers)?;
     let request: EventRequest = body::read(&parts.headers, body, app.limits.body_bytes).await?;
-    serialized(&app.record_event(context, &authorization, &request).await?)
+    serialized(&app.record_event(context, &presented, &request).await?)
 }
 
 async fn list_instances(app: &App, context: &Context, parts: &Parts) -> Result<Response, ApiError> {
-    let authorization = app.authorization(context, &parts.headers)?;
+    let presented = app.authorization(context, &parts.headers)?;
     body::refuse(&parts.headers)?;
     let Query(query) = Query::<InstancesQuery>::try_from_uri(&parts.uri)
         .map_err(|e| ApiError::new(ProblemCode::MalformedRequest, printable(&e.to_string())))?;
-    serialized(
-        &app.visible_instances(context, &authorization, &query)
-            .await?,
-    )
+    serialized(&app.visible_instances(context, &presented, &query).await?)
 }
 
-fn serialized<T: Serialize>(value: &T) -> Result<Response, ApiError> {
+pub(super) fn serialized<T: Serialize>(value: &T) -> Result<Response, ApiError> {
     let bytes = serde_json::to_vec(value);
     bytes
         .map(json)

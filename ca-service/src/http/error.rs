@@ -9,6 +9,7 @@ use axum::response::Response;
 use eic_protocol::api::problem::{MEDIA_TYPE, Problem, ProblemCode};
 use eic_protocol::request_id::RequestId;
 
+use crate::audit::AppendError;
 use crate::authn::AuthnError;
 use crate::inventory::InventoryError;
 use crate::issuance::{IssueError, PrepareError};
@@ -118,6 +119,26 @@ fn told(refusal: &Refusal) -> (ProblemCode, String) {
             "you make too many requests; wait a second".to_owned(),
         ),
         Refusal::Malformed(detail) => (Code::MalformedRequest, detail.clone()),
+        Refusal::NothingToRevoke => (
+            Code::NotFound,
+            "there is no such certificate, or it has ended; of CA keys, a root must name them"
+                .to_owned(),
+        ),
+        Refusal::KeyNotPropagated(_) => (
+            Code::KeyNotPropagated,
+            "the CA's new signing key is not known to every host yet; ask whoever runs this CA"
+                .to_owned(),
+        ),
+        Refusal::CaRevoked => (
+            Code::SignerUnavailable,
+            "the signing key is revoked; the CA's operator must activate another".to_owned(),
+        ),
+        Refusal::NotInForce => (
+            Code::BundleUnavailable,
+            "the revocation is recorded, but no bundle holds it yet; the CA keeps trying"
+                .to_owned(),
+        ),
+        Refusal::Host(error) => (error.code(), error.detail()),
         Refusal::Denied(denied) => denial(denied),
         // Not a 503: our own limit must never look like an absent CA, which lets clients push keys (H-18).
         Refusal::Inventory(InventoryError::Busy) => (
@@ -129,9 +150,10 @@ fn told(refusal: &Refusal) -> (ProblemCode, String) {
             "the host could not be looked up; try again".to_owned(),
         ),
         Refusal::Issue(error) => issue(error),
+        Refusal::Unrecorded(AppendError::Store(error)) => store(error),
         Refusal::Unrecorded(_) => unrecorded(),
         Refusal::Store(error) => store(error),
-        Refusal::Grant(_) | Refusal::Entropy(_) => internal(),
+        Refusal::Grant(_) | Refusal::Entropy(_) | Refusal::Json(_) => internal(),
     }
 }
 
@@ -144,10 +166,10 @@ fn authn_code(error: &AuthnError) -> ProblemCode {
         AuthnError::Replayed => ProblemCode::ProofReplayed,
         AuthnError::AccountNotAccepted(_) => ProblemCode::AccountNotAccepted,
         AuthnError::Refused(_) => ProblemCode::ProofRefused,
+        // Not a 503: a flood of strangers must not look like an absent CA, which lets clients push keys.
+        AuthnError::Busy => ProblemCode::TooManyRequests,
         AuthnError::StsUnavailable(_) => ProblemCode::StsUnavailable,
         AuthnError::ClockSkew(_) => ProblemCode::ClockSkew,
-        AuthnError::Store(StoreError::Overloaded) => ProblemCode::Overloaded,
-        AuthnError::Store(_) => ProblemCode::StoreUnavailable,
     }
 }
 
@@ -242,6 +264,12 @@ mod tests {
     #[test]
     fn a_spent_look_up_budget_never_looks_like_an_absent_ca() {
         let code = told(&Refusal::Inventory(InventoryError::Busy)).0;
+        assert_eq!((code, code.status()), (ProblemCode::TooManyRequests, 429));
+    }
+
+    #[test]
+    fn a_flood_of_sign_ins_never_looks_like_an_absent_ca() {
+        let code = told(&AuthnError::Busy.into()).0;
         assert_eq!((code, code.status()), (ProblemCode::TooManyRequests, 429));
     }
 

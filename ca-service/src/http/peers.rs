@@ -1,24 +1,25 @@
-//! How many connections each peer address has: one address must not take all there are (threats G-04).
+//! How many connections each peer has: one network must not take all there are (threats G-04).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Counts connections by address.
+use crate::peer_network::PeerNetwork;
+
+/// Counts connections by network.
 #[derive(Clone)]
 pub(super) struct PeerConnections {
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Arc<Mutex<HashMap<PeerNetwork, usize>>>,
     most: usize,
 }
 
 /// One counted connection; dropping it counts it off.
 pub(super) struct Counted {
     peers: PeerConnections,
-    address: IpAddr,
+    network: PeerNetwork,
 }
 
 impl PeerConnections {
-    /// At most `most` for each address.
+    /// At most `most` for each network.
     pub(super) fn new(most: usize) -> Self {
         Self {
             open: Arc::default(),
@@ -27,21 +28,20 @@ impl PeerConnections {
     }
 
     /// Counts one more; none where there are as many as may be.
-    pub(super) fn open(&self, address: IpAddr) -> Option<Counted> {
-        let address = address.to_canonical();
+    pub(super) fn open(&self, network: PeerNetwork) -> Option<Counted> {
         let mut open = self.lock();
-        let count = open.entry(address).or_default();
+        let count = open.entry(network).or_default();
         if *count >= self.most {
             return None;
         }
         *count += 1;
         Some(Counted {
             peers: self.clone(),
-            address,
+            network,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PeerNetwork, usize>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -49,10 +49,10 @@ impl PeerConnections {
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut open = self.peers.lock();
-        if let Some(count) = open.get_mut(&self.address) {
+        if let Some(count) = open.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.address);
+                open.remove(&self.network);
             }
         }
     }
@@ -63,15 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_so_many_and_no_more_and_is_forgotten_afterwards() {
+    fn a_network_has_so_many_and_no_more_and_is_forgotten_afterwards() {
         let peers = PeerConnections::new(2);
-        let address: IpAddr = "192.0.2.1".parse().unwrap();
-        let first = peers.open(address).unwrap();
-        let second = peers.open("::ffff:192.0.2.1".parse().unwrap()).unwrap();
-        assert!(peers.open(address).is_none());
-        assert!(peers.open("192.0.2.2".parse().unwrap()).is_some());
+        let of = |address: &str| PeerNetwork::of(address.parse().unwrap());
+        let first = peers.open(of("2001:db8::1")).unwrap();
+        let second = peers.open(of("2001:db8::2")).unwrap();
+        assert!(peers.open(of("2001:db8::3")).is_none());
+        assert!(peers.open(of("192.0.2.2")).is_some());
         drop(first);
-        let third = peers.open(address).unwrap();
+        let third = peers.open(of("2001:db8::3")).unwrap();
         drop((second, third));
         assert!(peers.lock().is_empty());
     }

@@ -21,6 +21,7 @@ use super::peers::PeerConnections;
 use super::{TlsError, tls};
 use crate::config::limits::LimitsConfig;
 use crate::config::server::ServerConfig;
+use crate::peer_network::PeerNetwork;
 use crate::policy::Cidr;
 
 /// Longest wait for a request's header, a kept connection's next one included (threats G-04, slowloris).
@@ -142,7 +143,7 @@ async fn connection(
     shared: Shared,
     permit: OwnedSemaphorePermit,
 ) {
-    let counted = shared.peers.open(address.ip());
+    let counted = shared.peers.open(PeerNetwork::of(address.ip()));
     if counted.is_none()
         && !shared
             .proxies

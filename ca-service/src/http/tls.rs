@@ -27,6 +27,14 @@ impl TlsError {
     }
 }
 
+/// Whether TLS can be served with these files.
+///
+/// # Errors
+/// [`TlsError`]
+pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
+    acceptor(files).map(drop)
+}
+
 /// An acceptor with these files; TLS 1.2 and 1.3, HTTP/1.1.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
     let certificates = certificates(&files.certificate)?;

@@ -1,12 +1,15 @@
 //! Hosts from ec2:DescribeInstances: several accounts and Regions, cached, never older than they may be.
 //!
 //! Two ways in: one instance by id (asked for again when it is older than 30 s), and all instances of a
-//! Region (one listing at a time; all who wait share it). An id that nobody knows is remembered as such
-//! for 5 s, and such look-ups have a rate: ids are cheap to invent.
+//! Region. Who asks what is being asked already shares that answer. An id that nobody knows is remembered
+//! as such for 5 s, and such look-ups have a rate, for each caller and for all: ids are cheap to invent.
+//!
+//! A place that does not answer is no reason to fail for the others: names are then looked up in its last
+//! listing, and what was found there is read again by id before anything is decided with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eic_aws::ec2::{Instance, Which, describe_instances};
 use eic_aws::endpoint::Endpoint;
@@ -15,32 +18,51 @@ use eic_protocol::arn::AccountId;
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 
+use super::flights::Flights;
 use super::record::InstanceRecord;
 use super::{InventoryError, MAX_AGE};
 use crate::aws_access::AwsAccess;
 use crate::config::inventory::{Ec2Config, EnrolmentRules};
 use crate::rate::Buckets;
 
+mod listing;
+mod together;
+
+pub(super) use listing::Listed;
+use listing::{Hosts, Listing};
+use together::{all_of, until};
+
 /// How long an id that EC2 does not know stays unknown. Seconds.
 const UNKNOWN_FOR: u64 = 5;
-/// Look-ups of unknown ids per second, on average, and at once (EC2's own bucket for DescribeInstances
-/// refills 20 per second for the whole account).
-const UNKNOWN_RATE: u32 = 10;
-const UNKNOWN_BURST: u32 = 50;
+/// Look-ups of unknown ids per second, on average, and at once, of all callers (EC2's own bucket for
+/// DescribeInstances refills 20 per second for a whole account and Region).
+const UNKNOWN_RATE: u32 = 15;
+const UNKNOWN_BURST: u32 = 200;
+/// The same of one caller: what one spends, others still have.
+const CALLERS_RATE: u32 = 3;
+const CALLERS_BURST: u32 = 50;
+const MAX_CALLERS: usize = 16_384;
 /// Ids that are remembered; beyond that the oldest knowledge goes.
 const MAX_REMEMBERED: usize = 50_000;
-/// Longest wait for one look-up, all accounts together.
-const DEADLINE: Duration = Duration::from_secs(8);
-/// Longest wait for the listing of all Regions.
-const LISTING_DEADLINE: Duration = Duration::from_secs(25);
+/// Longest look-up, all accounts together. Clients give up after 8 s.
+const DEADLINE: Duration = Duration::from_secs(6);
 
 /// EC2 as an inventory.
 pub struct Ec2Inventory {
+    shared: Arc<Shared>,
+    look_ups: Flights<InstanceId, Found>,
+    listings: Flights<usize, Result<Hosts, InventoryError>>,
+}
+
+type Found = Result<Option<Arc<InstanceRecord>>, InventoryError>;
+
+/// What look-ups use that outlive their askers.
+struct Shared {
     access: Arc<AwsAccess>,
     places: Vec<Place>,
     rules: EnrolmentRules,
     known: Mutex<HashMap<InstanceId, Known>>,
-    unknown_rate: Buckets<()>,
+    unknown: UnknownBudget,
 }
 
 /// One account in one Region.
@@ -48,14 +70,7 @@ struct Place {
     account: AccountId,
     region: AwsRegion,
     endpoint: Endpoint,
-    listing: tokio::sync::Mutex<Listing>,
-}
-
-/// All instances of a place at one moment.
-#[derive(Default)]
-struct Listing {
-    read_at: Option<u64>,
-    hosts: Vec<Arc<InstanceRecord>>,
+    listing: Mutex<Listing>,
 }
 
 #[derive(Clone)]
@@ -63,6 +78,34 @@ struct Known {
     read_at: u64,
     /// None: no place knows it.
     host: Option<Arc<InstanceRecord>>,
+}
+
+/// How many ids that nobody knows may be asked for.
+struct UnknownBudget {
+    each: Buckets<String>,
+    all: Buckets<()>,
+}
+
+impl UnknownBudget {
+    fn new() -> Self {
+        Self {
+            each: Buckets::new(CALLERS_RATE, CALLERS_BURST, MAX_CALLERS),
+            all: Buckets::new(UNKNOWN_RATE, UNKNOWN_BURST, 1),
+        }
+    }
+
+    /// The caller's own first: who has spent it takes nothing from the others.
+    fn take(&self, asker: &str) -> Result<(), InventoryError> {
+        let now = Instant::now();
+        let taken = self.each.take(asker, now) && self.all.take(&(), now);
+        taken.then_some(()).ok_or(InventoryError::Busy)
+    }
+
+    /// For an id that turned out to be a host's: an inventory of 500 hosts is not a guess at 500 ids.
+    fn give_back(&self, asker: &str) {
+        self.each.give_back(asker);
+        self.all.give_back(&());
+    }
 }
 
 impl Ec2Inventory {
@@ -82,27 +125,27 @@ impl Ec2Inventory {
                     account: config.account.clone(),
                     region: *region,
                     endpoint: endpoint(config, *region)?,
-                    listing: tokio::sync::Mutex::default(),
+                    listing: Mutex::default(),
                 });
             }
         }
-        let unknown_rate = Buckets::new(UNKNOWN_RATE, UNKNOWN_BURST, 1);
-        Ok(Self {
+        let shared = Shared {
             access,
             places,
             rules,
             known: Mutex::default(),
-            unknown_rate,
+            unknown: UnknownBudget::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            look_ups: Flights::default(),
+            listings: Flights::default(),
         })
     }
 
-    pub(super) async fn instance(
-        &self,
-        id: &InstanceId,
-        now: u64,
-    ) -> Result<Option<Arc<InstanceRecord>>, InventoryError> {
-        let known = self.lock().get(id).cloned();
-        match known {
+    /// The host of this id; `asker` is charged where nobody knows the id.
+    pub(super) async fn instance(&self, id: &InstanceId, asker: &str, now: u64) -> Found {
+        match self.shared.known(id) {
             Some(Known {
                 read_at,
                 host: Some(host),
@@ -113,33 +156,56 @@ impl Ec2Inventory {
             }) if now.abs_diff(read_at) < UNKNOWN_FOR => Ok(None),
             Some(Known {
                 host: Some(host), ..
-            }) => self.read_again(&host, now).await,
-            _ => self.look_up(id, now).await,
+            }) => self.read_again(host, now).await,
+            _ => self.look_up(id, asker, now).await,
         }
     }
 
     /// A host that was known is asked for where it was; one that is gone there is looked for nowhere else.
-    async fn read_again(
-        &self,
-        host: &InstanceRecord,
-        now: u64,
-    ) -> Result<Option<Arc<InstanceRecord>>, InventoryError> {
+    async fn read_again(&self, host: Arc<InstanceRecord>, now: u64) -> Found {
+        let id = host.id().clone();
+        let shared = Arc::clone(&self.shared);
+        let ask = || Ok(async move { within(DEADLINE, shared.read_again(&host, now)).await });
+        shared_answer(self.look_ups.join(&id, ask)?.answer().await)
+    }
+
+    async fn look_up(&self, id: &InstanceId, asker: &str, now: u64) -> Found {
+        let (shared, wanted) = (Arc::clone(&self.shared), id.clone());
+        let ask = || {
+            let asker = asker.to_owned();
+            self.shared.unknown.take(&asker)?;
+            Ok(async move { within(DEADLINE, shared.look_up(&wanted, &asker, now)).await })
+        };
+        shared_answer(self.look_ups.join(id, ask)?.answer().await)
+    }
+}
+
+impl Shared {
+    /// The newest knowledge of this id: its own look-up's, or that of a listing.
+    fn known(&self, id: &InstanceId) -> Option<Known> {
+        let own = self.lock().get(id).cloned();
+        let listed = self.places.iter().filter_map(|place| {
+            let listing = place.listing();
+            let host = Some(Arc::clone(listing.hosts().get(id)?));
+            let read_at = listing.read_at()?;
+            Some(Known { read_at, host })
+        });
+        own.into_iter().chain(listed).max_by_key(|k| k.read_at)
+    }
+
+    async fn read_again(&self, host: &InstanceRecord, now: u64) -> Found {
         let at = |place: &&Place| place.account == *host.account() && place.region == host.region();
         let place = self.places.iter().find(at).ok_or(InventoryError::Busy)?;
         let which = Which::Filter("instance-id", host.id().as_str());
-        let found = within(DEADLINE, self.describe(place, &which, now)).await?;
+        let found = self.describe(place, &which, now).await?;
         Ok(self.remember(host.id(), found.into_iter().next(), now))
     }
 
-    async fn look_up(
-        &self,
-        id: &InstanceId,
-        now: u64,
-    ) -> Result<Option<Arc<InstanceRecord>>, InventoryError> {
-        if !self.unknown_rate.take(&(), std::time::Instant::now()) {
-            return Err(InventoryError::Busy);
+    async fn look_up(&self, id: &InstanceId, asker: &str, now: u64) -> Found {
+        let found = self.ask_everywhere(id, now).await?;
+        if found.is_some() {
+            self.unknown.give_back(asker);
         }
-        let found = within(DEADLINE, self.ask_everywhere(id, now)).await?;
         Ok(self.remember(id, found, now))
     }
 
@@ -150,59 +216,19 @@ impl Ec2Inventory {
         now: u64,
     ) -> Result<Option<InstanceRecord>, InventoryError> {
         let which = Which::Filter("instance-id", id.as_str());
-        let mut failure = None;
-        for answer in join_all(
-            self.places
-                .iter()
-                .map(|place| self.describe(place, &which, now)),
-        )
-        .await
-        {
+        let asked = self.places.iter().map(|place| async {
+            let found = self.describe(place, &which, now).await?;
+            Ok(found.into_iter().find(|host| host.id == *id))
+        });
+        let mut nowhere = Ok(None);
+        for answer in until(asked, |answer| matches!(answer, Ok(Some(_)))).await {
             match answer {
-                Ok(found) => {
-                    if let Some(host) = found.into_iter().find(|host| host.id == *id) {
-                        return Ok(Some(host));
-                    }
-                }
-                Err(error) => failure = Some(error),
+                Ok(Some(host)) => return Ok(Some(host)),
+                Ok(None) => {}
+                Err(error) => nowhere = Err(error),
             }
         }
-        failure.map_or(Ok(None), Err)
-    }
-
-    pub(super) async fn all(&self, now: u64) -> Result<Vec<Arc<InstanceRecord>>, InventoryError> {
-        let listings = join_all(self.places.iter().map(|place| self.listing(place, now)));
-        let listings = within(LISTING_DEADLINE, async { Ok(listings.await) }).await?;
-        let mut hosts = Vec::new();
-        for listing in listings {
-            hosts.extend(listing?);
-        }
-        Ok(hosts)
-    }
-
-    async fn listing(
-        &self,
-        place: &Place,
-        now: u64,
-    ) -> Result<Vec<Arc<InstanceRecord>>, InventoryError> {
-        // Held while listing: a hundred requests list once.
-        let mut listing = place.listing.lock().await;
-        if listing
-            .read_at
-            .is_none_or(|read_at| now.abs_diff(read_at) >= MAX_AGE)
-        {
-            let hosts: Vec<_> = self
-                .describe(place, &Which::All, now)
-                .await?
-                .into_iter()
-                .map(Arc::new)
-                .collect();
-            *listing = Listing {
-                read_at: Some(now),
-                hosts,
-            };
-        }
-        Ok(listing.hosts.clone())
+        nowhere
     }
 
     async fn describe(
@@ -280,33 +306,16 @@ async fn within<T>(
 ) -> Result<T, InventoryError> {
     tokio::time::timeout(deadline, work)
         .await
-        .unwrap_or_else(|_| Err(InventoryError::Ec2("no answer in time".to_owned())))
+        .unwrap_or_else(|_| Err(no_answer()))
 }
 
-/// All at once, on this task.
-async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.map(Box::pin).collect();
-    let mut done: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        let mut pending = false;
-        for (future, slot) in running
-            .iter_mut()
-            .zip(done.iter_mut())
-            .filter(|(_, slot)| slot.is_none())
-        {
-            match future.as_mut().poll(context) {
-                std::task::Poll::Ready(output) => *slot = Some(output),
-                std::task::Poll::Pending => pending = true,
-            }
-        }
-        if pending {
-            std::task::Poll::Pending
-        } else {
-            std::task::Poll::Ready(())
-        }
-    })
-    .await;
-    done.into_iter().flatten().collect()
+/// An answer that others may have asked for.
+fn shared_answer<T>(answer: Option<Result<T, InventoryError>>) -> Result<T, InventoryError> {
+    answer.unwrap_or_else(|| Err(no_answer()))
+}
+
+fn no_answer() -> InventoryError {
+    InventoryError::Ec2("no answer in time".to_owned())
 }
 
 #[cfg(test)]

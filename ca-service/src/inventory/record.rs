@@ -97,9 +97,9 @@ impl InstanceRecord {
         &self.users
     }
 
-    /// The host as a caller sees it who may log in as `users`.
+    /// The host as its source knows it, for a caller who may log in as `users`.
     #[must_use]
-    pub fn view(&self, mut users: Vec<OsUser>) -> InstanceView {
+    pub(super) fn view(&self, mut users: Vec<OsUser>) -> InstanceView {
         users.truncate(MAX_USERS);
         InstanceView {
             id: self.id.clone(),

@@ -31,13 +31,17 @@ fn inventory(text: &str) -> (tempfile::TempDir, PathBuf, Inventory) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hosts.toml");
     std::fs::write(&file, text).unwrap();
-    let inventory = Inventory::new(Some(StaticInventory::open(&file).unwrap()), None);
+    let inventory = Inventory::new(
+        Some(StaticInventory::open(&file).unwrap()),
+        None,
+        HostsSeen::default(),
+    );
     (folder, file, inventory)
 }
 
 async fn ids(inventory: &Inventory, host: &str) -> Vec<String> {
     let mut ids: Vec<_> = inventory
-        .find(host, 0)
+        .find(host, "test", 0)
         .await
         .unwrap()
         .iter()
@@ -125,4 +129,37 @@ async fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
     std::fs::write(&file, HOSTS.replacen("web-1", "web-9", 1)).unwrap();
     assert!(reload().unwrap());
     assert_eq!(ids(&inventory, "web-9").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_this_ca_enrolled_is_never_legacy_again_unless_an_operator_forgets_it() {
+    // H-18
+    use crate::audit::{Actor, Event, EventName, Operator, Origin, Recorder, event_request_id};
+    use crate::clock::Clock;
+    use crate::store::{Store, StoreConfig};
+
+    let text = HOSTS.to_owned() + "enrolment = \"legacy\"\n";
+    let (folder, file, _) = inventory(&text);
+    let store = Store::serve(&StoreConfig::at(folder.path().join("ca.db"))).unwrap();
+    let file = StaticInventory::open(&file).unwrap();
+    let inventory = Inventory::new(Some(file), None, store.hosts_seen());
+    let id: InstanceId = "mi-00000000000000003".parse().unwrap();
+    let host = inventory.instance(&id, "test", 0).await.unwrap().unwrap();
+    let enrolment = || inventory.view(&host, Vec::new()).enrolment;
+    assert_eq!(enrolment(), Enrolment::Legacy);
+    store.host_register().next_view(&id, 1).await.unwrap();
+    assert_eq!(enrolment(), Enrolment::Enrolled);
+    let recorder = Recorder::new(&store, Clock::manual(2));
+    let event = Event::new(
+        EventName::ForgetHost,
+        Actor::Operator(Operator::current()),
+        Origin::default(),
+        event_request_id().unwrap(),
+    );
+    assert!(recorder.forget_host(id.clone(), &event).await.unwrap());
+    assert!(!recorder.forget_host(id.clone(), &event).await.unwrap());
+    assert_eq!(enrolment(), Enrolment::Legacy);
+    // Views go on where they were: hosts refuse an older version.
+    assert_eq!(store.host_register().next_view(&id, 3).await.unwrap(), 2);
+    assert_eq!(enrolment(), Enrolment::Enrolled);
 }

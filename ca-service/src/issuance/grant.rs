@@ -2,6 +2,7 @@
 //! It is built from the policy's permit and holds nothing that the permit does not cover.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use eic_protocol::api::certificate::{CertificateScope, UserCertificateRequest};
 use eic_protocol::arn::Arn;
@@ -12,15 +13,17 @@ use eic_protocol::request_id::RequestId;
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::validity::{MAX_FLEET_TTL, MAX_HOST_TTL, MAX_TARGET_TTL};
 
-use crate::audit::{Actor, Operator};
+use crate::audit::{Actor, Event, Operator, Origin};
 use crate::caller::Caller;
+use crate::host_identity::enrolment::Standing;
+use crate::host_identity::evidence::HostEvidence;
 use crate::policy::{Action, Permit};
 use crate::store::ReplayClaim;
 
 /// The right to one user certificate. Not `Clone`: [`super::prepare_user`] consumes it.
 #[derive(Debug)]
 pub struct Grant {
-    pub(super) caller: Box<Caller>,
+    pub(super) caller: Arc<Caller>,
     pub(super) request: UserCertificateRequest,
     pub(super) request_id: RequestId,
     pub(super) replay: ReplayClaim,
@@ -45,7 +48,7 @@ pub(super) struct DecisionRecord {
 #[derive(Debug)]
 pub struct Verified {
     /// Who asks.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// What for; its public key is the one that the caller's session is bound to.
     pub request: UserCertificateRequest,
     /// The request's id.
@@ -113,7 +116,6 @@ impl Grant {
             // sshd ignores it for other keys; a FIDO key is asked for its PIN always.
             verify_required: request.public_key.is_fido(),
         };
-        let caller = Box::new(caller);
         Self {
             caller,
             request,
@@ -203,7 +205,7 @@ fn decision_of(permit: &Permit) -> DecisionRecord {
     }
 }
 
-/// The right to one host certificate, given by an operator at the CA's own machine.
+/// The right to one host certificate: by evidence of the host, or of an operator at the CA's own machine.
 #[derive(Debug)]
 pub struct HostGrant {
     pub(super) actor: Actor,
@@ -211,9 +213,43 @@ pub struct HostGrant {
     pub(super) instance: InstanceId,
     pub(super) request_id: RequestId,
     pub(super) ttl: u64,
+    pub(super) origin: Origin,
+    pub(super) decision: Option<DecisionRecord>,
 }
 
 impl HostGrant {
+    /// The grant of a certificate for a key of the host that `evidence` is about: it names that host and no
+    /// other. `event` says who asks and from where; `ttl` is in seconds.
+    ///
+    /// # Errors
+    /// [`GrantError::Lifetime`] above 24 hours.
+    pub(crate) fn by_evidence(
+        evidence: &HostEvidence,
+        standing: Standing,
+        subject: SubjectKey,
+        event: Event,
+        ttl: u64,
+    ) -> Result<Self, GrantError> {
+        if ttl > MAX_HOST_TTL {
+            return Err(GrantError::Lifetime);
+        }
+        let (kind, standing) = (evidence.kind().as_str(), standing.as_str());
+        Ok(Self {
+            actor: event.actor,
+            subject,
+            instance: evidence.instance().clone(),
+            request_id: event.request_id,
+            ttl,
+            origin: event.origin,
+            decision: Some(DecisionRecord {
+                statement: format!("evidence `{kind}`, {standing}"),
+                region: Some(evidence.region().to_string()),
+                account: Some(evidence.account().to_string()),
+                ..DecisionRecord::default()
+            }),
+        })
+    }
+
     /// The grant of a host certificate that is good for `ttl` seconds.
     ///
     /// # Errors
@@ -234,6 +270,8 @@ impl HostGrant {
             instance,
             request_id,
             ttl,
+            origin: Origin::default(),
+            decision: None,
         })
     }
 }

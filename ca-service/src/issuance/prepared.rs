@@ -144,7 +144,7 @@ pub fn prepare_host(
         request_id: grant.request_id,
         replay: None,
         parameters,
-        decision: None,
+        decision: grant.decision,
     };
     Prepared::new(profile, &draw.nonce, ca.key, facts, now)
 }
@@ -279,7 +279,9 @@ impl<K: Kind> Meaning<K> {
         Additional {
             tbs_sha256: hex::encode(self.tbs_hash),
             ca_fingerprint: &self.ca,
-            policy_hash: decision.map(|d| d.policy_hash.as_str()),
+            policy_hash: decision
+                .map(|d| d.policy_hash.as_str())
+                .filter(|hash| !hash.is_empty()),
             statement: decision.map(|d| d.statement.as_str()),
             tags: decision.map(|d| &d.tags).filter(|tags| !tags.is_empty()),
         }
@@ -289,6 +291,7 @@ impl<K: Kind> Meaning<K> {
 fn journal_caller(actor: &Actor) -> (String, String) {
     match actor {
         Actor::Caller(caller) => (caller.arn().to_string(), caller.user_id().to_owned()),
+        Actor::Host(host) => ("host".to_owned(), host.instance.to_string()),
         Actor::Operator(operator) => ("operator".to_owned(), format!("uid:{}", operator.uid)),
         Actor::Unproven { .. } | Actor::Service => ("service".to_owned(), String::new()),
     }

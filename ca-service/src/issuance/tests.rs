@@ -60,7 +60,7 @@ pub(crate) fn claim() -> ReplayClaim {
 pub(crate) fn verified(request: UserCertificateRequest) -> Verified {
     let tags = [("env".to_owned(), "dev".to_owned())].into();
     Verified {
-        caller: caller(),
+        caller: caller().into(),
         request,
         request_id: random::request_id().unwrap(),
         replay: claim(),

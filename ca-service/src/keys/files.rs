@@ -23,7 +23,7 @@ pub(super) fn make_private_folder(folder: &Path) -> Result<(), FileError> {
 }
 
 /// Makes a folder for files that others read.
-pub(super) fn make_folder(folder: &Path) -> Result<(), FileError> {
+pub(crate) fn make_folder(folder: &Path) -> Result<(), FileError> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
     made.map_err(|cause| FileError::Write {
         path: folder.to_owned(),

@@ -10,6 +10,7 @@ use eic_protocol::trust::envelope::{Envelope, MAX_DOCUMENT, Untrusted};
 use eic_protocol::trust::root::{KeyState, Root, Scope, ScopedCa};
 
 use super::files::{self, FileError};
+use super::root_history;
 use crate::signer::document::{DocumentError, RootKey};
 
 /// The public keys that a root document is to name.
@@ -17,6 +18,8 @@ use crate::signer::document::{DocumentError, RootKey};
 pub struct RootKeys {
     /// Signs user certificates.
     pub user_ca: CaKey,
+    /// Further user CAs, to be announced.
+    pub spares: Vec<CaKey>,
     /// Signs host certificates.
     pub host_ca: CaKey,
     /// Signs host views.
@@ -32,9 +35,20 @@ pub fn first(keys: &RootKeys, root_key: &SubjectKey, now: u64) -> Root {
         root_keys: vec![root_key.clone()],
         threshold: 1,
         bundle_keys: vec![keys.bundle.clone()],
-        user_cas: vec![active(&keys.user_ca)],
+        user_cas: next_user_cas(&[], keys),
         host_cas: vec![keys.host_ca.clone()],
     }
+}
+
+/// `root` with the user CA of this fingerprint in another state, as the next version; none: it has no such CA.
+#[must_use]
+pub fn with_state(present: &Root, fingerprint: &str, state: KeyState, now: u64) -> Option<Root> {
+    let mut root = present.clone();
+    let mut cas = root.user_cas.iter_mut();
+    cas.find(|ca| ca.key.fingerprint() == fingerprint)?.state = state;
+    root.version = present.version.saturating_add(1);
+    root.issued = now;
+    Some(root)
 }
 
 fn active(key: &CaKey) -> ScopedCa {
@@ -47,7 +61,7 @@ fn active(key: &CaKey) -> ScopedCa {
 
 /// The next root, naming these keys; `None` where the present one names them already.
 ///
-/// A user CA that is not configured any more is retired and stays listed, so that it is never
+/// Spare user CAs that it does not name are announced. A user CA that is not configured any more is retired and stays listed, so that it is never
 /// certified itself. The host CA and bundle keys just before stay trusted until the next change, so
 /// that hosts that have not heard of it are still known.
 #[must_use]
@@ -58,32 +72,36 @@ pub fn next(present: &Root, keys: &RootKeys, now: u64) -> Option<Root> {
     let mut root = present.clone();
     root.version = present.version.saturating_add(1);
     root.issued = now;
-    root.user_cas = next_user_cas(&present.user_cas, &keys.user_ca);
+    root.user_cas = next_user_cas(&present.user_cas, keys);
     root.host_cas = newest_first(&present.host_cas, &keys.host_ca);
     root.bundle_keys = newest_first(&present.bundle_keys, &keys.bundle);
     Some(root)
 }
 
-fn next_user_cas(present: &[ScopedCa], key: &CaKey) -> Vec<ScopedCa> {
-    let known = present
-        .iter()
-        .find(|ca| ca.key == *key)
-        .map(|ca| ca.scope.clone());
-    let current = ScopedCa {
-        scope: known.unwrap_or_default(),
-        ..active(key)
+fn next_user_cas(present: &[ScopedCa], keys: &RootKeys) -> Vec<ScopedCa> {
+    let found = |key: &CaKey| present.iter().find(|ca| ca.key == *key);
+    let current = match found(&keys.user_ca) {
+        // What was retired stays so: `eic-ca keys retire` was meant.
+        Some(ca) if ca.state == KeyState::Retired => ca.clone(),
+        known => ScopedCa {
+            scope: known.map(|ca| ca.scope.clone()).unwrap_or_default(),
+            ..active(&keys.user_ca)
+        },
     };
-    let others = present
-        .iter()
-        .filter(|ca| ca.key != *key)
-        .map(|ca| match ca.state {
-            KeyState::Announced => ca.clone(),
-            KeyState::Active | KeyState::Retired => ScopedCa {
-                state: KeyState::Retired,
-                ..ca.clone()
-            },
-        });
-    std::iter::once(current).chain(others).collect()
+    let others = present.iter().filter(|ca| ca.key != keys.user_ca);
+    let others = others.map(|ca| match ca.state {
+        KeyState::Active if !keys.spares.contains(&ca.key) => ScopedCa {
+            state: KeyState::Retired,
+            ..ca.clone()
+        },
+        _ => ca.clone(),
+    });
+    let new = keys.spares.iter().filter(|key| found(key).is_none());
+    let new = new.map(|key| ScopedCa {
+        state: KeyState::Announced,
+        ..active(key)
+    });
+    std::iter::once(current).chain(others).chain(new).collect()
 }
 
 /// `key`, and the one before it where it is new.
@@ -95,11 +113,8 @@ fn newest_first<T: Clone + PartialEq>(present: &[T], key: &T) -> Vec<T> {
 }
 
 fn names(root: &Root, keys: &RootKeys) -> bool {
-    let user = root
-        .user_cas
-        .iter()
-        .any(|ca| ca.key == keys.user_ca && ca.state == KeyState::Active);
-    user && root.host_cas.first() == Some(&keys.host_ca)
+    root.user_cas == next_user_cas(&root.user_cas, keys)
+        && root.host_cas.first() == Some(&keys.host_ca)
         && root.bundle_keys.first() == Some(&keys.bundle)
 }
 
@@ -115,11 +130,12 @@ pub fn check(root: &Root, keys: &RootKeys, path: &Path) -> Result<(), RootError>
             key,
         })
     };
-    if !root
-        .user_cas
-        .iter()
-        .any(|ca| ca.key == keys.user_ca && ca.state == KeyState::Active)
-    {
+    let named = |key: &CaKey| root.user_cas.iter().find(|ca| ca.key == *key);
+    let own = || std::iter::once(&keys.user_ca).chain(&keys.spares);
+    if let Some(key) = own().find(|key| named(key).is_none()) {
+        return outdated("user_ca", key.fingerprint());
+    }
+    if own().all(|key| named(key).is_some_and(|ca| ca.state == KeyState::Retired)) {
         return outdated("user_ca", keys.user_ca.fingerprint());
     }
     if !root.host_cas.contains(&keys.host_ca) {
@@ -191,13 +207,8 @@ pub fn update(
         return Ok((present.version, false));
     };
     let envelope = root_key.seal(&next)?;
-    // As a host that has the present root would judge it.
-    let checked = present.successor(&envelope);
-    let checked = checked.map_err(|flaw| RootError::Untrusted {
-        path: path.to_owned(),
-        flaw,
-    })?;
-    write(path, &envelope)?;
+    // Judged as a host does that has the present root.
+    let checked = root_history::succeed(path, &envelope)?;
     Ok((checked.version, true))
 }
 
@@ -232,7 +243,7 @@ pub enum RootError {
     },
     /// It names other keys than the configuration.
     #[error(
-        "use the root document `{path}`: it does not name the configured {purpose} key {key}, so hosts would not trust it; run `eic-ca root update --config FILE` and give hosts the new document"
+        "use the root document `{path}`: it does not name the configured {purpose} key {key}, so hosts would not trust it; run `eic-ca root update --config FILE` (with `--root-key FILE` where the root key is kept offline) and give hosts the new document"
     )]
     Outdated {
         /// The file.
@@ -247,7 +258,7 @@ pub enum RootError {
     OtherRootKey(String),
     /// More than one signature is needed.
     #[error(
-        "sign the next root: the present one needs {0} signatures, and one root key is configured"
+        "sign the next root: the present one needs {0} signatures; use `eic-ca root init`, `root sign` and `root install`"
     )]
     Threshold(usize),
     /// It was not signed.

@@ -9,6 +9,7 @@ use eic_protocol::trust::root::{KeyState, Root};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::keys::KmsKey;
 use crate::issuance::tests::{NOW, Rig, local_signer, subject};
 
 fn config(folder: &Path) -> KeysConfig {
@@ -17,6 +18,8 @@ fn config(folder: &Path) -> KeysConfig {
     };
     KeysConfig {
         user_ca: local(USER_CA),
+        spare_user_cas: Vec::new(),
+        propagation_seconds: 86_400,
         host_ca: local(HOST_CA),
         bundle: folder.join(BUNDLE),
         root: Some(folder.join(ROOT)),
@@ -90,6 +93,38 @@ async fn a_new_ca_loads_and_its_root_holds_by_its_fingerprint() {
         assert!(keys.special.contains(key));
     }
     assert!(!keys.special.contains(&subject()));
+}
+
+#[tokio::test]
+async fn a_ca_whose_first_key_kms_does_not_give_works_with_its_spare() {
+    let (_folder, generated, rig) = made();
+    let mut config = config(&generated.folder);
+    let gone = KmsKey {
+        arn: "arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-0000-0000-000000000001"
+            .parse()
+            .unwrap(),
+        region: "eu-west-1".parse().unwrap(),
+        // Nobody listens there.
+        endpoint: Some("http://127.0.0.1:9".to_owned()),
+        public_key: Some(CaKey::new(subject()).unwrap()),
+    };
+    let unknown = KmsKey {
+        public_key: None,
+        ..gone.clone()
+    };
+    config.spare_user_cas = vec![config.user_ca.clone()];
+    config.user_ca = SignerConfig::Kms(Box::new(gone));
+    let pins = rig.store.key_pins();
+    let root_key = RootKey::load(&generated.folder.join(ROOT)).unwrap();
+    let (keys, _) = RootKeys::open(&config, &pins, NOW).await.unwrap();
+    root::update(&config.root_document, &keys, &root_key, NOW).unwrap();
+    let loaded = load(&config, &pins, NOW).await.unwrap();
+    assert_eq!(*loaded.user_ca.public(), generated.user_ca);
+    assert!(loaded.spares.is_empty());
+    // A key of which nothing is known could be anything.
+    config.user_ca = SignerConfig::Kms(Box::new(unknown));
+    let refused = load(&config, &pins, NOW).await;
+    assert!(matches!(refused.err(), Some(KeysError::Kms(_))));
 }
 
 #[tokio::test]
@@ -186,6 +221,7 @@ fn a_root_key_that_the_present_root_does_not_name_signs_no_next_one() {
     let path = generated.folder.join(ROOT_DOCUMENT);
     let keys = RootKeys {
         user_ca: CaKey::new(subject()).unwrap(),
+        spares: Vec::new(),
         host_ca: CaKey::new(subject()).unwrap(),
         bundle: subject(),
     };

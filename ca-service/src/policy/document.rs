@@ -171,8 +171,21 @@ pub(super) enum Cause {
     Condition(#[from] ConditionError),
 }
 
-/// Loads one document.
-pub(super) fn load(origin: Origin<'_>, bytes: &[u8]) -> Result<Document, LoadError> {
+/// Loads one document: what could be read of it, and every statement's first mistake.
+pub(super) fn load(origin: Origin<'_>, bytes: &[u8]) -> (Document, Vec<LoadError>) {
+    let (mut document, mut mistakes) = (Document::default(), Vec::new());
+    if let Err(error) = load_into(origin, bytes, &mut document, &mut mistakes) {
+        mistakes.push(error);
+    }
+    (document, mistakes)
+}
+
+fn load_into(
+    origin: Origin<'_>,
+    bytes: &[u8],
+    document: &mut Document,
+    mistakes: &mut Vec<LoadError>,
+) -> Result<(), LoadError> {
     let in_file = |cause: Cause| LoadError::of_file(origin.file, cause);
     let in_element = |(element, cause): Fault| LoadError {
         element: Some(element),
@@ -180,7 +193,6 @@ pub(super) fn load(origin: Origin<'_>, bytes: &[u8]) -> Result<Document, LoadErr
     };
     let json = json::parse(bytes).map_err(|error| in_file(error.into()))?;
     let head = Head::read(&json).map_err(in_element)?;
-    let mut document = Document::default();
     let mut sids = std::collections::HashSet::new();
     for (index, json) in head.statements.iter().enumerate() {
         let reader = Reader {
@@ -188,9 +200,9 @@ pub(super) fn load(origin: Origin<'_>, bytes: &[u8]) -> Result<Document, LoadErr
             variables: head.variables,
             index: index.saturating_add(1),
         };
-        reader.read_into(json, &mut sids, &mut document)?;
+        mistakes.extend(reader.read_into(json, &mut sids, document).err());
     }
-    Ok(document)
+    Ok(())
 }
 
 /// An element and what is wrong with it.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::decision::Decision;
 use super::evaluate::evaluate;
+use super::principal::PrincipalRule;
 use super::request::Request;
 use super::set::PolicySet;
 use super::statement::{Effect, Statement, StatementId, Test};
@@ -16,8 +17,10 @@ use super::value::{Context, Found};
 pub struct Explanation {
     /// What `evaluate` answers to the same request.
     pub decision: Decision,
-    /// Every statement that was read, denies first, in the order of evaluation.
+    /// Every statement that could be about this caller, denies first, in the order of evaluation.
     pub statements: Vec<StatementReport>,
+    /// How many are not shown: those of policies that are attached to others.
+    pub of_others: usize,
 }
 
 /// How one statement fared.
@@ -51,13 +54,34 @@ pub fn explain(set: &PolicySet, request: &Request<'_>) -> Explanation {
         request,
         settings: &set.settings,
     };
-    let statements = set
+    let (of_others, own): (Vec<_>, Vec<_>) = set
         .statements()
-        .map(|statement| report(statement, &context))
-        .collect();
+        .partition(|statement| is_of_others(statement, &context));
     Explanation {
         decision: evaluate(set, request),
-        statements,
+        statements: own
+            .into_iter()
+            .map(|statement| report(statement, &context))
+            .collect(),
+        of_others: of_others.len(),
+    }
+}
+
+/// An attached policy is about those whom it is attached to, whatever else it says.
+fn is_of_others(statement: &Statement, context: &Context<'_>) -> bool {
+    matches!(statement.principal, PrincipalRule::Attached(_))
+        && statement.answer(Test::Principal, context) == Truth::No
+}
+
+/// Whether the test can decide anything here: the others hold of every request like this one.
+fn applies(test: Test<'_>, statement: &Statement, context: &Context<'_>) -> bool {
+    match test {
+        Test::Scope => matches!(statement.principal, PrincipalRule::Attached(_)),
+        Test::Uid0 => {
+            let user = context.request.asked.os_user;
+            user.is_some_and(|user| context.settings.is_uid0(user))
+        }
+        _ => true,
     }
 }
 
@@ -71,7 +95,11 @@ fn report(statement: &Statement, context: &Context<'_>) -> StatementReport {
         statement: statement.id.clone(),
         effect: statement.effect,
         matches: statement.matches(context),
-        elements: statement.tests().map(element).collect(),
+        elements: statement
+            .tests()
+            .filter(|test| applies(*test, statement, context))
+            .map(element)
+            .collect(),
     }
 }
 
@@ -140,7 +168,11 @@ impl fmt::Display for Explanation {
         }
         self.statements
             .iter()
-            .try_for_each(|statement| write!(f, "{statement}"))
+            .try_for_each(|statement| write!(f, "{statement}"))?;
+        match self.of_others {
+            0 => Ok(()),
+            count => writeln!(f, "not shown: {count} of policies attached to others"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a denied caller would have to ask for instead: his own choices, and only these.
 
+use eic_protocol::validity::MIN_TTL;
+
 use std::fmt;
 
 use eic_protocol::text::printable;
@@ -99,7 +101,10 @@ fn need(
 
 fn lifetime_need(statement: &Statement, context: &Context<'_>) -> (String, String) {
     let max = statement.max_ttl(context).unwrap_or(0);
-    (Key::TtlSeconds.to_string(), format!("from 1 to {max}"))
+    (
+        Key::TtlSeconds.to_string(),
+        format!("from {MIN_TTL} to {max}"),
+    )
 }
 
 fn uid0_need(literals: &[String], request: &Request<'_>, usable: &dyn Fn(&str) -> bool) -> String {

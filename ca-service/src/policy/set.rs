@@ -95,6 +95,12 @@ impl PolicySet {
         Self::compile(sources, read_file)
     }
 
+    /// What refuses these sources: the first mistake of every statement, in every file.
+    #[must_use]
+    pub fn mistakes(sources: &Sources) -> Vec<LoadError> {
+        Builder::of(sources, read_file).mistakes
+    }
+
     /// Compiles with documents from elsewhere than the file system.
     ///
     /// # Errors
@@ -103,24 +109,9 @@ impl PolicySet {
         sources: &Sources,
         read: impl Fn(&Path) -> Result<Vec<u8>, Cause>,
     ) -> Result<Self, LoadError> {
-        let mut builder = Builder::new(sources.settings.clone());
-        for file in &sources.files {
-            let name = file.display().to_string();
-            let bytes = read(file).map_err(|cause| LoadError::of_file(&name, cause))?;
-            builder.add(&name, &bytes, None)?;
-        }
-        for attachment in &sources.attachments {
-            let name = attachment.file.display().to_string();
-            let refuse = |cause| LoadError::of_file(&name, cause);
-            let bytes = read(&attachment.file).map_err(refuse)?;
-            let to = attachment.target(&sources.settings).map_err(refuse)?;
-            builder.add(
-                &name,
-                &bytes,
-                Some((&attachment.principal.to_string(), &to)),
-            )?;
-        }
-        Ok(builder.finish())
+        let mut builder = Builder::of(sources, read);
+        let first = builder.mistakes.drain(..).next();
+        first.map_or_else(|| Ok(builder.finish()), Err)
     }
 
     /// The digest of the sources, for audit records.
@@ -171,9 +162,37 @@ impl Attachment {
 struct Builder {
     set: PolicySet,
     hasher: Sha256,
+    mistakes: Vec<LoadError>,
 }
 
 impl Builder {
+    fn of(sources: &Sources, read: impl Fn(&Path) -> Result<Vec<u8>, Cause>) -> Self {
+        let mut builder = Self::new(sources.settings.clone());
+        for file in &sources.files {
+            let name = file.display().to_string();
+            match read(file) {
+                Ok(bytes) => builder.add(&name, &bytes, None),
+                Err(cause) => builder.refuse(&name, cause),
+            }
+        }
+        for attachment in &sources.attachments {
+            let name = attachment.file.display().to_string();
+            let target = attachment.target(&sources.settings);
+            match read(&attachment.file).and_then(|bytes| Ok((bytes, target?))) {
+                Ok((bytes, to)) => {
+                    let principal = attachment.principal.to_string();
+                    builder.add(&name, &bytes, Some((&principal, &to)));
+                }
+                Err(cause) => builder.refuse(&name, cause),
+            }
+        }
+        builder
+    }
+
+    fn refuse(&mut self, file: &str, cause: Cause) {
+        self.mistakes.push(LoadError::of_file(file, cause));
+    }
+
     fn new(settings: Settings) -> Self {
         let mut hasher = Sha256::new();
         absorb(&mut hasher, b"eic-policy-v1");
@@ -188,15 +207,11 @@ impl Builder {
                 digest,
             },
             hasher,
+            mistakes: Vec::new(),
         }
     }
 
-    fn add(
-        &mut self,
-        file: &str,
-        bytes: &[u8],
-        attached: Option<(&str, &AttachedTo)>,
-    ) -> Result<(), LoadError> {
+    fn add(&mut self, file: &str, bytes: &[u8], attached: Option<(&str, &AttachedTo)>) {
         absorb(&mut self.hasher, file.as_bytes());
         absorb(
             &mut self.hasher,
@@ -205,14 +220,15 @@ impl Builder {
                 .as_bytes(),
         );
         absorb(&mut self.hasher, bytes);
-        let loaded = document::load(
+        let (loaded, mistakes) = document::load(
             Origin {
                 file,
                 attached,
                 settings: &self.set.settings,
             },
             bytes,
-        )?;
+        );
+        self.mistakes.extend(mistakes);
         self.set.unread.extend(loaded.unread);
         for statement in loaded.statements {
             match statement.effect {
@@ -225,9 +241,8 @@ impl Builder {
             .statement_count()
             .saturating_add(self.set.unread.len());
         if total > MAX_STATEMENTS {
-            return Err(LoadError::of_file(file, Cause::TooManyStatements));
+            self.refuse(file, Cause::TooManyStatements);
         }
-        Ok(())
     }
 
     fn finish(mut self) -> PolicySet {

@@ -73,11 +73,16 @@ impl PolicyStore {
     /// Decides one request with the running policy, or denies when that has been unverifiable for too long.
     #[must_use]
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        let set = self.running.load();
-        if self.is_stale(request.now) {
-            return Decision::Deny(Denial::new(DenialKind::Stale, Some(set.digest())));
+        decide(&self.running.load(), self.is_stale(request.now), request)
+    }
+
+    /// The running policy for a decision of several questions. `now` is in Unix seconds.
+    #[must_use]
+    pub fn snapshot(&self, now: u64) -> PolicySnapshot {
+        PolicySnapshot {
+            set: self.current(),
+            stale: self.is_stale(now),
         }
-        evaluate(&set, request)
     }
 
     /// Unix seconds since when reloads have failed; none while all is well. For the alarm and `/readyz`.
@@ -100,4 +105,26 @@ impl PolicyStore {
             self.failing_since
                 .compare_exchange(0, now.max(1), Ordering::AcqRel, Ordering::Acquire);
     }
+}
+
+/// One policy for all questions of one decision, however often it is replaced meanwhile (C-17).
+#[derive(Clone, Debug)]
+pub struct PolicySnapshot {
+    set: Arc<PolicySet>,
+    stale: bool,
+}
+
+impl PolicySnapshot {
+    /// Decides one question.
+    #[must_use]
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
+        decide(&self.set, self.stale, request)
+    }
+}
+
+fn decide(set: &PolicySet, stale: bool, request: &Request<'_>) -> Decision {
+    if stale {
+        return Decision::Deny(Denial::new(DenialKind::Stale, Some(set.digest())));
+    }
+    evaluate(set, request)
 }

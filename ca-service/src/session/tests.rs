@@ -8,6 +8,7 @@ use eic_protocol::request_id::RequestId;
 use ssh_key::{Algorithm, EcdsaCurve, Signature};
 
 use super::*;
+use eic_protocol::sshsig::Namespace;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -21,6 +22,18 @@ fn secret(byte: u8) -> GrantSecret {
 
 fn sessions(mode: SessionMode) -> Sessions {
     Sessions::new(audience(), vec![secret(1)], mode, 900)
+}
+
+/// Both steps, as a request takes them.
+fn authorize<R: Signed>(
+    sessions: &Sessions,
+    authorization: &Authorization,
+    request: &R,
+    key: Option<&SubjectKey>,
+    now: u64,
+) -> Result<Authorized, SessionError> {
+    let presented = sessions.recognise(authorization.clone(), now)?;
+    sessions.authorize(&presented, request, key, now)
 }
 
 fn caller() -> Caller {
@@ -89,17 +102,29 @@ fn a_request_signed_by_another_key_is_refused() {
     let token = opened(&sessions);
     let by_another = signed(&token, 2, NOW, nonce(1), &query("web"));
     assert_eq!(
-        refused(sessions.authorize(&by_another, &query("web"), None, NOW)),
+        refused(authorize(&sessions, &by_another, &query("web"), None, NOW)),
         SessionError::OtherKey
     );
     // The bound key is named, but another one signed.
     let (_, bound) = key(1);
-    let error = refused(sessions.authorize(&by_another, &query("web"), Some(&bound), NOW));
-    assert_eq!(error, SessionError::Signature(InvalidSignature::OtherKey));
+    let error = refused(authorize(
+        &sessions,
+        &by_another,
+        &query("web"),
+        Some(&bound),
+        NOW,
+    ));
+    assert_eq!(error, SessionError::OtherKey);
     // The bound key signed, and the request asks for another.
     let by_bound = signed(&token, 1, NOW, nonce(1), &query("web"));
     assert_eq!(
-        refused(sessions.authorize(&by_bound, &query("web"), Some(&key(2).1), NOW)),
+        refused(authorize(
+            &sessions,
+            &by_bound,
+            &query("web"),
+            Some(&key(2).1),
+            NOW
+        )),
         SessionError::OtherKey
     );
 }
@@ -120,11 +145,11 @@ fn a_signature_over_anything_else_is_refused() {
     let wrong = SessionError::Signature(InvalidSignature::Wrong);
     let other_route = signed(&token, 1, NOW, nonce(1), &OtherRoute);
     assert_eq!(
-        refused(sessions.authorize(&other_route, &query("web"), None, NOW)),
+        refused(authorize(&sessions, &other_route, &query("web"), None, NOW)),
         wrong
     );
     assert_eq!(
-        refused(sessions.authorize(&good, &query("db"), None, NOW)),
+        refused(authorize(&sessions, &good, &query("db"), None, NOW)),
         wrong
     );
     let later = Authorization {
@@ -132,7 +157,7 @@ fn a_signature_over_anything_else_is_refused() {
         ..good.clone()
     };
     assert_eq!(
-        refused(sessions.authorize(&later, &query("web"), None, NOW)),
+        refused(authorize(&sessions, &later, &query("web"), None, NOW)),
         wrong
     );
     let renamed = Authorization {
@@ -140,7 +165,7 @@ fn a_signature_over_anything_else_is_refused() {
         ..good.clone()
     };
     assert_eq!(
-        refused(sessions.authorize(&renamed, &query("web"), None, NOW)),
+        refused(authorize(&sessions, &renamed, &query("web"), None, NOW)),
         wrong
     );
     let elsewhere = Sessions::new(
@@ -150,10 +175,10 @@ fn a_signature_over_anything_else_is_refused() {
         900,
     );
     assert_eq!(
-        refused(elsewhere.authorize(&good, &query("web"), None, NOW)),
+        refused(authorize(&elsewhere, &good, &query("web"), None, NOW)),
         wrong
     );
-    assert!(sessions.authorize(&good, &query("web"), None, NOW).is_ok());
+    assert!(authorize(&sessions, &good, &query("web"), None, NOW).is_ok());
 }
 
 #[test]
@@ -179,7 +204,7 @@ fn a_grant_that_was_changed_or_made_with_another_secret_is_refused() {
         let forged: GrantToken = bad.parse().unwrap();
         let request = signed(&forged, 1, NOW, nonce(1), &query("web"));
         assert_eq!(
-            refused(sessions.authorize(&request, &query("web"), None, NOW)),
+            refused(authorize(&sessions, &request, &query("web"), None, NOW)),
             SessionError::Invalid,
             "{bad}"
         );
@@ -192,7 +217,8 @@ fn a_grant_ends_after_its_time_and_is_not_good_before_it() {
     let sessions = sessions(SessionMode::On);
     let token = opened(&sessions);
     let at = |now: u64| {
-        sessions.authorize(
+        authorize(
+            &sessions,
             &signed(&token, 1, now, nonce(1), &query("web")),
             &query("web"),
             None,
@@ -215,7 +241,7 @@ fn a_request_of_another_minute_is_refused() {
     let token = opened(&sessions);
     for time in [NOW - 61, NOW + 61, 0, u64::MAX] {
         let request = signed(&token, 1, time, nonce(1), &query("web"));
-        let error = refused(sessions.authorize(&request, &query("web"), None, NOW));
+        let error = refused(authorize(&sessions, &request, &query("web"), None, NOW));
         assert_eq!(error, SessionError::Stale(time.abs_diff(NOW)));
     }
 }
@@ -226,8 +252,7 @@ fn a_nonce_counts_once_whatever_else_differs() {
     let sessions = sessions(SessionMode::On);
     let token = opened(&sessions);
     let claim = |request: &Authorization, host: &str| {
-        sessions
-            .authorize(request, &query(host), None, NOW)
+        authorize(&sessions, request, &query(host), None, NOW)
             .unwrap()
             .claim()
     };
@@ -248,8 +273,7 @@ fn with_sessions_off_the_whole_grant_counts_once() {
     let token = opened(&sessions);
     let claim = |byte: u8, time: u64| {
         let request = signed(&token, 1, time, nonce(byte), &query("web"));
-        sessions
-            .authorize(&request, &query("web"), None, NOW)
+        authorize(&sessions, &request, &query("web"), None, NOW)
             .unwrap()
             .claim()
     };
@@ -258,11 +282,22 @@ fn with_sessions_off_the_whole_grant_counts_once() {
     let request = signed(&another, 1, NOW, nonce(1), &query("web"));
     assert_ne!(
         claim(1, NOW),
-        sessions
-            .authorize(&request, &query("web"), None, NOW)
+        authorize(&sessions, &request, &query("web"), None, NOW)
             .unwrap()
             .claim()
     );
+}
+
+#[test]
+fn another_lifetime_in_the_configuration_does_not_make_a_used_grant_new() {
+    let long = Sessions::new(audience(), vec![secret(1)], SessionMode::Off, 900);
+    let short = Sessions::new(audience(), vec![secret(1)], SessionMode::Off, 300);
+    let request = signed(&opened(&long), 1, NOW, nonce(1), &query("web"));
+    let claim = |sessions: &Sessions| {
+        let authorized = authorize(sessions, &request, &query("web"), None, NOW);
+        authorized.unwrap().claim()
+    };
+    assert_eq!(claim(&long), claim(&short));
 }
 
 #[test]
@@ -303,8 +338,7 @@ fn the_other_spelling_of_an_ecdsa_signature_is_the_same_claim() {
                 nonce: nonce(1),
                 signature,
             };
-            sessions
-                .authorize(&request, &query("web"), None, NOW)
+            authorize(&sessions, &request, &query("web"), None, NOW)
                 .unwrap()
                 .claim()
         })
@@ -318,16 +352,63 @@ fn a_replaced_secret_still_verifies_until_it_is_gone() {
     let token = opened(&old);
     let request = signed(&token, 1, NOW, nonce(1), &query("web"));
     let both = Sessions::new(audience(), vec![secret(2), secret(1)], SessionMode::On, 900);
-    assert_eq!(
-        *both
-            .authorize(&request, &query("web"), None, NOW)
-            .unwrap()
-            .caller(),
-        caller()
-    );
+    let authorized = authorize(&both, &request, &query("web"), None, NOW).unwrap();
+    assert_eq!(**authorized.caller(), caller());
     let gone = Sessions::new(audience(), vec![secret(2)], SessionMode::On, 900);
     assert_eq!(
-        refused(gone.authorize(&request, &query("web"), None, NOW)),
+        refused(authorize(&gone, &request, &query("web"), None, NOW)),
         SessionError::Invalid
     );
+}
+
+#[test]
+fn a_grant_that_is_known_already_still_ends_and_still_needs_each_signature() {
+    // what is remembered is that the grant is ours, nothing else.
+    let sessions = sessions(SessionMode::On);
+    let token = opened(&sessions);
+    let good = signed(&token, 1, NOW, nonce(1), &query("web"));
+    for _ in 0..2 {
+        assert!(authorize(&sessions, &good, &query("web"), None, NOW).is_ok());
+    }
+    let by_another = signed(&token, 2, NOW, nonce(1), &query("web"));
+    assert_eq!(
+        refused(authorize(&sessions, &by_another, &query("web"), None, NOW)),
+        SessionError::OtherKey
+    );
+    let other = Some(&key(2).1);
+    for (request, host, key) in [(&good, "db", None), (&good, "web", other)] {
+        assert!(authorize(&sessions, request, &query(host), key, NOW).is_err());
+    }
+    let later = signed(&token, 1, NOW + 900, nonce(2), &query("web"));
+    assert_eq!(
+        refused(authorize(&sessions, &later, &query("web"), None, NOW + 900)),
+        SessionError::Expired
+    );
+    // Not even by one character.
+    let (payload, tag) = token.reveal().split_once('.').unwrap();
+    let first = if tag.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{payload}.{first}{}", &tag[1..]).parse().unwrap();
+    let forged = signed(&forged, 1, NOW, nonce(3), &query("web"));
+    assert_eq!(
+        refused(authorize(&sessions, &forged, &query("web"), None, NOW)),
+        SessionError::Invalid
+    );
+}
+
+#[test]
+fn so_many_grants_are_remembered_and_no_more() {
+    // G-14
+    let sessions = sessions(SessionMode::On);
+    let (_, bound) = key(1);
+    for n in 0..5_000 {
+        let grant = sessions.open(&caller(), &bound, NOW + n).unwrap().token;
+        let request = Authorization {
+            grant,
+            time: NOW,
+            nonce: nonce(1),
+            signature: Vec::new(),
+        };
+        assert!(sessions.recognise(request, NOW + n).is_ok());
+    }
+    assert!(sessions.known.len() <= known::MOST);
 }

@@ -1,8 +1,9 @@
-//! Keys that sign documents: root keys sign roots, bundle keys sign host views. Never a certificate:
+//! Keys that sign documents: root keys sign roots, bundle keys sign host views and bundles. Never a certificate:
 //! the SSHSIG preamble and its namespace keep these signatures apart from every other (D-20).
 
 use std::marker::PhantomData;
 use std::path::Path;
+use std::sync::Arc;
 
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::sshsig::{self, InvalidSignature, Namespace};
@@ -31,8 +32,13 @@ pub struct RootPurpose;
 #[derive(Clone, Copy, Debug)]
 pub struct BundlePurpose;
 
+/// Trust bundles.
+#[derive(Clone, Copy, Debug)]
+pub struct ListPurpose;
+
 impl sealed::Sealed for RootPurpose {}
 impl sealed::Sealed for BundlePurpose {}
+impl sealed::Sealed for ListPurpose {}
 
 impl Purpose for RootPurpose {
     const NAMESPACE: Namespace = Namespace::Root;
@@ -42,14 +48,20 @@ impl Purpose for BundlePurpose {
     const NAMESPACE: Namespace = Namespace::HostView;
 }
 
+impl Purpose for ListPurpose {
+    const NAMESPACE: Namespace = Namespace::Bundle;
+}
+
 /// Signs root documents.
 pub type RootKey = DocumentKey<RootPurpose>;
 /// Signs host views.
 pub type BundleKey = DocumentKey<BundlePurpose>;
+/// Signs trust bundles: the same key as [`BundleKey`], under another namespace.
+pub type ListKey = DocumentKey<ListPurpose>;
 
 /// A key for one kind of document.
 pub struct DocumentKey<P: Purpose> {
-    signer: LocalSigner,
+    signer: Arc<LocalSigner>,
     purpose: PhantomData<P>,
 }
 
@@ -66,7 +78,7 @@ impl<P: Purpose> DocumentKey<P> {
     #[must_use]
     pub fn new(signer: LocalSigner) -> Self {
         Self {
-            signer,
+            signer: Arc::new(signer),
             purpose: PhantomData,
         }
     }
@@ -117,6 +129,26 @@ impl<P: Purpose> DocumentKey<P> {
             signature: Base64Bytes(blob),
         });
         Ok(())
+    }
+}
+
+impl BundleKey {
+    /// The same key, for bundles.
+    #[must_use]
+    pub fn for_bundles(&self) -> ListKey {
+        DocumentKey {
+            signer: Arc::clone(&self.signer),
+            purpose: PhantomData,
+        }
+    }
+
+    /// The same key once more.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self {
+            signer: Arc::clone(&self.signer),
+            purpose: PhantomData,
+        }
     }
 }
 

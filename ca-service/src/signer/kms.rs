@@ -356,6 +356,14 @@ fn ssh_signature(
     Signature::new(algorithm, data).map_err(|_| malformed())
 }
 
+impl KmsError {
+    /// Whether KMS gave no answer about the key, rather than a wrong one.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(..))
+    }
+}
+
 /// Why a key in KMS is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum KmsError {

@@ -23,6 +23,18 @@ struct State {
     waiting: VecDeque<Write>,
     completions: VecDeque<Write>,
     closed: bool,
+    backend: Backend,
+}
+
+/// What the backend does: waking it is a system call, and most of the time it is awake anyway.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Backend {
+    #[default]
+    Awake,
+    /// Until something waits.
+    Asleep,
+    /// Until new work waits, or so many completions.
+    Lingering(usize),
 }
 
 impl State {
@@ -64,23 +76,38 @@ impl Queue {
             return Err(Refused::Full);
         }
         state.waiting.push_back(write);
-        drop(state);
-        self.filled.notify_one();
+        self.wake(state);
         Ok(())
     }
 
     /// Puts in what completes earlier work: never refused for want of room, since each entry is
     /// matched by one that was let in before.
     pub(super) fn push_completion(&self, write: Write) {
-        self.lock().completions.push_back(write);
-        self.filled.notify_one();
+        let mut state = self.lock();
+        state.completions.push_back(write);
+        match state.backend {
+            Backend::Lingering(most) if state.completions.len() < most => {}
+            _ => self.wake(state),
+        }
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let before = std::mem::take(&mut state.backend);
+        drop(state);
+        if before != Backend::Awake {
+            self.filled.notify_one();
+        }
     }
 
     /// Up to `most` new actions and as many completions, waiting at most `patience` for the first.
     /// `None`: closed and empty.
     pub(super) fn take(&self, most: usize, patience: Duration) -> Option<Vec<Write>> {
-        let state = self.wait(self.lock(), patience, |s| s.is_empty() && !s.closed);
-        let mut state = self.wait(state, LINGER, |s| !s.is_empty() && s.may_linger(most));
+        let state = self.wait(self.lock(), patience, Backend::Asleep, |s| {
+            s.is_empty() && !s.closed
+        });
+        let mut state = self.wait(state, LINGER, Backend::Lingering(most), |s| {
+            !s.is_empty() && s.may_linger(most)
+        });
         if state.is_empty() && state.closed {
             return None;
         }
@@ -95,10 +122,18 @@ impl Queue {
         &self,
         state: MutexGuard<'a, State>,
         patience: Duration,
-        condition: impl Fn(&mut State) -> bool,
+        meanwhile: Backend,
+        condition: impl Fn(&State) -> bool,
     ) -> MutexGuard<'a, State> {
-        let waited = self.filled.wait_timeout_while(state, patience, condition);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let sleeps_on = |state: &mut State| {
+            let on = condition(state);
+            state.backend = if on { meanwhile } else { Backend::Awake };
+            on
+        };
+        let waited = self.filled.wait_timeout_while(state, patience, sleeps_on);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.backend = Backend::Awake;
+        state
     }
 
     /// Takes no new work any more; what waits is still written.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::error::StoreError;
 
@@ -41,6 +41,20 @@ impl Reader {
         let answer = query(&connection);
         self.keep(connection);
         Ok(answer?)
+    }
+
+    /// Whether there is a store yet.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.is_file()
+    }
+
+    /// The key that is pinned under this name.
+    pub(super) fn pinned(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT public_key FROM ca_keys WHERE name = ?1";
+        self.query(|connection| {
+            let found = connection.query_row(sql, [name], |row| row.get(0));
+            found.optional()
+        })
     }
 
     fn connection(&self) -> Result<Connection, StoreError> {

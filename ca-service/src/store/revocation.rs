@@ -1,5 +1,5 @@
 //! Revoked callers: their names, and the snapshot in memory that every request is checked against.
-//! Certificates that are out already end by their own short life; a KRL is another list.
+//! The certificates that they have are in the revocation list (`trust`).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -23,6 +23,12 @@ pub enum RevokedCaller {
 }
 
 impl RevokedCaller {
+    /// Whether it names this one identity, and not a role with its sessions.
+    #[must_use]
+    pub fn is_just(&self, arn: &CallerArn) -> bool {
+        matches!(self, Self::Identity(name) if *name == identity_key(arn))
+    }
+
     /// One canonical text, as the store keeps it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -134,6 +140,13 @@ impl Revocations {
             || set.contains(user_id)
             || set.contains(role_id)
             || set.contains(&identity_key(arn))
+    }
+
+    /// Just this one, to ask whom it covers.
+    pub(super) fn only(who: &RevokedCaller) -> Self {
+        let revocations = Self::default();
+        revocations.replace([who.to_string()].into());
+        revocations
     }
 
     pub(super) fn replace(&self, revoked: HashSet<String>) {

@@ -17,14 +17,16 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::StoreError;
+use super::hosts_seen::HostsSeen;
 use super::queue::Queue;
 use super::revocation::Revocations;
+use super::trust::TrustWatch;
 use super::write::{OpenEntry, Outcome, Write};
 use crate::fault;
 
 /// Most actions of one transaction: more adds latency, not throughput (one fsync is shared by all).
 const GROUP: usize = 64;
-/// How often the writer looks for revocations that another process made.
+/// How often the writer looks for what another process changed.
 const POLL: Duration = Duration::from_millis(250);
 /// How long to wait for another process's transaction (an operator's command: milliseconds).
 const BUSY: Duration = Duration::from_secs(2);
@@ -137,11 +139,19 @@ fn configure(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What the service keeps in memory of the database: its own changes show at once, those of other
+/// processes within [`POLL`].
+pub(super) struct Snapshots {
+    pub(super) revocations: Revocations,
+    pub(super) seen: HostsSeen,
+    pub(super) trust: TrustWatch,
+}
+
 /// The thread that owns the connection.
 pub(super) struct Writer {
     database: Database,
     queue: Arc<Queue>,
-    revocations: Revocations,
+    snapshots: Snapshots,
     seen_version: i64,
     polled: Instant,
     pruned: Instant,
@@ -151,19 +161,19 @@ impl Writer {
     pub(super) fn new(
         database: Database,
         queue: Arc<Queue>,
-        revocations: Revocations,
+        snapshots: Snapshots,
     ) -> Result<Self, StoreError> {
         let now = Instant::now();
         let writer = Self {
             database,
             queue,
-            revocations,
+            snapshots,
             seen_version: 0,
             polled: now,
             pruned: now,
         };
         // Before the first answer: a service that starts must not forget who is revoked.
-        writer.load_revocations()?;
+        writer.load_snapshots()?;
         Ok(writer)
     }
 
@@ -229,15 +239,15 @@ impl Writer {
         let outcomes: Result<Vec<Outcome>, StoreError> =
             batch.iter().map(|w| apply.action(&w.action)).collect();
         let outcomes = outcomes?;
-        let revoked = apply.finish(prune)?;
+        let changed = apply.finish(prune)?;
         fault::point("in-transaction");
         transaction.commit()?;
         fault::point("after-commit");
         if prune {
             self.pruned = Instant::now();
         }
-        if revoked && let Err(error) = self.load_revocations() {
-            tracing::error!(%error, "revocations could not be read again");
+        if changed && let Err(error) = self.load_snapshots() {
+            tracing::error!(%error, "revocations and enrolled hosts could not be read again");
             // What was committed stays committed; the next poll tries again.
             self.seen_version = -1;
         }
@@ -268,25 +278,35 @@ impl Writer {
             .pragma_query_value(None, "data_version", |row| row.get(0));
         let outcome = version.map_err(StoreError::from).and_then(|version: i64| {
             if version != self.seen_version {
-                self.load_revocations()?;
+                self.load_snapshots()?;
                 self.seen_version = version;
             }
             Ok(())
         });
         if let Err(error) = outcome {
-            tracing::error!(%error, "revocations could not be read again");
+            tracing::error!(%error, "revocations and enrolled hosts could not be read again");
         }
     }
 
-    fn load_revocations(&self) -> Result<(), StoreError> {
-        let mut statement = self
-            .database
-            .connection
-            .prepare_cached("SELECT who FROM revocations")?;
-        let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-        let set: HashSet<String> = names.collect::<rusqlite::Result<_>>()?;
-        self.revocations.replace(set);
+    fn load_snapshots(&self) -> Result<(), StoreError> {
+        let revoked = self.names("SELECT who FROM revocations")?;
+        self.snapshots.revocations.replace(revoked);
+        let seen = self.names("SELECT instance FROM hosts_seen WHERE forgotten = 0")?;
+        let seen = seen.iter().filter_map(|id| id.parse().ok()).collect();
+        self.snapshots.seen.replace(seen);
+        let keys = self.names("SELECT fingerprint FROM revoked WHERE fingerprint IS NOT NULL")?;
+        let sql = "SELECT revision FROM trust_numbers";
+        let connection = &self.database.connection;
+        let revision: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+        // Last: whoever is told of the revision finds everything else in place.
+        self.snapshots.trust.replace(keys, revision.unsigned_abs());
         Ok(())
+    }
+
+    fn names(&self, sql: &str) -> Result<HashSet<String>, StoreError> {
+        let mut statement = self.database.connection.prepare_cached(sql)?;
+        let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
     }
 }
 

@@ -9,9 +9,11 @@ use eic_protocol::serial::Serial;
 use tokio::sync::oneshot;
 
 use super::error::StoreError;
+use super::hosts::HostWrite;
 use super::queue::Queue;
 use super::replay::ReplayClaim;
 use super::revocation::Revocation;
+use super::trust::{TrustOutcome, TrustWrite};
 
 /// One action and where its outcome goes, once durable.
 pub(super) struct Write {
@@ -34,8 +36,11 @@ pub(super) enum Action {
     Complete { row: i64, ending: Ending },
     /// A replay claim alone.
     Claim(ReplayClaim),
-    /// An audit record alone.
-    Append(AuditEntry),
+    /// An audit record; with a claim: only where that is new.
+    Append {
+        claim: Option<ReplayClaim>,
+        entry: AuditEntry,
+    },
     /// A revocation (or its end) with its audit record.
     Revoke {
         revocation: Revocation,
@@ -46,6 +51,15 @@ pub(super) enum Action {
     PinKey { name: String, key: String, now: u64 },
     /// The next version of a host's view.
     NextView { instance: InstanceId, now: u64 },
+    /// A host counts as one that never got a view, with its audit record; the view's version stays.
+    ForgetHost {
+        instance: InstanceId,
+        entry: AuditEntry,
+    },
+    /// A change of an enrolled host, with its claim and its record.
+    Host(Box<HostWrite>),
+    /// A change of what is revoked, or a bundle's numbers, with its claim and its record.
+    Trust(Box<TrustWrite>),
     /// Journal rows that an earlier process left open become orphans, each with an audit record.
     Reconcile {
         describe: fn(&Orphan, u64) -> Option<AuditEntry>,
@@ -73,6 +87,8 @@ pub(super) enum Outcome {
     Orphans(Vec<Orphan>),
     /// There was nothing to undo.
     Unchanged,
+    /// What [`Action::Trust`] did.
+    Trust(TrustOutcome),
 }
 
 /// The journal's part of one certificate.

@@ -104,11 +104,21 @@ impl Client {
     }
 
     pub(crate) async fn sign_in(&self, world: &World, identity: Identity) -> SessionResponse {
+        let answer = self.try_to_sign_in(world, identity).await;
+        answer.unwrap_or_else(|problem| panic!("{problem:?}"))
+    }
+
+    /// The same where a refusal is expected.
+    pub(crate) async fn try_to_sign_in(
+        &self,
+        world: &World,
+        identity: Identity,
+    ) -> Result<SessionResponse, Problem> {
         let request = self.session_request(&SignIn {
             time: world.clock.now(),
             ..SignIn::of(identity)
         });
-        read(&open_session(world, &request).await).unwrap_or_else(|problem| panic!("{problem:?}"))
+        read(&open_session(world, &request).await)
     }
 
     /// The header of a granted request.

@@ -5,7 +5,7 @@ use eic_protocol::api::problem::ProblemCode;
 use serde_json::json;
 
 use crate::client::{Client, fresh_nonce, issue};
-use crate::sts::{ALICE, MALLORY};
+use crate::sts::{self, ALICE, BOB, MALLORY};
 use crate::world::{NOW, WEB, World, code};
 
 #[tokio::test]
@@ -178,6 +178,25 @@ async fn with_sessions_off_a_grant_serves_one_request() {
     assert_eq!(error.code, ProblemCode::RequestReplayed);
     let fresh = client.sign_in(&world, ALICE).await.grant;
     assert!(client.certificate(&world, &fresh, &request).await.is_ok());
+}
+
+#[tokio::test]
+async fn session_names_chosen_anew_do_not_multiply_a_roles_rate() {
+    // G-13: who may assume a role may call its sessions what he likes.
+    let world =
+        World::with(|config| config + "\n[limits]\ncaller_rate = 1\nburst_seconds = 2\n").await;
+    let mut refused = 0;
+    for n in 0..40 {
+        let client = Client::new(u8::try_from(n + 1).unwrap());
+        if let Err(problem) = client.try_to_sign_in(&world, sts::made_up_session(n)).await {
+            assert_eq!(problem.code, ProblemCode::TooManyRequests);
+            refused += 1;
+        }
+    }
+    // Ten times what one session may do at once, and what grew meanwhile.
+    assert!((1..=20).contains(&refused), "{refused}");
+    let bob = Client::new(99);
+    assert!(bob.try_to_sign_in(&world, BOB).await.is_ok());
 }
 
 #[tokio::test]

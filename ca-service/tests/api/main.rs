@@ -11,11 +11,19 @@ mod certificates;
 mod client;
 mod coverage;
 mod grants;
+mod hosts;
 #[path = "../../src/testing/http_stub.rs"]
 mod http_stub;
 mod instances;
+#[path = "../../src/testing/metadata_signer.rs"]
+mod metadata_signer;
 mod program;
 mod proofs;
+mod revocations;
 mod sts;
+#[path = "../../src/testing/token_issuer.rs"]
+mod token_issuer;
 mod transport;
+mod trust_bundle;
+mod trust_commands;
 mod world;

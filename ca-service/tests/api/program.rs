@@ -13,18 +13,20 @@ use crate::sts::{self, ALICE, Identity};
 use crate::world::{WEB, World, read};
 
 /// A running `eic-ca serve`; killed when a test fails before it ends by itself.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
 }
 
 impl Program {
-    fn start(world: &World, config: &str) -> Self {
+    pub(crate) fn start(world: &World, config: &str) -> Self {
         world.write("eic-ca.toml", config);
         let mut child = Command::new(env!("CARGO_BIN_EXE_eic-ca"))
             .args(["serve", "--log", "trace", "--config"])
             .arg(world.path("eic-ca.toml"))
             .env("RUST_LOG", "trace")
+            .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", "canary-secret-of-the-service")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -39,13 +41,13 @@ impl Program {
             .next()
             .and_then(|address| address.parse().ok());
         Self {
-            address: address.unwrap_or_else(|| panic!("{line:?}")),
+            address: address.unwrap_or_else(|| panic!("{line:?}: {}", said(&mut child))),
             child,
         }
     }
 
     /// Asks it to end and returns what it logged.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let mut log = String::new();
@@ -60,6 +62,14 @@ impl Program {
     }
 }
 
+/// Why it did not start.
+fn said(child: &mut Child) -> String {
+    let mut log = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut log).unwrap();
+    log
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -67,7 +77,7 @@ impl Drop for Program {
     }
 }
 
-fn real_now() -> u64 {
+pub(crate) fn real_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
@@ -211,20 +221,23 @@ async fn a_changed_policy_runs_without_a_restart_and_a_broken_one_does_not() {
     allowed(false).await;
     world.write("policy.json", &policy);
     allowed(true).await;
+    // Each mistake is told once, and so is its end, though the files are tried every second.
+    let reloads = async |count: usize| {
+        let seen = |world: &World| world.audit().matches("\"ReloadPolicy\"").count();
+        world.until(|world| seen(world) == count).await;
+    };
     world.write("policy.json", &policy.replace("Effect", "Efect"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !world.audit().contains("PolicyRefused") {
-        assert!(
-            Instant::now() < deadline,
-            "the broken policy was not noticed"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    reloads(3).await;
+    world.write("policy.json", &policy.replace("Effect", "Effekt"));
+    reloads(4).await;
     allowed(true).await;
+    world.write("policy.json", &policy);
+    reloads(5).await;
     let log = program.end();
-    assert!(log.contains("ALARM: the policy cannot be loaded"), "{log}");
-    let audit = world.audit();
-    assert_eq!(audit.matches("\"ReloadPolicy\"").count(), 3, "{audit}");
+    let told = |text: &str| log.matches(text).count();
+    assert_eq!(told("ALARM: the policy cannot be loaded"), 2, "{log}");
+    assert_eq!(told("the policy can be loaded again"), 1, "{log}");
+    assert_eq!(world.audit().matches("PolicyRefused").count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,4 +273,65 @@ fn a_configuration_with_mistakes_is_told_and_not_served() {
             "{told}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_sts_did_not_confirm_a_proof_is_in_the_log() {
+    let (mut world, config) = vacant().await;
+    let program = Program::start(&world, &config);
+    world.address = program.address;
+    world.clock = Clock::system();
+    world
+        .sts
+        .answer_with(|_| sts::refusal(503, real_now(), "ServiceUnavailable"));
+    let request = Client::new(1).session_request(&SignIn {
+        time: real_now(),
+        ..SignIn::of(ALICE)
+    });
+    let answer = crate::client::open_session(&world, &request).await;
+    assert_eq!(answer.status, 503);
+    let log = program.end();
+    let line = log
+        .lines()
+        .find(|line| line.contains("AWS STS did not confirm a proof"))
+        .unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains("503") && line.contains("request_id"),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_said_on_stderr() {
+    let (world, config) = vacant().await;
+    world.write("eic-ca.toml", &config);
+    let said = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_eic-ca"))
+            .args(arguments)
+            .arg("--config")
+            .arg(world.path("eic-ca.toml"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?} {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let nobody = said(&["audit", "query", "--caller", "nobody"]);
+    assert!(nobody.contains("no record fits"), "{nobody}");
+    assert!(!said(&["audit", "query"]).contains("no record fits"));
+    let out = world.path("out");
+    let state = |id: &str| {
+        said(&[
+            "host-state",
+            "--out",
+            out.to_str().unwrap(),
+            "--instance",
+            id,
+        ])
+    };
+    let unknown = state("i-0000000000000dead");
+    assert!(
+        unknown.contains("warning: the inventory has no host `i-0000000000000dead`"),
+        "{unknown}"
+    );
+    assert!(!state(WEB).contains("warning"));
 }

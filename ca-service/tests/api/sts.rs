@@ -43,6 +43,15 @@ pub(crate) const BOB: Identity = Identity {
     user_id: "AIDABOB0123456789ABCD",
 };
 
+/// Who may revoke, where a test's policy says so.
+pub(crate) const OFFICER: Identity = Identity {
+    key: "ASIAOFFICEROFFICER01",
+    secret: "canary-secret-of-an-officer",
+    token: Some("Y2FuYXJ5LXRva2VuLW9mLWFuLW9mZmljZXI="),
+    arn: "arn:aws:sts::111122223333:assumed-role/Officer/olga",
+    user_id: "AROA9999999999ABCDEF:olga",
+};
+
 /// Somebody of an account that is not accepted.
 pub(crate) const STRANGER: Identity = Identity {
     key: "AKIASTRANGERSTRANGER",
@@ -52,7 +61,62 @@ pub(crate) const STRANGER: Identity = Identity {
     user_id: "AIDASTRANGER012345678",
 };
 
-const EVERYBODY: [Identity; 4] = [ALICE, MALLORY, BOB, STRANGER];
+/// The role of an instance.
+pub(crate) const INSTANCE: Identity = Identity {
+    key: "ASIAINSTANCEINSTANCE",
+    secret: "canary-secret-of-an-instance",
+    token: Some("Y2FuYXJ5LXRva2VuLW9mLWFuLWluc3RhbmNl"),
+    arn: "arn:aws:sts::111122223333:assumed-role/Web/i-0123456789abcdef0",
+    user_id: "AROAWEB0123456789ABC:i-0123456789abcdef0",
+};
+
+/// The same role on another instance.
+pub(crate) const OTHER_INSTANCE: Identity = Identity {
+    key: "ASIAOTHERINSTANCE001",
+    secret: "canary-secret-of-another-instance",
+    token: Some("Y2FuYXJ5LXRva2VuLW9mLWFub3RoZXI="),
+    arn: "arn:aws:sts::111122223333:assumed-role/Web/i-0123456789abcdef1",
+    user_id: "AROAWEB0123456789ABC:i-0123456789abcdef1",
+};
+
+const EVERYBODY: [Identity; 7] = [
+    ALICE,
+    MALLORY,
+    BOB,
+    OFFICER,
+    STRANGER,
+    INSTANCE,
+    OTHER_INSTANCE,
+];
+
+/// One of many sessions of the role `Dev`, each under a name that its holder made up.
+pub(crate) fn made_up_session(n: usize) -> Identity {
+    let text = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    Identity {
+        key: text(format!("{MADE_UP}{n:04}")),
+        arn: text(format!(
+            "arn:aws:sts::111122223333:assumed-role/Dev/made-up-{n}"
+        )),
+        user_id: text(format!("AROA0123456789ABCDEF:made-up-{n}")),
+        ..ALICE
+    }
+}
+
+/// How the key ids of made-up sessions begin.
+const MADE_UP: &str = "ASIAMADEUPMADEUP";
+
+/// Whose key signed a request with this header.
+fn identity_of(authorization: &str) -> Option<Identity> {
+    let key = authorization
+        .split("Credential=")
+        .nth(1)?
+        .split('/')
+        .next()?;
+    match key.strip_prefix(MADE_UP) {
+        Some(number) => Some(made_up_session(number.parse().ok()?)),
+        None => EVERYBODY.into_iter().find(|known| known.key == key),
+    }
+}
 
 impl Identity {
     pub(crate) fn credentials(&self) -> Credentials {
@@ -74,16 +138,13 @@ pub(crate) async fn start(clock: Clock) -> HttpStub {
 /// STS's verdict.
 pub(crate) fn judge(request: &Received, now: u64) -> Vec<u8> {
     let authorization = request.header("authorization").unwrap_or_default();
-    let Some(identity) = EVERYBODY
-        .iter()
-        .find(|known| authorization.contains(&format!("Credential={}/", known.key)))
-    else {
+    let Some(identity) = identity_of(&authorization) else {
         return refusal(403, now, "InvalidClientTokenId");
     };
     if request.header("x-amz-security-token").as_deref() != identity.token {
         return refusal(403, now, "InvalidClientTokenId");
     }
-    if signed_again(request, identity).as_deref() != Some(authorization.as_str()) {
+    if signed_again(request, &identity).as_deref() != Some(authorization.as_str()) {
         return refusal(403, now, "SignatureDoesNotMatch");
     }
     response(200, now, &caller_identity(identity.arn, identity.user_id))

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eic_aws::http_client::{Answer, HttpClient, Limits};
-use eic_ca::app::App;
+use eic_ca::app::{App, StartError};
 use eic_ca::audit::{Filter, query};
 use eic_ca::clock::Clock;
 use eic_ca::command::init::init;
 use eic_ca::config::Config;
 use eic_ca::http::router;
 use eic_ca::http::server::Server;
+use eic_ca::store::StoreError;
 use eic_protocol::api::problem::{Problem, ProblemCode};
 use http::Request;
 use serde::de::DeserializeOwned;
@@ -125,6 +126,8 @@ pub(crate) struct World {
 struct Running {
     end: oneshot::Sender<()>,
     server: JoinHandle<()>,
+    watcher: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 impl World {
@@ -185,19 +188,37 @@ impl World {
     async fn started(mut self) -> Self {
         let config =
             Config::load(Path::new(&self.path("eic-ca.toml"))).unwrap_or_else(|e| panic!("{e}"));
-        let app = App::start(&config, self.clock.clone())
-            .await
-            .unwrap_or_else(|e| panic!("{e}"));
+        let app = self.app(&config).await;
         let server = Server::bind(&config.server, config.limits).await.unwrap();
         self.address = server.address().unwrap();
         let (end, ended) = oneshot::channel();
         let router = router(Arc::clone(&app));
-        drop(app);
+        let keeper = tokio::spawn(Arc::clone(&app).keep_bundle());
+        let watcher = tokio::spawn(app.watch_files());
         let server = tokio::spawn(server.run(router, async {
             let _ = ended.await;
         }));
-        self.running = Some(Running { end, server });
+        self.running = Some(Running {
+            end,
+            server,
+            watcher,
+            keeper,
+        });
         self
+    }
+
+    /// A program that another test is starting holds our lock until it is that program.
+    async fn app(&self, config: &Config) -> Arc<App> {
+        let end = std::time::Instant::now() + Duration::from_secs(5);
+        loop {
+            match App::start(config, self.clock.clone()).await {
+                Ok(app) => return app,
+                Err(StartError::Store(StoreError::InUse(_))) if std::time::Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Ends the service and starts it again on the same files.
@@ -210,6 +231,10 @@ impl World {
         let running = self.running.take().unwrap();
         // Kept connections end with their client.
         self.http = HttpClient::plain_only().unwrap();
+        running.watcher.abort();
+        running.keeper.abort();
+        let _ = running.watcher.await;
+        let _ = running.keeper.await;
         let _ = running.end.send(());
         running.server.await.unwrap();
         self
@@ -248,6 +273,28 @@ impl World {
         headers.extend(authorization.map(|value| ("authorization", value)));
         self.send("POST", path, &headers, serde_json::to_vec(body).unwrap())
             .await
+    }
+
+    /// How many rows a table of the store has.
+    pub(crate) fn rows(&self, table: &str) -> i64 {
+        let reader = eic_ca::store::Reader::new(&self.path("eic-ca.db"));
+        let sql = format!("SELECT count(*) FROM {table}");
+        reader
+            .query(|connection| connection.query_row(&sql, [], |row| row.get(0)))
+            .unwrap()
+    }
+
+    /// Waits, for 10 s at most, until something is so.
+    pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while !holds(self) {
+            assert!(
+                std::time::Instant::now() < end,
+                "not in time: {}",
+                self.audit()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Every audit record so far, as text.

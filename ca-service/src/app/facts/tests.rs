@@ -9,6 +9,7 @@ use crate::caller::Proven;
 use crate::inventory::Inventory;
 use crate::inventory::static_file::StaticInventory;
 use crate::policy::{Decision, PolicySet, Sources, evaluate};
+use crate::store::HostsSeen;
 
 const HOST: &str = "[[instance]]\nid = \"i-0123456789abcdef0\"\naccount = \"111122223333\"\nregion = \"eu-west-1\"\n\
                     tags = { Env = \"dev\" }\n";
@@ -88,9 +89,13 @@ async fn holds(
         ..Sources::default()
     })
     .unwrap();
-    let inventory = Inventory::new(Some(StaticInventory::open(&hosts).unwrap()), None);
+    let inventory = Inventory::new(
+        Some(StaticInventory::open(&hosts).unwrap()),
+        None,
+        HostsSeen::default(),
+    );
     let host = inventory
-        .instance(&"i-0123456789abcdef0".parse().unwrap(), 0)
+        .instance(&"i-0123456789abcdef0".parse().unwrap(), "test", 0)
         .await
         .unwrap()
         .unwrap();

@@ -231,7 +231,7 @@ fn denied_before(statement: &Value) -> Option<u64> {
 }
 
 /// IAM answers policy documents percent-encoded (RFC 3986).
-fn percent_decoded(text: &str) -> Option<String> {
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

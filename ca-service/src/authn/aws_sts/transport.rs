@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::turns::Turns;
+use crate::authn::AuthnError;
+use crate::clock::Clock;
+use crate::peer_network::PeerNetwork;
 use eic_aws::http_client::{Answer, HttpClient, HttpError, Limits};
 use eic_protocol::proof::aws_sts::{BODY, StsRequest};
 use http::Request;
-use tokio::sync::Semaphore;
-
-use crate::authn::AuthnError;
-use crate::clock::Clock;
 
 /// From the first byte sent to the last byte read.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ pub struct StsTransport {
     client: HttpClient,
     /// Origin of a stand-in on loopback; the signed `host` header stays STS's own.
     endpoint_override: Option<String>,
-    turns: Semaphore,
+    turns: Turns,
     clock: Clock,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct StsAnswer {
 }
 
 impl StsTransport {
-    /// At most `concurrency` calls at once.
+    /// At most `concurrency` calls at once, half of them for one network.
     #[must_use]
     pub fn new(
         client: HttpClient,
@@ -46,7 +46,7 @@ impl StsTransport {
         Self {
             client,
             endpoint_override,
-            turns: Semaphore::new(concurrency.max(1)),
+            turns: Turns::new(concurrency),
             clock,
         }
     }
@@ -57,13 +57,17 @@ impl StsTransport {
         self.clock.now().max(asked_at)
     }
 
-    pub(super) async fn send(&self, rebuilt: StsRequest) -> Result<StsAnswer, AuthnError> {
+    pub(super) async fn send(
+        &self,
+        rebuilt: StsRequest,
+        peer: PeerNetwork,
+    ) -> Result<StsAnswer, AuthnError> {
         let request = self.request(rebuilt)?;
-        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
-        let _turn = match turn {
-            Ok(Ok(turn)) => turn,
-            _ => return Err(unavailable("too many calls to STS at once")),
-        };
+        let _turn = self
+            .turns
+            .take(peer, PATIENCE)
+            .await
+            .map_err(|_| AuthnError::Busy)?;
         let limits = Limits {
             deadline: DEADLINE,
             max_body: MAX_ANSWER,

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::inventory::Inventory;
+use crate::store::HostsSeen;
 use crate::testing::http_stub::{HttpStub, Received, response};
 
 const NOW: u64 = 1_800_000_000;
@@ -63,7 +65,10 @@ async fn in_regions(
 }
 
 async fn instance(inventory: &Ec2Inventory, now: u64) -> Option<Arc<InstanceRecord>> {
-    inventory.instance(&ID.parse().unwrap(), now).await.unwrap()
+    inventory
+        .instance(&ID.parse().unwrap(), "test", now)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -71,7 +76,7 @@ async fn hosts_of_other_owners_and_other_ids_are_not_taken() {
     // C-10
     let (_ec2, inventory) = asking(|_| answer("999922223333", &item(ID, "running", ""), "")).await;
     assert!(instance(&inventory, NOW).await.is_none());
-    assert!(inventory.all(NOW).await.unwrap().is_empty());
+    assert!(inventory.all(NOW).await.hosts.is_empty());
     let (_ec2, inventory) = asking(|_| own(&item("i-00000000000000001", "running", ""))).await;
     assert!(instance(&inventory, NOW).await.is_none());
 }
@@ -145,23 +150,175 @@ async fn an_unknown_id_is_looked_up_at_once_and_remembered_for_seconds() {
     );
 }
 
-#[tokio::test]
-async fn made_up_ids_are_looked_up_at_a_bounded_rate() {
-    let (ec2, inventory) = asking(|_| own("")).await;
+fn made_up(n: u32) -> InstanceId {
+    format!("i-{n:017x}").parse().unwrap()
+}
+
+/// How many of these ids were refused for want of a budget.
+async fn refused(inventory: &Ec2Inventory, asker: &str, ids: std::ops::Range<u32>) -> usize {
     let mut busy = 0;
-    for n in 0..200_u32 {
-        let id = format!("i-{n:017x}").parse().unwrap();
-        if matches!(
-            inventory.instance(&id, NOW).await,
-            Err(InventoryError::Busy)
-        ) {
-            busy += 1;
-        }
+    for n in ids {
+        let answer = inventory.instance(&made_up(n), asker, NOW).await;
+        busy += usize::from(matches!(answer, Err(InventoryError::Busy)));
     }
+    busy
+}
+
+#[tokio::test]
+async fn made_up_ids_are_looked_up_at_a_bounded_rate_and_others_keep_theirs() {
+    // G-14
+    let (ec2, inventory) = asking(|_| own("")).await;
+    let busy = refused(&inventory, "mallory", 0..200).await;
+    let asked = ec2.received().len();
+    assert!(busy >= 100 && asked <= 100, "{busy} refused, {asked} asked");
+    assert_eq!(refused(&inventory, "alice", 1_000..1_020).await, 0);
+    // All callers together have a limit too.
+    let mut together = 0;
+    for n in 1..20_u32 {
+        together += refused(&inventory, &format!("m{n}"), n * 5_000..n * 5_000 + 50).await;
+    }
+    assert!(together >= 500, "{together}");
+}
+
+#[tokio::test]
+async fn ids_of_real_hosts_cost_no_budget() {
+    let (_ec2, inventory) = asking(|request| {
+        let at = request.body.find("i-0").unwrap();
+        own(&item(&request.body[at..at + 19], "running", ""))
+    })
+    .await;
+    assert_eq!(refused(&inventory, "ansible", 0..500).await, 0);
+}
+
+#[tokio::test]
+async fn a_listing_makes_its_hosts_known() {
+    let (ec2, inventory) = asking(|_| own(&item(ID, "running", ""))).await;
+    assert_eq!(inventory.all(NOW).await.hosts.len(), 1);
+    assert!(instance(&inventory, NOW + 29).await.is_some());
+    assert_eq!(ec2.received().len(), 1);
+    // Too old to decide with: read again where it was, which costs no budget.
+    assert!(instance(&inventory, NOW + 30).await.is_some());
+    assert_eq!(ec2.received().len(), 2);
+}
+
+#[tokio::test]
+async fn who_asks_for_the_same_id_at_once_shares_one_look_up() {
+    let (ec2, inventory) = asking(|_| own("")).await;
+    let asked = (0..20).map(|_| inventory.instance(&LATE, "test", NOW));
+    for answer in all_of(asked).await {
+        assert!(answer.unwrap().is_none());
+    }
+    assert_eq!(ec2.received().len(), 1);
+}
+
+static LATE: std::sync::LazyLock<InstanceId> = std::sync::LazyLock::new(|| made_up(7));
+
+fn is_for(request: &Received, region: &str) -> bool {
+    request
+        .header("host")
+        .is_some_and(|host| host.contains(region))
+}
+
+const OTHER: &str = "i-00000000000000002";
+
+/// `web-1` in eu-west-1, `db-1` in eu-west-2.
+fn both(request: &Received) -> Vec<u8> {
+    let (id, name) = if is_for(request, "eu-west-1") {
+        (ID, "web-1")
+    } else {
+        (OTHER, "db-1")
+    };
+    let asked_for = !request.body.contains("instance-id") || request.body.contains(id);
+    own(&if asked_for {
+        item(id, "running", &tag("Name", name))
+    } else {
+        String::new()
+    })
+}
+
+async fn names(inventory: &Inventory, host: &str, now: u64) -> Result<usize, InventoryError> {
+    Ok(inventory.find(host, "test", now).await?.len())
+}
+
+#[tokio::test]
+async fn a_failing_region_stops_neither_other_names_nor_is_it_taken_for_an_empty_one() {
+    let (ec2, places) = in_regions(&["eu-west-1", "eu-west-2"], both).await;
+    let inventory = Inventory::new(None, Some(places), HostsSeen::default());
+    assert_eq!(names(&inventory, "web-1", NOW).await.unwrap(), 1);
+    assert_eq!(names(&inventory, "nobody", NOW).await.unwrap(), 0);
+    ec2.answer_with(|request| {
+        if is_for(request, "eu-west-1") {
+            response(503, NOW, "<Response/>")
+        } else {
+            both(request)
+        }
+    });
+    let later = NOW + 60;
+    assert_eq!(names(&inventory, "db-1", later).await.unwrap(), 1);
+    // Its name is known, its tags are not any more.
+    assert!(names(&inventory, "web-1", later).await.is_err());
+    // Nobody can say that there is none.
+    assert!(names(&inventory, "nobody", later).await.is_err());
+    let all = inventory.all(later).await.unwrap();
+    assert!(all.hosts.len() == 1 && !all.complete);
+    let account = ["111122223333".parse().unwrap()];
+    assert!(inventory.all_in(&account, &[], later).await.is_err());
+    let there = ["eu-west-2".parse().unwrap()];
+    let found = inventory.all_in(&account, &there, later).await.unwrap();
+    assert_eq!(found.len(), 1);
+    // Single hosts of the Region can be read, its listing still cannot: the old one leads to them.
+    ec2.answer_with(|request| {
+        if is_for(request, "eu-west-1") && !request.body.contains("instance-id") {
+            response(503, NOW, "<Response/>")
+        } else {
+            both(request)
+        }
+    });
+    assert_eq!(names(&inventory, "web-1", later + 10).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_name_of_an_old_listing_is_of_no_use_when_the_host_has_another_one_now() {
+    // C-10
+    let (ec2, places) = in_regions(&["eu-west-1"], both).await;
+    let inventory = Inventory::new(None, Some(places), HostsSeen::default());
+    assert_eq!(names(&inventory, "web-1", NOW).await.unwrap(), 1);
+    ec2.answer_with(|request| {
+        if request.body.contains("instance-id") {
+            own(&item(ID, "running", &tag("Name", "renamed")))
+        } else {
+            response(503, NOW, "<Response/>")
+        }
+    });
+    assert_eq!(names(&inventory, "web-1", NOW + 60).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_region_that_hangs_does_not_hold_up_hosts_and_names_of_others() {
+    let (ec2, places) = in_regions(&["eu-west-1", "eu-west-2"], both).await;
+    let inventory = Inventory::new(None, Some(places), HostsSeen::default());
+    assert_eq!(names(&inventory, "db-1", NOW).await.unwrap(), 1);
+    ec2.answer_with(|request| {
+        if is_for(request, "eu-west-1") {
+            b"HTTP/1.1 200 OK\r\n".to_vec()
+        } else {
+            both(request)
+        }
+    });
+    let started = Instant::now();
+    let later = NOW + 60;
+    let other = OTHER.parse().unwrap();
+    let found = inventory.instance(&other, "test", later).await.unwrap();
+    assert!(found.is_some() && started.elapsed() < Duration::from_secs(2));
+    // The first who asks waits, for less than clients do; the next ones not at all.
+    assert_eq!(names(&inventory, "db-1", later).await.unwrap(), 1);
+    assert!(started.elapsed() < Duration::from_secs(7));
+    let again = Instant::now();
+    assert_eq!(names(&inventory, "db-1", later + 5).await.unwrap(), 1);
     assert!(
-        busy >= 100 && ec2.received().len() <= 100,
-        "{busy} refused, {} asked",
-        ec2.received().len()
+        again.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        again.elapsed()
     );
 }
 
@@ -178,9 +335,10 @@ async fn nowhere_needs_the_answer_of_every_place() {
         }
     })
     .await;
-    let answer = inventory.instance(&ID.parse().unwrap(), NOW).await;
+    let answer = inventory.instance(&ID.parse().unwrap(), "test", NOW).await;
     assert!(matches!(answer, Err(InventoryError::Ec2(_))), "{answer:?}");
-    assert!(inventory.all(NOW).await.is_err());
+    let listed = inventory.all(NOW).await;
+    assert!(listed.failure.is_some() && listed.hosts.is_empty());
 }
 
 #[tokio::test]
@@ -198,14 +356,14 @@ async fn all_pages_are_read_and_shared_by_all_who_wait() {
         }
     })
     .await;
-    let answers = join_all((0..20).map(|_| inventory.all(NOW))).await;
+    let answers = all_of((0..20).map(|_| inventory.all(NOW))).await;
     assert!(
         answers
             .iter()
-            .all(|hosts| hosts.as_ref().unwrap().len() == 2)
+            .all(|listed| listed.failure.is_none() && listed.hosts.len() == 2)
     );
     assert_eq!(ec2.received().len(), 2, "two pages, once");
-    inventory.all(NOW + 30).await.unwrap();
+    inventory.all(NOW + 30).await;
     assert_eq!(ec2.received().len(), 4);
 }
 
@@ -259,6 +417,11 @@ async fn a_failing_service_is_not_asked_in_a_storm() {
         response(503, NOW, "<Response><Errors><Error><Code>RequestLimitExceeded</Code></Error></Errors></Response>")
     })
     .await;
-    assert!(inventory.instance(&ID.parse().unwrap(), NOW).await.is_err());
+    assert!(
+        inventory
+            .instance(&ID.parse().unwrap(), "test", NOW)
+            .await
+            .is_err()
+    );
     assert_eq!(calls.load(Ordering::SeqCst), 1, "no retry of ours");
 }

@@ -12,7 +12,8 @@ fn refusal(document: &str) -> LoadError {
         },
         document.as_bytes(),
     )
-    .unwrap_err()
+    .1
+    .swap_remove(0)
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_denial_names_what_the_caller_could_choose_instead() {
     ));
     assert_eq!(
         denied(&set, "os=admin; ttl=601").caller_text(),
-        "not with this request; what would do: ec2:osuser `ubuntu` or `alice` and eic:TtlSeconds from 1 to 600"
+        "not with this request; what would do: ec2:osuser `ubuntu` or `alice` and eic:TtlSeconds from 5 to 600"
     );
     let demands = policy(&allow(
         r#"{"Null":{"eic:Reason":"false"},"IpAddress":{"eic:SourceAddress":"10.0.0.0/8"}}"#,
@@ -325,6 +325,47 @@ fn an_explanation_shows_each_statement_and_what_the_request_had() {
             "  yes Condition ec2:osuser StringEquals `ubuntu` — request: ubuntu",
         ],
     );
+}
+
+#[test]
+fn an_explanation_leaves_out_what_cannot_apply() {
+    use crate::policy::{AttachedPrincipal, Attachment, Settings, Sources};
+
+    let identity = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+        "Action":"ec2-instance-connect:SendSSHPublicKey","Resource":"*"}]}"#;
+    let attached = |file: &str, role: &str| Attachment {
+        file: file.into(),
+        principal: AttachedPrincipal::Aws(format!("arn:aws:iam::111122223333:role/{role}")),
+        accounts: Vec::new(),
+    };
+    let sources = Sources {
+        files: Vec::new(),
+        attachments: vec![attached("dev.json", "Dev"), attached("ops.json", "Ops")],
+        settings: Settings::default(),
+    };
+    let set = PolicySet::compile(&sources, |_| Ok(identity.as_bytes().to_vec())).unwrap();
+    let told = |request: &str| {
+        World::new(request)
+            .ask(|request| explain(&set, request))
+            .to_string()
+    };
+    let text = told("role=Dev/alice; os=ubuntu");
+    assert!(
+        text.contains("dev.json") && !text.contains("ops.json"),
+        "{text}"
+    );
+    assert!(
+        text.contains("not shown: 1 of policies attached to others"),
+        "{text}"
+    );
+    assert!(text.contains("accounts of the attachment"), "{text}");
+    assert!(!text.contains("uid 0"), "{text}");
+    assert!(told("role=Dev/alice; os=root").contains("uid 0"));
+    let own = policy(&allow("{}"));
+    let text = World::new("os=ubuntu")
+        .ask(|request| explain(&own, request))
+        .to_string();
+    assert!(!text.contains("attach"), "{text}");
 }
 
 fn insta_like(text: &str, lines: &[&str]) {

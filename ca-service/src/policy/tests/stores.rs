@@ -200,3 +200,30 @@ fn the_digest_changes_with_any_source_or_setting() {
         base
     );
 }
+
+#[test]
+fn all_questions_of_one_decision_are_answered_by_one_policy() {
+    // C-17: a fleet's name is asked about, then each of its members.
+    let folder = Folder::with(&document("ubuntu"));
+    let store = PolicyStore::open(folder.sources()).unwrap();
+    let snapshot = store.snapshot(NOW);
+    folder.write(&document("deploy"));
+    store.reload(NOW).unwrap();
+    let allows = |user: &str| {
+        World::new(&format!("os={user}"))
+            .ask(|request| matches!(snapshot.decide(request), Decision::Allow(_)))
+    };
+    assert!(allows("ubuntu") && !allows("deploy"));
+    assert!(is_allowed(&store, "os=deploy") && !is_allowed(&store, "os=ubuntu"));
+}
+
+#[test]
+fn a_snapshot_of_a_policy_that_is_too_old_allows_nothing() {
+    let folder = Folder::with(&document("ubuntu"));
+    let store = PolicyStore::open(folder.sources()).unwrap();
+    folder.write("{");
+    assert!(store.reload(NOW).is_err());
+    let late = store.snapshot(NOW + 3601);
+    let decision = World::new("os=ubuntu").ask(|request| late.decide(request));
+    assert!(matches!(decision, Decision::Deny(denial) if *denial.kind() == DenialKind::Stale));
+}

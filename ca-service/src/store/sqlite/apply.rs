@@ -11,6 +11,9 @@ use crate::store::replay::ReplayClaim;
 use crate::store::revocation::Revocation;
 use crate::store::write::{Action, AuditEntry, Ending, IssueEntry, JournalEntry, Orphan, Outcome};
 
+mod hosts;
+mod trust;
+
 /// Old replay claims that are forgotten in one transaction, at most.
 const PRUNED_AT_ONCE: u32 = 5_000;
 
@@ -20,7 +23,7 @@ pub(super) struct Apply<'a> {
     writer: &'a str,
     head: Head,
     chained: bool,
-    revoked: bool,
+    snapshots_changed: bool,
     prune_before: u64,
 }
 
@@ -46,7 +49,7 @@ impl<'a> Apply<'a> {
             writer,
             head,
             chained: false,
-            revoked: false,
+            snapshots_changed: false,
             prune_before: 0,
         })
     }
@@ -63,7 +66,7 @@ impl<'a> Apply<'a> {
                     Outcome::Replayed
                 }
             }),
-            Action::Append(entry) => self.append(entry).map(|()| Outcome::Done),
+            Action::Append { claim, entry } => self.append_once(claim.as_ref(), entry),
             Action::Revoke {
                 revocation,
                 undo,
@@ -71,11 +74,14 @@ impl<'a> Apply<'a> {
             } => self.revoke(revocation, *undo, entry),
             Action::PinKey { name, key, now } => self.pin(name, key, *now),
             Action::NextView { instance, now } => self.next_view(instance, *now),
+            Action::ForgetHost { instance, entry } => self.forget_host(instance, entry),
+            Action::Host(write) => self.host(write),
+            Action::Trust(write) => self.trust(write),
             Action::Reconcile { describe, now } => self.reconcile(*describe, *now),
         }
     }
 
-    /// Writes the chain's new head; forgets old claims where `prune` says so. Returns whether revocations changed.
+    /// Writes the chain's new head; forgets old claims where `prune` says so. Returns whether what is kept in memory changed.
     pub(super) fn finish(self, prune: bool) -> Result<bool, StoreError> {
         if self.chained {
             let sql = "INSERT INTO audit_head (writer, seq, hash) VALUES (?1, ?2, ?3)
@@ -89,7 +95,7 @@ impl<'a> Apply<'a> {
             let mut statement = self.transaction.prepare_cached(sql)?;
             statement.execute(params![integer(self.prune_before), PRUNED_AT_ONCE])?;
         }
-        Ok(self.revoked)
+        Ok(self.snapshots_changed)
     }
 
     /// Claim, serial, journal and audit: where one is refused, nothing of the others stays.
@@ -139,6 +145,18 @@ impl<'a> Apply<'a> {
             .prepare_cached(sql)?
             .execute(params![integer(claim.forget_at), claim.key])?;
         Ok(inserted == 1)
+    }
+
+    /// One signed message makes one record, however often it is sent.
+    fn append_once(
+        &mut self,
+        claim: Option<&ReplayClaim>,
+        entry: &AuditEntry,
+    ) -> Result<Outcome, StoreError> {
+        if !claim.map_or(Ok(true), |claim| self.claim(claim))? {
+            return Ok(Outcome::Replayed);
+        }
+        self.append(entry).map(|()| Outcome::Done)
     }
 
     fn append(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
@@ -196,21 +214,20 @@ impl<'a> Apply<'a> {
             self.transaction
                 .execute("DELETE FROM revocations WHERE who = ?1", [who])?
         } else {
-            let sql = "INSERT OR REPLACE INTO revocations (who, revoked_by, reason, at) VALUES (?1, ?2, ?3, ?4)";
-            self.transaction.execute(
-                sql,
-                params![
-                    who,
-                    revocation.by,
-                    revocation.reason,
-                    integer(revocation.at)
-                ],
-            )?
+            let stamp = trust::Stamp {
+                id: &[],
+                by: &revocation.by,
+                reason: revocation.reason.as_deref(),
+                at: revocation.at,
+            };
+            self.block_caller(&revocation.who, stamp)?;
+            self.revoke_certificates_of(&revocation.who, stamp, revocation.at)?;
+            1
         };
         if changed == 0 {
             return Ok(Outcome::Unchanged);
         }
-        self.revoked = true;
+        self.revise()?;
         self.append(entry)?;
         Ok(Outcome::Done)
     }
@@ -227,15 +244,35 @@ impl<'a> Apply<'a> {
         )?))
     }
 
-    fn next_view(&self, instance: &InstanceId, now: u64) -> Result<Outcome, StoreError> {
+    fn next_view(&mut self, instance: &InstanceId, now: u64) -> Result<Outcome, StoreError> {
+        let known = self
+            .transaction
+            .prepare_cached("SELECT 1 FROM hosts_seen WHERE instance = ?1 AND forgotten = 0")?
+            .exists([instance.as_str()])?;
         let sql = "INSERT INTO hosts_seen (instance, first_seen, last_seen, view_version) VALUES (?1, ?2, ?2, 1)
-                   ON CONFLICT (instance) DO UPDATE SET last_seen = ?2, view_version = view_version + 1
+                   ON CONFLICT (instance) DO UPDATE SET last_seen = ?2, view_version = view_version + 1, forgotten = 0
                    RETURNING view_version";
         let read = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
         let version =
             self.transaction
                 .query_row(sql, params![instance.as_str(), integer(now)], read)?;
+        // A later view of a host that is known changes nothing in memory.
+        self.snapshots_changed |= !known;
         Ok(Outcome::Version(version.unsigned_abs()))
+    }
+
+    fn forget_host(
+        &mut self,
+        instance: &InstanceId,
+        entry: &AuditEntry,
+    ) -> Result<Outcome, StoreError> {
+        let sql = "UPDATE hosts_seen SET forgotten = 1 WHERE instance = ?1 AND forgotten = 0";
+        if self.transaction.execute(sql, [instance.as_str()])? == 0 {
+            return Ok(Outcome::Unchanged);
+        }
+        self.snapshots_changed = true;
+        self.append(entry)?;
+        Ok(Outcome::Done)
     }
 
     fn reconcile(

@@ -6,7 +6,7 @@ use crate::random;
 use crate::store::error::StoreError;
 
 /// Each step brings the schema from its index to the next version.
-const STEPS: &[&str] = &[VERSION_1];
+const STEPS: &[&str] = &[VERSION_1, VERSION_2, HOSTS, TRUST];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (
@@ -78,6 +78,18 @@ CREATE TABLE audit_head (
     hash BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// A host that an operator has forgotten keeps its row: versions of views never go back, or the
+/// host would refuse the next one.
+const VERSION_2: &str = "
+ALTER TABLE hosts_seen ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0 CHECK (forgotten IN (0, 1));
+";
+
+/// Enrolled hosts.
+const HOSTS: &str = include_str!("schema_hosts.sql");
+
+/// Revocations and the bundle's numbers.
+const TRUST: &str = include_str!("schema_trust.sql");
 
 /// Brings the schema up to date; returns this store's name as a writer of audit records.
 ///

@@ -1,0 +1,200 @@
+//! `eic-ca bundle publish|show|verify`: the trust bundle as a file.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use eic_protocol::api::trust_bundle::{MAX_RESPONSE, NotTrustBundle, TrustBundleResponse};
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::trust::bundle::{Bundle, Freshness};
+use eic_protocol::trust::envelope::Untrusted;
+use eic_protocol::trust::root::Root;
+
+use super::config_file::ConfigFile;
+use super::runtime::block_on;
+use crate::bundle::publication::{self, PublicationError};
+use crate::bundle::{BundleError, Edition, Press};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::keys::{self, KeysError, RootError, RootHistory};
+use crate::store::{Store, StoreConfig, StoreError};
+
+/// What to do with the bundle.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Sign a bundle of what is revoked now, and write it into a folder for hosts that fetch it from there.
+    Publish {
+        /// The folder; `trust-bundle.json` is replaced in one step.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Print what a bundle says; who signed it is not looked at.
+    Show {
+        /// An answer of `/v1/trust-bundle`, or a published file.
+        file: PathBuf,
+    },
+    /// Check a bundle as a host does that has only a pinned root key.
+    Verify {
+        /// An answer of `/v1/trust-bundle`, or a published file.
+        file: PathBuf,
+        /// Fingerprint of a root key; absent: those of the configured root document.
+        #[arg(long, value_name = "SHA256:…")]
+        fingerprint: Vec<KeyFingerprint>,
+    },
+}
+
+/// Runs the command. A bundle that is verified but out of date ends it with exit code 1.
+///
+/// # Errors
+/// [`BundleCommandError`]
+pub fn run(args: &BundleArgs) -> Result<ExitCode, BundleCommandError> {
+    match &args.verb {
+        Verb::Publish { to } => block_on(publish(&args.config.load()?, to))?,
+        Verb::Show { file } => {
+            let response = read(file)?;
+            let bundle = Bundle::parse(response.bundle.signed.as_slice())?;
+            print!("{}", shown(&bundle));
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Verify { file, fingerprint } => {
+            let pins = match fingerprint.as_slice() {
+                [] => own_pins(&args.config.load()?)?,
+                given => given.iter().map(ToString::to_string).collect(),
+            };
+            verify(&read(file)?, &pins, Clock::system().now())
+        }
+    }
+}
+
+/// Numbers come from the store that the service uses as well: neither ever goes behind the other.
+async fn publish(config: &Config, folder: &Path) -> Result<ExitCode, BundleCommandError> {
+    let clock = Clock::system();
+    let store = Store::open(&StoreConfig::at(&config.store))?;
+    let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
+    let roots = Arc::new(RootHistory::read(&config.keys.root_document)?);
+    let book = store.trust_book();
+    let cas = roots.iter().flat_map(|(root, _)| {
+        let users = root.user_cas.iter().map(|ca| ca.key.clone());
+        users.chain(root.host_cas.iter().cloned())
+    });
+    book.know_cas(cas.collect()).await?;
+    let press = Press::new(book, keys.bundle.for_bundles(), config.bundle);
+    let edition: Edition = press.print(&roots, &[], clock.now()).await?;
+    let file = publication::bundle(folder, &edition)?;
+    print!("{}", shown(edition.bundle()));
+    println!("wrote {}", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn own_pins(config: &Config) -> Result<BTreeSet<String>, BundleCommandError> {
+    let roots = RootHistory::read(&config.keys.root_document)?;
+    let keys = roots.iter().flat_map(|(root, _)| &root.root_keys);
+    Ok(keys.map(|key| key.fingerprint()).collect())
+}
+
+fn verify(
+    response: &TrustBundleResponse,
+    pins: &BTreeSet<String>,
+    now: u64,
+) -> Result<ExitCode, BundleCommandError> {
+    let root = Root::history(&response.roots, pins)?;
+    let bundle = Bundle::authentic(&response.bundle, &root)?;
+    print!("{}", shown(&bundle));
+    let endorsed = bundle.endorsed(&root);
+    for flaw in &endorsed.refused {
+        println!("an endorsement does not count: {flaw}");
+    }
+    let (word, code) = match bundle.freshness(now) {
+        Freshness::Fresh => ("fresh", ExitCode::SUCCESS),
+        Freshness::Stale => ("out of date", ExitCode::FAILURE),
+        Freshness::Stopped => ("past its hard stop", ExitCode::FAILURE),
+    };
+    println!("verified with root {}; {word}", root.version);
+    Ok(code)
+}
+
+fn read(file: &Path) -> Result<TrustBundleResponse, BundleCommandError> {
+    let unreadable = |cause| BundleCommandError::Unreadable {
+        file: file.to_owned(),
+        cause,
+    };
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > u64::try_from(MAX_RESPONSE).unwrap_or(u64::MAX) {
+        return Err(NotTrustBundle::TooLarge.into());
+    }
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    Ok(TrustBundleResponse::parse(&bytes)?)
+}
+
+fn shown(bundle: &Bundle) -> String {
+    let list = &bundle.revocations;
+    let (count, size) = (
+        list.read().map_or(0, |krl| krl.count()),
+        list.krl.as_slice().len(),
+    );
+    let moment = |time: u64| {
+        let seconds = i64::try_from(time).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_second(seconds).map_or_else(|_| time.to_string(), |t| t.to_string())
+    };
+    let stop = bundle.hard_stop.map_or("never".to_owned(), moment);
+    format!(
+        "sequence {}, goes with root {}\nmade {}, out of date after {}, hard stop {stop}\n\
+         revocation list {}: {count} entries, {size} bytes\n{} endorsements\n",
+        bundle.sequence,
+        bundle.root_version,
+        moment(bundle.issued),
+        moment(bundle.refresh_after),
+        list.number,
+        bundle.endorsements.len(),
+    )
+}
+
+/// Why there is no bundle, or none that counts.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleCommandError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The root document.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The folder.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+    /// The file.
+    #[error("read `{file}`: {cause}")]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Not a bundle.
+    #[error("read the bundle: {0}")]
+    Form(#[from] NotTrustBundle),
+    /// Not one that counts.
+    #[error("verify the bundle: {0}")]
+    Untrusted(#[from] Untrusted),
+    /// No runtime.
+    #[error("start: {0}")]
+    Runtime(#[from] std::io::Error),
+}

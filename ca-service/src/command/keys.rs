@@ -1,0 +1,358 @@
+//! `eic-ca keys list|announce|activate|retire`: the life of the user-CA keys.
+//! Announcing and retiring make a new root; activating does not, so that a failover touches no host.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use eic_protocol::api::certificate::Reason;
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::krl::Target;
+use eic_protocol::subject_key::CaKey;
+use eic_protocol::trust::root::{KeyState, Root};
+use eic_protocol::validity::{MAX_BACKDATE, MAX_FLEET_TTL};
+use serde_json::json;
+
+use super::config_file::ConfigFile;
+use super::root::{RootCommandError, ceremony, state};
+use super::runtime::block_on;
+use crate::audit::{Actor, Event, EventName, OnceError, Operator, Origin, Recorder};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::keys::{KeysError, RootError, RootHistory, RootKeys, root, root_history};
+use crate::random::{self, NoEntropy};
+use crate::rotation::{NotYet, may_sign, standing};
+use crate::signer::document::{DocumentError, RootKey};
+use crate::signer::local::LocalKeyError;
+use crate::store::trust::{RevocationOrder, Signing, TrustBook, What};
+use crate::store::{Store, StoreConfig, StoreError};
+
+/// What to do with the user-CA keys.
+#[derive(Debug, Args)]
+pub struct KeysArgs {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print every user CA: its state, whether it may sign, which one signs.
+    List,
+    /// Name the configured spare keys in the next root, so that hosts know them before they sign.
+    Announce(RootOutput),
+    /// Have this key sign from now on; refused while hosts may not know it.
+    Activate {
+        /// Its fingerprint, as `eic-ca keys list` prints it.
+        fingerprint: KeyFingerprint,
+        /// Why; for the audit.
+        #[arg(long, value_name = "TEXT")]
+        reason: Reason,
+    },
+    /// Have hosts trust this key no more; refused while certificates of it are good.
+    Retire {
+        /// Its fingerprint.
+        fingerprint: KeyFingerprint,
+        /// Why; for the audit.
+        #[arg(long, value_name = "TEXT")]
+        reason: Reason,
+        /// At once, whatever is out: the key is revoked as well.
+        #[arg(long)]
+        now: bool,
+        #[command(flatten)]
+        output: RootOutput,
+    },
+}
+
+/// Who signs the next root.
+#[derive(Debug, Args)]
+struct RootOutput {
+    /// The root key, where the configuration names none because it is kept offline.
+    #[arg(long, value_name = "FILE", conflicts_with = "draft")]
+    root_key: Option<PathBuf>,
+    /// Write an unsigned root instead, for `eic-ca root sign` and `eic-ca root install`.
+    #[arg(long, value_name = "FILE")]
+    draft: Option<PathBuf>,
+}
+
+/// What the commands work with.
+struct Desk {
+    config: Config,
+    roots: RootHistory,
+    keys: RootKeys,
+    recorder: Recorder,
+    book: TrustBook,
+    now: u64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`KeysCommandError`]
+pub fn run(args: &KeysArgs) -> Result<ExitCode, KeysCommandError> {
+    let config = args.config.load()?;
+    block_on(carry_out(config, &args.verb))?
+}
+
+async fn carry_out(config: Config, verb: &Verb) -> Result<ExitCode, KeysCommandError> {
+    let clock = Clock::system();
+    let store = Store::open(&StoreConfig::at(&config.store))?;
+    let (keys, _) = RootKeys::open(&config.keys, &store.key_pins(), clock.now()).await?;
+    let desk = Desk {
+        roots: RootHistory::read(&config.keys.root_document)?,
+        keys,
+        recorder: Recorder::new(&store, clock.clone()),
+        book: store.trust_book(),
+        now: clock.now(),
+        config,
+    };
+    match verb {
+        Verb::List => desk.list().await?,
+        Verb::Announce(output) => desk.announce(output)?,
+        Verb::Activate {
+            fingerprint,
+            reason,
+        } => desk.activate(&fingerprint.to_string(), reason).await?,
+        Verb::Retire {
+            fingerprint,
+            reason,
+            now,
+            output,
+        } => {
+            let print = fingerprint.to_string();
+            desk.retire(&print, reason, *now, output).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Desk {
+    fn configured(&self) -> impl Iterator<Item = &CaKey> {
+        std::iter::once(&self.keys.user_ca).chain(&self.keys.spares)
+    }
+
+    fn present(&self) -> Result<&Root, KeysCommandError> {
+        self.roots.present().ok_or(KeysCommandError::NoRoot)
+    }
+
+    /// Whether the key may sign, as the service judges it.
+    fn gate(&self, key: &CaKey, signing: &Signing) -> Result<(), NotYet> {
+        let propagation = self.config.keys.propagation_seconds;
+        may_sign(
+            &self.roots,
+            key,
+            signing.last.as_deref(),
+            propagation,
+            self.now,
+        )
+    }
+
+    /// The key that signs: the choice, else the first that is configured.
+    fn signer(&self, signing: &Signing) -> String {
+        let chosen = signing.chosen.as_ref();
+        let chosen =
+            chosen.filter(|chosen| self.configured().any(|ca| ca.fingerprint() == **chosen));
+        chosen.map_or_else(|| self.keys.user_ca.fingerprint(), Clone::clone)
+    }
+
+    async fn list(&self) -> Result<(), KeysCommandError> {
+        let signing = self.book.signing().await?;
+        let signer = self.signer(&signing);
+        let named = self.present()?.user_cas.iter().map(|ca| &ca.key);
+        let unnamed = self
+            .configured()
+            .filter(|key| standing(&self.roots, key).is_none());
+        for key in named.chain(unnamed) {
+            let print = key.fingerprint();
+            let here = self.configured().any(|ca| ca == key);
+            let word = standing(&self.roots, key).map_or("unannounced", |s| state(s.state));
+            let may = match self.gate(key, &signing) {
+                Ok(()) if !here => "not configured here".to_owned(),
+                Ok(()) if print == signer => "signs".to_owned(),
+                Ok(()) => "may sign".to_owned(),
+                Err(not_yet) => not_yet.to_string(),
+            };
+            println!("{print}  {word:<11}  {may}");
+        }
+        Ok(())
+    }
+
+    fn announce(&self, output: &RootOutput) -> Result<(), KeysCommandError> {
+        match root::next(self.present()?, &self.keys, self.now) {
+            Some(next) => self.make_root(next, output),
+            None => {
+                println!("the root names every configured key already");
+                Ok(())
+            }
+        }
+    }
+
+    async fn activate(&self, print: &str, reason: &Reason) -> Result<(), KeysCommandError> {
+        let key = self.configured().find(|ca| ca.fingerprint() == print);
+        let key = key.ok_or_else(|| KeysCommandError::NotConfigured(print.to_owned()))?;
+        let signing = self.book.signing().await?;
+        self.gate(key, &signing)
+            .map_err(|flaw| KeysCommandError::NotYet {
+                key: print.to_owned(),
+                flaw,
+            })?;
+        let mut event = event(EventName::ActivateKey)?;
+        event.parameters = Some(json!({ "caKey": print, "reason": reason.as_str() }));
+        event.additional = Some(json!({ "before": self.signer(&signing) }));
+        self.recorder
+            .choose_signer(&self.book, print.to_owned(), &event)
+            .await?;
+        println!("{print} signs from now on; a running service takes it within a second");
+        Ok(())
+    }
+
+    async fn retire(
+        &self,
+        print: &str,
+        reason: &Reason,
+        now: bool,
+        output: &RootOutput,
+    ) -> Result<(), KeysCommandError> {
+        let present = self.present()?;
+        let key = present
+            .user_cas
+            .iter()
+            .find(|ca| ca.key.fingerprint() == print);
+        let key = key.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
+        let signing = self.book.signing().await?;
+        if self.signer(&signing) == print {
+            return Err(KeysCommandError::Signs(print.to_owned()));
+        }
+        let since = self.now.saturating_sub(MAX_FLEET_TTL + 2 * MAX_BACKDATE);
+        let end = self.book.last_end(print.to_owned(), since).await?;
+        if let Some(end) = end.filter(|end| *end > self.now && !now) {
+            return Err(KeysCommandError::StillGood(print.to_owned(), end));
+        }
+        let next = root::with_state(present, print, KeyState::Retired, self.now);
+        let next = next.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
+        // Recorded first: a root without a record would be worse than the other way round.
+        self.record_retirement(&key.key, reason, now).await?;
+        self.make_root(next, output)
+    }
+
+    /// With `now` the key enters the revocation list: older roots count on hosts that are slow.
+    async fn record_retirement(
+        &self,
+        key: &CaKey,
+        reason: &Reason,
+        now: bool,
+    ) -> Result<(), KeysCommandError> {
+        let mut event = event(EventName::RetireKey)?;
+        let (print, reason) = (key.fingerprint(), reason.as_str());
+        event.parameters = Some(json!({ "caKey": print, "reason": reason, "now": now }));
+        if !now {
+            return Ok(self
+                .recorder
+                .append(&event)
+                .await
+                .map_err(OnceError::from)?);
+        }
+        let order = RevocationOrder {
+            id: random::request_id()?,
+            what: What::Entry(Target::CaKey(key.clone()), None),
+            by: format!("uid {}", Operator::current().uid),
+            reason: Some(reason.to_owned()),
+            at: self.now,
+        };
+        self.recorder
+            .revoke_target(&self.book, order, &event, None)
+            .await?;
+        println!("{print} is revoked with the next bundle");
+        Ok(())
+    }
+
+    fn make_root(&self, next: Root, output: &RootOutput) -> Result<(), KeysCommandError> {
+        if let Some(draft) = &output.draft {
+            ceremony::write(draft, &ceremony::unsigned(draft, &next)?)?;
+            println!(
+                "wrote {}; sign it with `eic-ca root sign`, then `eic-ca root install`",
+                draft.display()
+            );
+            return Ok(());
+        }
+        let file = output.root_key.as_ref().or(self.config.keys.root.as_ref());
+        let root_key = RootKey::load(file.ok_or(RootCommandError::NoRootKey)?)?;
+        let path: &Path = &self.config.keys.root_document;
+        let installed = root_history::succeed(path, &root_key.seal(&next)?)?;
+        println!(
+            "wrote {} version {}; a running service serves it within a second",
+            path.display(),
+            installed.version
+        );
+        Ok(())
+    }
+}
+
+fn event(name: EventName) -> Result<Event, NoEntropy> {
+    let actor = Actor::Operator(Operator::current());
+    let id = random::request_id()?;
+    Ok(Event::new(name, actor, Origin::default(), id))
+}
+
+/// Why nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysCommandError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The configured keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The root document.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// A draft.
+    #[error(transparent)]
+    Draft(#[from] RootCommandError),
+    /// The root key.
+    #[error(transparent)]
+    RootKey(#[from] LocalKeyError),
+    /// The signature.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] OnceError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// No root.
+    #[error("use the root document: there is none; see `eic-ca root init`")]
+    NoRoot,
+    /// Not ours to sign with.
+    #[error(
+        "activate `{0}`: it is not configured as `user_ca` or among `spare_user_cas`; see `eic-ca keys list`"
+    )]
+    NotConfigured(String),
+    /// Hosts would refuse it.
+    #[error("activate `{key}`: {flaw}")]
+    NotYet {
+        /// The key.
+        key: String,
+        /// Why.
+        flaw: NotYet,
+    },
+    /// Not in the root.
+    #[error("retire `{0}`: the root does not name it; see `eic-ca keys list`")]
+    NotNamed(String),
+    /// It signs.
+    #[error("retire `{0}`: it signs; activate another one first (`eic-ca keys activate`)")]
+    Signs(String),
+    /// Logins would fail.
+    #[error(
+        "retire `{0}`: certificates of it are good until {1} (Unix seconds); wait, or give `--now` where the key is compromised"
+    )]
+    StillGood(String, u64),
+    /// No runtime.
+    #[error("start: {0}")]
+    Runtime(#[from] std::io::Error),
+}

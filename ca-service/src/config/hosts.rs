@@ -1,0 +1,228 @@
+//! `[hosts]`: which hosts get certificates, what they must show, and for how long a certificate is good.
+
+use std::path::PathBuf;
+
+use eic_protocol::arn::AccountId;
+use eic_protocol::proof::Audience;
+use eic_protocol::validity::MAX_HOST_TTL;
+
+use super::document::Section;
+use super::inventory::InventoryConfig;
+use crate::host_identity::enrolment::FirstEnrolment;
+use crate::host_identity::evidence::EvidenceKind;
+use crate::host_identity::jwt::Algorithm;
+
+/// Shortest life of a host certificate: a host must have time to fetch the next. Seconds.
+const MIN_TTL: u64 = 3_600;
+
+/// `[hosts]`
+#[derive(Clone, Debug)]
+pub struct HostsConfig {
+    /// Folder of AWS's certificates for identity documents, one `<region>.pem` each.
+    pub identity_certificates: Option<PathBuf>,
+    /// Life of a host certificate. Seconds.
+    pub certificate_ttl_seconds: u64,
+    /// `[[hosts.accounts]]`
+    pub accounts: Vec<HostAccount>,
+}
+
+impl Default for HostsConfig {
+    fn default() -> Self {
+        Self {
+            identity_certificates: None,
+            certificate_ttl_seconds: MAX_HOST_TTL,
+            accounts: Vec::new(),
+        }
+    }
+}
+
+/// An account whose instances may enrol.
+#[derive(Clone, Debug)]
+pub struct HostAccount {
+    /// The account.
+    pub account: AccountId,
+    /// What the first keys of a host need beside the evidence.
+    pub first_enrolment: FirstEnrolment,
+    /// Which evidence counts.
+    pub evidence: Vec<EvidenceKind>,
+    /// The account's issuer of web identity tokens.
+    pub issuer: Option<HostIssuer>,
+}
+
+/// An account's outbound issuer.
+#[derive(Clone, Debug)]
+pub struct HostIssuer {
+    /// `iss`, exactly.
+    pub issuer: Audience,
+    /// Where its keys are, where that is not for the issuer to say.
+    pub jwks_uri: Option<String>,
+    /// Whether it may be at a private address.
+    pub private_addresses: bool,
+    /// Algorithms that count.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// A word of a list.
+struct Word<T>(T);
+
+impl std::str::FromStr for Word<EvidenceKind> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let of_aws = EvidenceKind::NAMES
+            .iter()
+            .filter(|(_, kind)| kind.is_of_aws());
+        let found = of_aws.clone().find(|(name, _)| *name == text);
+        found
+            .map(|(_, kind)| Self(*kind))
+            .ok_or_else(|| unknown(text, of_aws.map(|(name, _)| *name)))
+    }
+}
+
+impl std::str::FromStr for Word<Algorithm> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Algorithm::NAMES.iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, algorithm)| Self(*algorithm))
+            .ok_or_else(|| unknown(text, Algorithm::NAMES.iter().map(|(name, _)| *name)))
+    }
+}
+
+fn unknown<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    let text = eic_protocol::text::printable(text);
+    format!("`{text}` is not one of {}", names.join(", "))
+}
+
+pub(super) fn read(section: &Section<'_>) -> HostsConfig {
+    let default = HostsConfig::default();
+    let accounts: Vec<_> = section
+        .tables("accounts")
+        .iter()
+        .filter_map(read_account)
+        .collect();
+    let identity_certificates = section.path("identity_certificates");
+    let certificate_ttl_seconds = section
+        .number("certificate_ttl_seconds", MIN_TTL..=MAX_HOST_TTL)
+        .unwrap_or(default.certificate_ttl_seconds);
+    let documents =
+        |account: &HostAccount| account.evidence.contains(&EvidenceKind::IdentityDocument);
+    if identity_certificates.is_none() && accounts.iter().any(documents) {
+        section.mistake(
+            "identity_certificates",
+            "is missing; name a folder with AWS's RSA-2048 certificate for each Region, as in `identity_certificates = \"aws-certificates\"`",
+        );
+    }
+    section.refuse_unknown();
+    HostsConfig {
+        identity_certificates,
+        certificate_ttl_seconds,
+        accounts,
+    }
+}
+
+fn read_account(section: &Section<'_>) -> Option<HostAccount> {
+    let account = section.required::<AccountId>("account", "account = \"111122223333\"");
+    if !section.has("first_enrolment") {
+        section.mistake(
+            "first_enrolment",
+            "is missing; write \"console\", \"approval\" or \"token\", or \"evidence\" where the role's credentials never leave their hosts",
+        );
+    }
+    let first_enrolment = section.word("first_enrolment", &FirstEnrolment::NAMES);
+    let issuer = read_issuer(section);
+    let evidence = read_evidence(section, issuer.is_some());
+    section.refuse_unknown();
+    Some(HostAccount {
+        account: account?,
+        first_enrolment: first_enrolment?,
+        evidence,
+        issuer,
+    })
+}
+
+fn read_evidence(section: &Section<'_>, has_issuer: bool) -> Vec<EvidenceKind> {
+    let words = section.list::<Word<EvidenceKind>>("evidence");
+    let evidence: Vec<_> = match words {
+        Some(words) => words.into_iter().map(|Word(kind)| kind).collect(),
+        None if has_issuer => vec![EvidenceKind::WebIdentity, EvidenceKind::IdentityDocument],
+        None => vec![EvidenceKind::IdentityDocument],
+    };
+    if evidence.is_empty() {
+        section.mistake("evidence", "name at least one kind of evidence");
+    }
+    if evidence.contains(&EvidenceKind::WebIdentity) && !section.has("issuer") {
+        section.mistake(
+            "evidence",
+            "`web-identity` needs the account's `issuer` (`aws iam get-outbound-web-identity-federation-info` tells it)",
+        );
+    }
+    evidence
+}
+
+fn read_issuer(section: &Section<'_>) -> Option<HostIssuer> {
+    let issuer = section.parsed::<Audience>("issuer");
+    let jwks_uri = section.string("jwks_uri");
+    let private_addresses = section.flag("private_addresses").unwrap_or(false);
+    let algorithms = section.list::<Word<Algorithm>>("algorithms");
+    let algorithms = algorithms.map_or(vec![Algorithm::Es384], |words| {
+        words.into_iter().map(|Word(algorithm)| algorithm).collect()
+    });
+    if algorithms.is_empty() {
+        section.mistake("algorithms", "name at least one algorithm");
+    }
+    let sound = |uri: &String| uri.starts_with("https://") || is_on_loopback(uri);
+    if !jwks_uri.as_ref().is_none_or(sound) {
+        section.mistake("jwks_uri", "must be an `https://` address");
+    }
+    Some(HostIssuer {
+        issuer: issuer?,
+        jwks_uri,
+        private_addresses,
+        algorithms,
+    })
+}
+
+/// Stand-ins of tests.
+fn is_on_loopback(uri: &str) -> bool {
+    let parsed: Option<http::Uri> = uri.parse().ok();
+    let host = parsed
+        .as_ref()
+        .and_then(http::Uri::host)
+        .unwrap_or_default();
+    uri.starts_with("http://") && matches!(host, "127.0.0.1" | "[::1]")
+}
+
+/// EC2 is asked about every instance that enrols, and two accounts never share an issuer.
+pub(super) fn check(top: &Section<'_>, hosts: &HostsConfig, inventory: &InventoryConfig) {
+    for account in &hosts.accounts {
+        let known = inventory
+            .ec2
+            .iter()
+            .any(|ec2| ec2.account == account.account);
+        if !known {
+            top.mistake(
+                "hosts",
+                format!(
+                    "account {0} needs an [[inventory.ec2]] with `account = \"{0}\"`: EC2 is asked about each of its instances",
+                    account.account
+                ),
+            );
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut issuers = std::collections::HashSet::new();
+    for account in &hosts.accounts {
+        let issuer = account.issuer.as_ref().map(|issuer| issuer.issuer.as_str());
+        let new =
+            seen.insert(&account.account) && issuer.is_none_or(|issuer| issuers.insert(issuer));
+        if !new {
+            top.mistake(
+                "hosts",
+                format!("account {} or its issuer is named twice", account.account),
+            );
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The roots that led to the present one: `root.json`, and `root.<version>.json` beside it for those before.
+//! Hosts walk them one by one; a root that is lost strands every host that has not seen it.
+
+use std::path::{Path, PathBuf};
+
+use eic_protocol::trust::envelope::Envelope;
+use eic_protocol::trust::root::{MAX_WALK, Root};
+
+use super::root::{self, RootError};
+
+/// Every root from the oldest that is kept to the present one, each the successor of the one before.
+#[derive(Clone, Debug)]
+pub struct RootHistory {
+    roots: Vec<(Root, Envelope)>,
+}
+
+impl RootHistory {
+    /// Reads the history that ends with the document at `path`.
+    ///
+    /// # Errors
+    /// [`RootError`] of the present document; an older one that does not lead here ends the history.
+    pub fn read(path: &Path) -> Result<Self, RootError> {
+        let (envelope, document) = root::read(path)?;
+        let mut roots = vec![(document, envelope)];
+        while roots.len() < MAX_WALK {
+            let Some((next, next_envelope)) = roots.last() else {
+                break;
+            };
+            let before = next.version.saturating_sub(1);
+            let file = kept_file(path, before);
+            if before == 0 || !file.exists() {
+                break;
+            }
+            let (envelope, document) = root::read(&file)?;
+            if document.version != before || document.successor(next_envelope).is_err() {
+                tracing::error!(file = %file.display(), "ALARM: a kept root does not lead to the next one; hosts that have only older ones cannot follow");
+                break;
+            }
+            roots.push((document, envelope));
+        }
+        roots.reverse();
+        Ok(Self { roots })
+    }
+
+    /// The present root.
+    #[must_use]
+    pub fn present(&self) -> Option<&Root> {
+        self.roots.last().map(|(root, _)| root)
+    }
+
+    /// The present root's version; 0 is none.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.present().map_or(0, |root| root.version)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.roots.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+
+    /// All, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Root, &Envelope)> {
+        self.roots.iter().map(|(root, envelope)| (root, envelope))
+    }
+}
+
+/// Where the root of this version is kept once there is a newer one.
+#[must_use]
+pub fn kept_file(path: &Path, version: u64) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}.{version}.json"))
+}
+
+/// Puts a signed successor in place, and keeps the present root for those who have yet to walk past it.
+///
+/// # Errors
+/// [`RootError`]; the present one stays.
+pub fn succeed(path: &Path, next: &Envelope) -> Result<Root, RootError> {
+    let (present, document) = root::read(path)?;
+    let checked = document.successor(next);
+    let checked = checked.map_err(|flaw| RootError::Untrusted {
+        path: path.to_owned(),
+        flaw,
+    })?;
+    root::write(&kept_file(path, document.version), &present)?;
+    root::write(path, next)?;
+    Ok(checked)
+}
