@@ -18,12 +18,17 @@ use crate::room::{Account, Furniture, Hardware, Role, Room};
 use crate::standin::Metadata;
 
 mod agent;
+mod service;
 mod sshd;
 mod syslog;
 
 use agent::Agent;
+pub use service::AgentService;
 use sshd::Sshd;
 use syslog::Syslog;
+
+/// The account of sshd's commands and of the agent's service.
+const SERVICE_ACCOUNT: u32 = 991;
 
 /// Accounts of every host: two people, the image's default user, and those that sshd's commands run as.
 fn default_accounts() -> Vec<Account> {
@@ -32,7 +37,7 @@ fn default_accounts() -> Vec<Account> {
         Account::person("alice", 1001),
         Account::person("bob", 1002),
         Account::system("ec2-instance-connect", 990),
-        Account::system("eic", 991),
+        Account::system("eic", SERVICE_ACCOUNT),
     ]
 }
 
@@ -446,6 +451,14 @@ impl Host {
         self.log()
             .matches("Server listening on 0.0.0.0 port 22")
             .count()
+    }
+
+    /// Starts `eic-agent run` and its helper, with `more` in `[service]`, and waits for the first trust bundle.
+    ///
+    /// # Errors
+    /// When it does not get one from this CA.
+    pub fn start_agent_service(&self, ca: &Ca, more: &str) -> Result<AgentService> {
+        AgentService::start(self, ca, more)
     }
 
     /// The lab that it belongs to.

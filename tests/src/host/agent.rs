@@ -54,6 +54,7 @@ impl Agent {
     /// Puts the agent onto a running host and lets sshd use it.
     pub(super) fn set_up(self, host: &mut Host) -> Result<()> {
         copy_program(&binaries::find("eic-agent")?, &host.file("/usr/local/bin"))?;
+        super::service::copy_program(host)?;
         write_config(host)?;
         match self {
             Agent::InstanceConnectOnly => {

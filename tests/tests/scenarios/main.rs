@@ -21,3 +21,4 @@ mod other_programs;
 mod refusal;
 mod signers;
 mod stand_ins;
+mod trust;
