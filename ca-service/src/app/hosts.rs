@@ -7,13 +7,16 @@ use eic_protocol::api::host_certificate::{
     HostCertificateRequest, HostCertificateResponse, IssuedHostCertificate,
 };
 use eic_protocol::instance_id::InstanceId;
+use eic_protocol::krl::{RevokedKey, Target};
 use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::validity::{MAX_BACKDATE, MAX_HOST_TTL};
 use serde_json::json;
 
 mod desk;
 mod enrolling;
 mod refusal;
 mod report;
+mod report_budget;
 mod showing;
 
 pub use desk::DeskError;
@@ -28,6 +31,7 @@ use crate::http::context::Context;
 use crate::issuance::{HostGrant, issue_host};
 use crate::refusal::Refusal;
 use crate::store::hosts::{HostChange, Uses};
+use crate::store::trust::{RevocationOrder, What};
 use enrolling::Met;
 use showing::Shown;
 
@@ -175,6 +179,7 @@ impl App {
             host: host_after(asking, standing),
             expected: asking.known.as_ref().map(|known| known.revision),
             uses,
+            revoked: revoked_keys(asking, standing),
         };
         let claim = Some(asking.shown.claim);
         let recorded = self
@@ -244,22 +249,66 @@ impl App {
 }
 
 impl HostDesk {
-    /// One request of the host's rate.
-    fn take_turn(&self, instance: &InstanceId) -> Result<(), Refusal> {
-        let may = self.turns.take(instance, Instant::now());
+    /// One request of the host's rate. Those that an enrolled key signed have a rate of their own: who can
+    /// show the host's evidence, but has no key of it, must not spend what the host needs for its renewals.
+    async fn take_turn(
+        &self,
+        instance: &InstanceId,
+        request: &HostCertificateRequest,
+    ) -> Result<(), Refusal> {
+        let regular = self.has_enrolled_key(instance, request).await?;
+        let turns = if regular {
+            &self.regulars
+        } else {
+            &self.newcomers
+        };
+        let may = turns.take(instance, Instant::now());
         may.then_some(()).ok_or(Refusal::TooMany)
     }
+
+    /// Whether a key that is enrolled for the host is among those that signed the request.
+    async fn has_enrolled_key(
+        &self,
+        instance: &InstanceId,
+        request: &HostCertificateRequest,
+    ) -> Result<bool, Refusal> {
+        let known = self.book.host(instance).await?;
+        let mut proofs = request.host_keys.iter().chain(&request.previous_key);
+        Ok(known.is_some_and(|known| proofs.any(|proof| known.keys.contains(&proof.public_key))))
+    }
+}
+
+/// Enrolled keys that are the host's no more.
+fn dropped_keys<'a>(asking: &'a Asking<'_>, standing: Standing) -> Vec<&'a SubjectKey> {
+    let after = keys_after(standing, &asking.keys, asking.known.as_ref());
+    let before = asking.known.as_ref().map(|known| known.keys.as_slice());
+    let dropped = before.unwrap_or_default().iter();
+    dropped.filter(|key| !after.contains(key)).collect()
+}
+
+/// Keys that did not vouch for those after them may be in other hands: until the last certificate of them
+/// has ended, they are refused. One that vouched stays good until the host's sshd has the new one.
+fn revoked_keys(asking: &Asking<'_>, standing: Standing) -> Vec<RevocationOrder> {
+    if standing != Standing::Replaced {
+        return Vec::new();
+    }
+    let now = asking.context.now;
+    let ends = now.saturating_add(MAX_HOST_TTL + MAX_BACKDATE);
+    let order = |key: &SubjectKey| RevocationOrder {
+        id: asking.context.request_id,
+        what: What::Entry(Target::Key(RevokedKey::from(key)), Some(ends)),
+        by: asking.instance().to_string(),
+        reason: Some("the host was enrolled with other keys".to_owned()),
+        at: now,
+    };
+    let dropped = dropped_keys(asking, standing).into_iter();
+    dropped.map(order).collect()
 }
 
 fn enrolment_event(asking: &Asking<'_>, standing: Standing) -> Event {
     let mut event = asking.event(EventName::EnrolHost);
-    let after = keys_after(standing, &asking.keys, asking.known.as_ref());
-    let before = asking.known.as_ref().map(|known| known.keys.as_slice());
-    let dropped = before.unwrap_or_default().iter();
-    let dropped: Vec<String> = dropped
-        .filter(|key| !after.contains(key))
-        .map(SubjectKey::fingerprint)
-        .collect();
+    let dropped = dropped_keys(asking, standing).into_iter();
+    let dropped: Vec<String> = dropped.map(SubjectKey::fingerprint).collect();
     event.additional = Some(json!({
         "standing": standing.as_str(),
         "droppedKeys": dropped,

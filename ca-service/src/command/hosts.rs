@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::random::{self, NoEntropy};
 use crate::store::hosts::{HostChange, RequestState, StoredToken};
+use crate::store::trust::{self, RevocationOrder};
 use crate::store::{Store, StoreConfig, StoreError};
 
 mod show;
@@ -58,9 +59,9 @@ enum What {
         #[arg(long, value_name = "HOURS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_TOKEN_HOURS))]
         ttl: u64,
     },
-    /// Give a host no more certificates and take no reports of it.
+    /// Revoke a host's certificates, give it no more and take no reports of it.
     Block(HostArgs),
-    /// End that.
+    /// End that; what was revoked stays so.
     Unblock(HostArgs),
     /// Forget a host and its keys: for one that is gone, or whose keys came with an image.
     Remove(HostArgs),
@@ -116,8 +117,8 @@ pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
         What::Approve(args) => decide(args, RequestState::Approved),
         What::Reject(args) => decide(args, RequestState::Rejected),
         What::Token { name, ttl } => token(name, *ttl)?,
-        What::Block(args) => block(args, true),
-        What::Unblock(args) => block(args, false),
+        What::Block(args) => block(args)?,
+        What::Unblock(args) => unblock(args),
         What::Remove(args) => remove(args),
     };
     block_on(carry_out(&store, order))?
@@ -193,19 +194,40 @@ fn token(name: &InstanceId, hours: u64) -> Result<Order, HostsError> {
     })
 }
 
-fn block(args: &HostArgs, blocked: bool) -> Order {
-    let (event, word) = if blocked {
-        (EventName::BlockHost, "blocked")
-    } else {
-        (EventName::UnblockHost, "not blocked any more")
+fn block(args: &HostArgs) -> Result<Order, NoEntropy> {
+    let instance = args.instance.clone();
+    let revocation = RevocationOrder {
+        id: random::request_id()?,
+        what: trust::What::Host(instance.clone()),
+        by: operator_name(),
+        reason: args.reason.clone(),
+        at: Clock::system().now(),
     };
+    Ok(Order {
+        parameters: parameters(args),
+        done: format!("{instance} is blocked; certificates that it has are revoked"),
+        undone: format!("{instance} is not enrolled, or was blocked before"),
+        change: HostChange::Block {
+            instance,
+            blocked: true,
+            revoked: Some(revocation),
+        },
+        event: EventName::BlockHost,
+    })
+}
+
+fn unblock(args: &HostArgs) -> Order {
     let instance = args.instance.clone();
     Order {
         parameters: parameters(args),
-        done: format!("{instance} is {word}; certificates that it has end within a day"),
-        undone: format!("{instance} is not enrolled, or was {word} before"),
-        change: HostChange::Block { instance, blocked },
-        event,
+        done: format!("{instance} is not blocked any more; it gets new certificates"),
+        undone: format!("{instance} is not enrolled, or was not blocked"),
+        change: HostChange::Block {
+            instance,
+            blocked: false,
+            revoked: None,
+        },
+        event: EventName::UnblockHost,
     }
 }
 

@@ -13,6 +13,7 @@ use super::Log;
 use super::error::StoreError;
 use super::reader::Reader;
 use super::replay::ReplayClaim;
+use super::trust::RevocationOrder;
 use super::write::{Action, AuditEntry, Outcome};
 use crate::host_identity::enrolment::EnrolledHost;
 use crate::host_identity::evidence::EvidenceKind;
@@ -122,6 +123,8 @@ pub(crate) enum HostChange {
         /// Its revision before; none: it must not be there.
         expected: Option<u64>,
         uses: Uses,
+        /// Keys that are the host's no more, for hosts and clients to refuse.
+        revoked: Vec<RevocationOrder>,
     },
     /// A request, or the same once more.
     Ask(HostRequest),
@@ -133,8 +136,12 @@ pub(crate) enum HostChange {
     },
     /// A new token.
     AddToken(StoredToken),
-    /// An enrolled host is shut out, or let in again.
-    Block { instance: InstanceId, blocked: bool },
+    /// An enrolled host is shut out and its certificates are revoked, or it is let in again.
+    Block {
+        instance: InstanceId,
+        blocked: bool,
+        revoked: Option<RevocationOrder>,
+    },
     /// An enrolled host is forgotten with all that is stored of it; of one that is not, nothing is.
     Remove { instance: InstanceId },
     /// A report in place of the one before.

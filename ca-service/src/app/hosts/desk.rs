@@ -8,6 +8,7 @@ use eic_aws::endpoint::InvalidEndpoint;
 use eic_protocol::arn::AccountId;
 use eic_protocol::instance_id::InstanceId;
 
+use super::report_budget::ReportBudget;
 use crate::aws_access::AwsAccess;
 use crate::config::Config;
 use crate::config::hosts::{HostAccount, HostIssuer, HostsConfig};
@@ -26,7 +27,7 @@ use crate::store::hosts::HostBook;
 /// row at its first enrolment.
 const HOST_RATE: u32 = 1;
 const HOST_BURST: u32 = 10;
-/// Hosts whose rate is remembered at a time.
+/// Hosts whose rate is remembered at a time, in each of the two tables.
 const MAX_HOSTS: usize = 65_536;
 
 /// What host requests share.
@@ -39,7 +40,11 @@ pub(crate) struct HostDesk {
     pub(super) book: HostBook,
     /// Life of a host certificate. Seconds.
     pub(super) ttl: u64,
-    pub(super) turns: Buckets<InstanceId>,
+    /// Requests that no enrolled key of the host signed: whoever reads the metadata service can spend these.
+    pub(super) newcomers: Buckets<InstanceId>,
+    /// Requests that an enrolled key of the host signed.
+    pub(super) regulars: Buckets<InstanceId>,
+    pub(super) reports: ReportBudget,
     accounts: HashMap<AccountId, HostAccount>,
 }
 
@@ -89,7 +94,9 @@ impl HostDesk {
             special,
             book,
             ttl: hosts.certificate_ttl_seconds,
-            turns: Buckets::new(HOST_RATE, HOST_BURST, MAX_HOSTS),
+            newcomers: Buckets::new(HOST_RATE, HOST_BURST, MAX_HOSTS),
+            regulars: Buckets::new(HOST_RATE, HOST_BURST, MAX_HOSTS),
+            reports: ReportBudget::default(),
             accounts: accounts(hosts),
         })
     }

@@ -51,7 +51,8 @@ impl App {
             return Err(HostRefusal::Stale(age).into());
         }
         let host = self.reporting_host(signed).await?;
-        self.hosts.take_turn(&host.instance)?;
+        let may = self.hosts.reports.take_report(&host.instance, context.now);
+        may.then_some(()).ok_or(Refusal::TooMany)?;
         let compared = self.compare(report).await?;
         self.store_report(context, &host, report, &compared).await?;
         Ok(HostReportResponse {
@@ -92,8 +93,8 @@ impl App {
         report: &HostReport,
         compared: &[Compared<'_>],
     ) -> Result<(), Refusal> {
-        let flaws = compared.iter().filter(|c| c.flaw.is_some()).count();
-        let event = (!compared.is_empty()).then(|| login_event(context, host, compared, flaws));
+        let flaws = count_flaws(compared);
+        let event = (!compared.is_empty()).then(|| self.login_event(context, host, compared));
         let change = HostChange::Report(stored(context, report)?);
         let claim = Some(report_claim(report));
         self.recorder
@@ -105,6 +106,38 @@ impl App {
         }
         Ok(())
     }
+
+    fn login_event(
+        &self,
+        context: &Context,
+        host: &EnrolledHost,
+        compared: &[Compared<'_>],
+    ) -> Event {
+        let actor = HostActor {
+            instance: host.instance.clone(),
+            account: host.account.clone(),
+            arn: None,
+        };
+        let actor = Actor::Host(Box::new(actor));
+        let (name, origin) = (EventName::ReportHostLogins, context.origin());
+        let mut event = Event::new(name, actor, origin, context.request_id);
+        event.region = Some(host.region);
+        event.account = Some(host.account.clone());
+        let budget = &self.hosts.reports;
+        let recorded = budget.take_logins(&host.instance, compared.len(), context.now);
+        event.parameters = Some(logins_value(host, compared, recorded));
+        event.additional = Some(json!({ "reportedBy": "host" }));
+        let flaws = count_flaws(compared);
+        event.error = (flaws > 0).then(|| EventError {
+            code: "UnexplainedLogin".to_owned(),
+            message: format!("{flaws} logins are not explained by certificates of this CA"),
+        });
+        event
+    }
+}
+
+fn count_flaws(compared: &[Compared<'_>]) -> usize {
+    compared.iter().filter(|c| c.flaw.is_some()).count()
 }
 
 fn serial_of(login: &AcceptedLogin) -> Option<u64> {
@@ -151,36 +184,15 @@ fn opens(report: &HostReport, login: &AcceptedLogin, principals: &str) -> bool {
     })
 }
 
-fn login_event(
-    context: &Context,
-    host: &EnrolledHost,
-    compared: &[Compared<'_>],
-    flaws: usize,
-) -> Event {
-    let actor = HostActor {
-        instance: host.instance.clone(),
-        account: host.account.clone(),
-        arn: None,
-    };
-    let actor = Actor::Host(Box::new(actor));
-    let mut event = Event::new(
-        EventName::ReportHostLogins,
-        actor,
-        context.origin(),
-        context.request_id,
-    );
-    event.region = Some(host.region);
-    event.account = Some(host.account.clone());
-    event.parameters = Some(json!({
-        "instanceId": host.instance.as_str(),
-        "logins": compared.iter().map(login_value).collect::<Vec<_>>(),
-    }));
-    event.additional = Some(json!({ "reportedBy": "host" }));
-    event.error = (flaws > 0).then(|| EventError {
-        code: "UnexplainedLogin".to_owned(),
-        message: format!("{flaws} logins are not explained by certificates of this CA"),
-    });
-    event
+/// What the audit has of logins: the `recorded` first of them, and of the others how many they are.
+fn logins_value(host: &EnrolledHost, compared: &[Compared<'_>], recorded: usize) -> Value {
+    let logins: Vec<Value> = compared.iter().take(recorded).map(login_value).collect();
+    let others = compared.len().saturating_sub(recorded);
+    let mut value = json!({ "instanceId": host.instance.as_str(), "logins": logins });
+    if let (true, Some(fields)) = (others > 0, value.as_object_mut()) {
+        fields.insert("loginsNotRecorded".to_owned(), others.into());
+    }
+    value
 }
 
 fn login_value(compared: &Compared<'_>) -> Value {
@@ -230,4 +242,53 @@ fn report_claim(report: &HostReport) -> ReplayClaim {
     hash.update(b"\0");
     hash.update(report.nonce.as_bytes());
     ReplayClaim::of_signed_time(hash.finalize().into(), report.time, MAX_AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host_identity::evidence::EvidenceKind;
+
+    fn host() -> EnrolledHost {
+        EnrolledHost {
+            instance: "i-0123456789abcdef0".parse().unwrap(),
+            account: "111122223333".parse().unwrap(),
+            region: "eu-west-1".parse().unwrap(),
+            evidence: EvidenceKind::WebIdentity,
+            keys: Vec::new(),
+            pending_time: None,
+            blocked: false,
+            enrolled_at: 1,
+            certified_at: 1,
+            revision: 1,
+        }
+    }
+
+    #[test]
+    fn logins_beyond_the_budget_are_recorded_as_their_number() {
+        let login = AcceptedLogin {
+            user: "ubuntu".parse().unwrap(),
+            by: Credential::Other {
+                method: "password".parse().unwrap(),
+            },
+            source: None,
+            source_port: None,
+            audit_session: None,
+            started: 1,
+            ended: None,
+        };
+        let compared: Vec<_> = (0..500)
+            .map(|_| Compared {
+                login: &login,
+                found: None,
+                flaw: None,
+            })
+            .collect();
+        let value = logins_value(&host(), &compared, 2);
+        assert_eq!(value["logins"].as_array().unwrap().len(), 2);
+        assert_eq!(value["loginsNotRecorded"], 498);
+        assert!(logins_value(&host(), &compared, 0).to_string().len() < 200);
+        let all = logins_value(&host(), &compared, 500);
+        assert!(all.get("loginsNotRecorded").is_none());
+    }
 }

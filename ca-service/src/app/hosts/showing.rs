@@ -4,7 +4,6 @@
 use eic_protocol::api::host_certificate::evidence::{EnrolmentToken, IdentitySignature};
 use eic_protocol::api::host_certificate::{HostCertificateRequest, HostEvidence as Sent};
 use eic_protocol::arn::AccountId;
-use eic_protocol::proof::CanonicalRequest;
 use eic_protocol::proof::aws_sts::AwsStsProof;
 use sha2::{Digest as _, Sha256};
 
@@ -37,15 +36,14 @@ impl App {
         request: &HostCertificateRequest,
     ) -> Result<Shown, Refusal> {
         let shown = match &request.evidence {
-            Sent::WebIdentity(token) => self.show_token(context, token.reveal()).await?,
+            Sent::WebIdentity(token) => self.show_token(context, request, token.reveal()).await?,
             Sent::InstanceIdentity {
                 document,
                 signature,
                 proof,
             } => {
-                let canonical = request.canonical(self.audience());
                 let sent = (document.as_slice(), signature, proof);
-                self.show_document(context, &canonical, sent).await?
+                self.show_document(context, request, sent).await?
             }
             Sent::EnrolmentToken(token) => self.show_enrolment(context, request, token).await?,
             Sent::EnrolledKey {} => {
@@ -60,7 +58,12 @@ impl App {
         }
     }
 
-    async fn show_token(&self, context: &Context, token: &str) -> Result<Shown, Refusal> {
+    async fn show_token(
+        &self,
+        context: &Context,
+        request: &HostCertificateRequest,
+        token: &str,
+    ) -> Result<Shown, Refusal> {
         let issuer = web_identity::claimed_issuer(token).map_err(HostRefusal::Token)?;
         let issuer = self
             .hosts
@@ -80,7 +83,7 @@ impl App {
         };
         let identity = web_identity::verify(token, &rules, &keys, context.now);
         let identity = identity.map_err(HostRefusal::Token)?;
-        self.hosts.take_turn(&identity.instance)?;
+        self.hosts.take_turn(&identity.instance, request).await?;
         let described = self
             .hosts
             .look_up
@@ -106,7 +109,7 @@ impl App {
     async fn show_document(
         &self,
         context: &Context,
-        canonical: &CanonicalRequest,
+        request: &HostCertificateRequest,
         (bytes, signature, proof): (&[u8], &IdentitySignature, &AwsStsProof),
     ) -> Result<Shown, Refusal> {
         let now = context.now;
@@ -114,12 +117,13 @@ impl App {
         let document = identity_document::verify(bytes, signature, certificates, now)
             .map_err(HostRefusal::Document)?;
         self.check_account(&document.account, EvidenceKind::IdentityDocument)?;
+        let canonical = request.canonical(self.audience());
         let role = self
             .authn
             .confirm_role(proof, canonical.digest(), context.peer(), now)
             .await?;
         HostEvidence::check_caller(&document, &role.arn).map_err(HostRefusal::Disagreement)?;
-        self.hosts.take_turn(&document.instance)?;
+        self.hosts.take_turn(&document.instance, request).await?;
         let (instance, account) = (&document.instance, &document.account);
         let described = self
             .hosts
@@ -168,10 +172,14 @@ impl App {
         kind: EvidenceKind,
     ) -> Result<Shown, Refusal> {
         // A stranger's question about an id is answered before the inventory is asked.
-        if kind == EvidenceKind::HostKey {
-            self.check_enrolled_key(request).await?;
+        let enrolled = self
+            .hosts
+            .has_enrolled_key(&request.instance, request)
+            .await?;
+        if kind == EvidenceKind::HostKey && !enrolled {
+            return Err(HostRefusal::NotEnrolledKey.into());
         }
-        self.hosts.take_turn(&request.instance)?;
+        self.hosts.take_turn(&request.instance, request).await?;
         let host = self
             .inventory
             .instance(&request.instance, request.instance.as_str(), context.now)
@@ -186,17 +194,6 @@ impl App {
             described: None,
             token: None,
         })
-    }
-
-    async fn check_enrolled_key(&self, request: &HostCertificateRequest) -> Result<(), Refusal> {
-        let known = self.hosts.book.host(&request.instance).await?;
-        let proofs = request.host_keys.iter().chain(&request.previous_key);
-        let own = known.is_some_and(|known| {
-            let mut keys = proofs.map(|proof| &proof.public_key);
-            keys.any(|key| known.keys.contains(key))
-        });
-        own.then_some(())
-            .ok_or_else(|| HostRefusal::NotEnrolledKey.into())
     }
 
     fn check_account(&self, account: &AccountId, kind: EvidenceKind) -> Result<(), HostRefusal> {

@@ -46,6 +46,7 @@ fn enrol(keys: &[SubjectKey], expected: Option<u64>, uses: Uses) -> HostChange {
         host: host(keys),
         expected,
         uses,
+        revoked: Vec::new(),
     }
 }
 
@@ -108,6 +109,7 @@ async fn a_key_is_one_hosts_until_that_host_is_removed() {
             host: other,
             expected: None,
             uses: Uses::Nothing,
+            revoked: Vec::new(),
         }
     };
     assert_eq!(fixture.write(other()).await, HostOutcome::Unmet);
@@ -226,7 +228,8 @@ async fn removing_a_host_that_is_not_enrolled_changes_nothing() {
         instance: instance.clone(),
     };
     assert_eq!(fixture.write(remove()).await, HostOutcome::Unmet);
-    let waiting = || fixture.book.request(&instance, &[key(1)]);
+    let asked = [key(1)];
+    let waiting = || fixture.book.request(&instance, &asked);
     assert!(waiting().await.unwrap().is_some());
     fixture.write(enrol(&[key(2)], None, Uses::Nothing)).await;
     assert_eq!(fixture.write(remove()).await, HostOutcome::Done);

@@ -182,6 +182,16 @@ async fn only_the_approved_keys_are_certified() {
         world.hosts(&["approve", &enrolment.to_string()]).is_err(),
         "it is used up"
     );
+    assert!(revoked(&world).is_empty());
+    // Other keys that an operator approves end the old ones.
+    let next = Client::new(3);
+    let answer = world.ask(&world.with_document(&Ask::of(&next))).await;
+    let Ok(HostCertificateResponse::AwaitingApproval { enrolment, .. }) = answer else {
+        panic!("{answer:?}")
+    };
+    world.hosts(&["approve", &enrolment.to_string()]).unwrap();
+    world.certified(&world.with_document(&Ask::of(&next))).await;
+    assert_eq!(revoked(&world), ["key"], "the old key is revoked");
     assert!(world.world.audit().contains("ApproveHost"));
 }
 
@@ -239,6 +249,14 @@ async fn a_token_enrols_one_host_once() {
     );
 }
 
+/// The kinds of what the CA has hosts and clients refuse.
+fn revoked(world: &HostWorld) -> Vec<String> {
+    let store = rusqlite::Connection::open(world.world.path("eic-ca.db")).unwrap();
+    let mut kinds = store.prepare("SELECT kind FROM revoked").unwrap();
+    let kinds = kinds.query_map([], |row| row.get(0)).unwrap();
+    kinds.map(Result::unwrap).collect()
+}
+
 fn token_text(token: &eic_protocol::api::host_certificate::evidence::EnrolmentToken) -> String {
     token.reveal().to_owned()
 }
@@ -256,6 +274,7 @@ async fn a_blocked_host_gets_nothing_until_it_is_unblocked() {
         .await;
     assert_eq!(code(&answer), ProblemCode::HostNotEnrolled);
     assert!(world.world.audit().contains("stolen disk"));
+    assert_eq!(revoked(&world), ["serial"], "its certificate is revoked");
     world.hosts(&["unblock", HOST]).unwrap();
     world.certified(&world.with_document(&Ask::of(&host))).await;
 }

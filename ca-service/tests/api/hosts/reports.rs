@@ -10,11 +10,11 @@ use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::proof::CanonicalRequest;
 
-use super::aws::{HOST, HostWorld, OTHER};
+use super::aws::{HOST, HostWorld, OTHER, document};
 use super::requests::{Ask, audience};
 use crate::client::{Client, fresh_nonce};
 use crate::program::real_now;
-use crate::sts::ALICE;
+use crate::sts::{ALICE, OTHER_INSTANCE};
 use crate::world::{WEB, code, read};
 
 fn report(instance: &str, logins: Vec<AcceptedLogin>) -> HostReport {
@@ -114,6 +114,56 @@ async fn reports_of_strangers_other_hosts_and_blocked_hosts_are_refused() {
         refused(sign(&host, report(HOST, vec![]))).await,
         ProblemCode::HostNotEnrolled
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_reports_without_end_is_held_to_its_pace() {
+    // One host that was taken must not fill the CA's disk.
+    let world = HostWorld::new("evidence").await;
+    let (host, other) = (Client::new(1), Client::new(2));
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    for _ in 0..5 {
+        let signed = sign(&host, report(HOST, vec![]));
+        let _: HostReportResponse = read(&post(&world, &signed).await).unwrap();
+    }
+    let sixth = post(&world, &sign(&host, report(HOST, vec![]))).await;
+    assert_eq!(code(&sixth), ProblemCode::TooManyRequests);
+    let elsewhere = Ask {
+        instance: OTHER,
+        document: document(OTHER, "2026-02-16T00:38:27Z"),
+        identity: OTHER_INSTANCE,
+        ..Ask::of(&other)
+    };
+    world.certified(&world.with_document(&elsewhere)).await;
+    let signed = sign(&other, report(OTHER, vec![]));
+    let _: HostReportResponse = read(&post(&world, &signed).await).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_holds_the_roles_credentials_cannot_spend_the_hosts_own_rate() {
+    // E-08: a container that reads the metadata service.
+    let world = HostWorld::new("evidence").await;
+    let (host, thief) = (Client::new(1), Client::new(2));
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    let mut flooded = false;
+    for _ in 0..200 {
+        let request = world.with_web_identity(&Ask::of(&thief), |_| {});
+        let answer = world.post_certificate(&request).await;
+        flooded = answer.status != 200 && code(&answer) == ProblemCode::TooManyRequests;
+        if flooded {
+            break;
+        }
+    }
+    assert!(flooded, "strangers have a rate");
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    let next = Client::new(3);
+    let vouched = Ask {
+        previous: Some(&host),
+        ..Ask::of(&next)
+    };
+    world.certified(&world.with_document(&vouched)).await;
+    let signed = sign(&next, report(HOST, vec![]));
+    let _: HostReportResponse = read(&post(&world, &signed).await).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

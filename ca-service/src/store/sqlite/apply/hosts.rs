@@ -10,6 +10,7 @@ use crate::store::hosts::{
     HostChange, HostRequest, HostWrite, MAX_WAITING, REQUEST_LIFE, StoredReport, StoredToken, Uses,
     keys_digest, keys_text,
 };
+use crate::store::trust::{RevocationOrder, TrustChange, TrustWrite};
 use crate::store::write::Outcome;
 
 /// How long a token that has ended stays for who looks why it is refused. Seconds.
@@ -32,14 +33,15 @@ impl Apply<'_> {
         Ok(Outcome::Done)
     }
 
-    fn change_host(&self, change: &HostChange) -> Result<bool, StoreError> {
+    fn change_host(&mut self, change: &HostChange) -> Result<bool, StoreError> {
         match change {
             HostChange::Nothing => Ok(true),
             HostChange::Enrol {
                 host,
                 expected,
                 uses,
-            } => self.enrol(host, *expected, uses),
+                revoked,
+            } => Ok(self.enrol(host, *expected, uses)? && self.revoke_all(revoked)?),
             HostChange::Ask(request) => self.ask(request),
             HostChange::Decide {
                 enrolment,
@@ -50,13 +52,33 @@ impl Apply<'_> {
                 self.changed(sql, params![hex_bytes(enrolment), state.as_str(), by])
             }
             HostChange::AddToken(token) => self.add_token(token),
-            HostChange::Block { instance, blocked } => {
+            HostChange::Block {
+                instance,
+                blocked,
+                revoked,
+            } => {
                 let sql = "UPDATE hosts SET blocked = ?2, revision = revision + 1 WHERE instance = ?1 AND blocked <> ?2";
-                self.changed(sql, params![instance.as_str(), blocked])
+                let changed = self.changed(sql, params![instance.as_str(), blocked])?;
+                Ok(changed && self.revoke_all(revoked)?)
             }
             HostChange::Remove { instance } => self.remove(instance),
             HostChange::Report(report) => self.report(report),
         }
+    }
+
+    /// In the same transaction, and recorded with what caused it.
+    fn revoke_all<'o>(
+        &mut self,
+        orders: impl IntoIterator<Item = &'o RevocationOrder>,
+    ) -> Result<bool, StoreError> {
+        for order in orders {
+            self.trust(&TrustWrite {
+                claim: None,
+                change: TrustChange::Revoke(order.clone()),
+                audit: None,
+            })?;
+        }
+        Ok(true)
     }
 
     fn enrol(
