@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 pub use self::definition::{ChainedCommand, ChainedCommands};
-use self::process::Limits;
+use self::process::{Limits, Program};
 use self::tokens::Tokens;
 use crate::clock::Deadline;
 use crate::syslog::Log;
@@ -117,8 +117,13 @@ fn run(
     let arguments = tokens.expand(command)?;
     // As sshd does before it runs a command (sshd_config(5), AuthorizedKeysCommand), and at each run:
     // what was safe at the last reading of the configuration may not be now.
-    trusted.check(&command.program)?;
-    let output = process::output(&command.program, &arguments, &limits, cancelled)?;
+    // What was checked is run, not what a link says a moment later.
+    let checked = trusted.check(&command.program)?;
+    let program = Program {
+        file: &checked,
+        name: &command.program,
+    };
+    let output = process::output(&program, &arguments, &limits, cancelled)?;
     Ok(lines::kept(&output))
 }
 

@@ -10,7 +10,6 @@ mod host_certificate;
 mod host_key;
 mod host_report;
 mod installation;
-mod lock;
 mod peer;
 mod reload;
 pub mod request;

@@ -29,7 +29,7 @@ mod trial;
 mod uninstall;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub(crate) use self::documents::HOST_CERTIFICATE;
 pub use self::uninstall::uninstall;
@@ -38,6 +38,7 @@ use crate::clock::ClockBeforeEpoch;
 use crate::config::InvalidConfig;
 use crate::fingerprint::Fingerprint;
 use crate::sshd;
+use crate::state_lock::{self, StateLock};
 use crate::trust_state::{Identity, NoTrust};
 use crate::trusted_file::{Trusted, UntrustedFile};
 use plan::Plan;
@@ -125,11 +126,31 @@ impl System {
 pub fn install(options: &InstallOptions, system: &System) -> Result<String, InstallError> {
     demand_root()?;
     let now = crate::clock::unix_seconds()?;
-    let plan = Plan::prepare(options, system, now)?;
     if options.dry_run {
-        Ok(plan.describe())
-    } else {
-        plan.apply(options, system)
+        return Ok(Plan::prepare(options, system, now)?.describe());
+    }
+    let state = plan::state_folder(options, system)?;
+    // Before anything is read: what the helper renews in between would be put back to its older content.
+    let mut lock = lock(&state)?;
+    let outcome =
+        Plan::prepare(options, system, now).and_then(|p| p.apply(&mut lock, options, system));
+    if outcome.is_err() && lock.is_some() && !state.join(manifest::NAME).exists() {
+        // Best effort: an empty file that only root can open.
+        let _ = state_lock::remove(&state);
+    }
+    outcome
+}
+
+/// The state folder's lock; `None` where there is no such folder yet, and so nothing installed.
+fn lock(state: &Path) -> Result<Option<StateLock>, InstallError> {
+    match StateLock::take(state, state_lock::PATIENCE) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if state_lock::is_held(&e) => Err(InstallError::Busy),
+        Err(source) => Err(InstallError::Change {
+            path: state.join(state_lock::NAME),
+            source,
+        }),
     }
 }
 
@@ -239,9 +260,12 @@ pub enum InstallError {
     /// A unit's drop-in comes after ours.
     #[error("start sshd without the options in `{}`: that file has the last word, rename or remove it", .0.display())]
     UnitOrder(PathBuf),
-    /// A second installation at the same time.
-    #[error("set up sshd: another installation is under way")]
+    /// A second installation, or a renewal of trust that does not end, at the same time.
+    #[error("set up sshd: another installation or a renewal of trust is under way")]
     Busy,
+    /// Somebody has changed a file since it was read.
+    #[error("change `{}`: somebody else has just changed it, run this again", .0.display())]
+    Edited(PathBuf),
     /// The throw-away login went wrong.
     #[error("have the trial login end well: {0}")]
     Trial(String),

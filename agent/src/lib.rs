@@ -7,6 +7,7 @@
 pub mod atomic_file;
 pub mod calendar;
 pub mod chained;
+mod child;
 pub mod clock;
 pub mod command_line;
 pub mod commands;
@@ -22,6 +23,7 @@ pub mod passwd;
 pub mod principals;
 pub mod run;
 mod sshd;
+mod state_lock;
 pub mod status;
 pub mod syslog;
 pub mod trust_state;

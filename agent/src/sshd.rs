@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::child;
+
 /// An sshd and the configuration that it reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Sshd {
@@ -124,13 +126,12 @@ fn main_config(config_dir: &Path) -> PathBuf {
 }
 
 fn run(program: &Path, arguments: &[&str]) -> Result<Output, SshdError> {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|source| SshdError::Start {
+    child::output(Command::new(program).args(arguments), child::LIMIT).map_err(|source| {
+        SshdError::Start {
             program: program.to_path_buf(),
             source,
-        })
+        }
+    })
 }
 
 fn accepted(output: &Output) -> Result<String, SshdError> {

@@ -107,6 +107,23 @@ impl Trusted {
 
 const GROUP_OR_WORLD_WRITE: u32 = 0o022;
 
+/// The bytes of anybody's file, at most `cap` of them. Whoever owns it may exchange it at any moment, so it is
+/// opened once and judged open: a FIFO does not hold the reader up, a file that grows is cut off.
+///
+/// # Errors
+/// The file is missing, no regular file, or larger than `cap`.
+pub fn read_of_anybody(path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = fs::File::from(opened.map_err(|e| unreadable(path, e.into()))?);
+    let about = file.metadata().map_err(|e| unreadable(path, e))?;
+    if about.is_file() {
+        read_capped(file, path, cap)
+    } else {
+        Err(UntrustedFile::NotAFile(path.to_path_buf()))
+    }
+}
+
 fn read_capped(file: fs::File, path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
     let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
@@ -189,6 +206,28 @@ mod tests {
         fs::write(&path, "content").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
+    }
+
+    #[test]
+    fn of_anybodys_files_only_regular_ones_of_a_sane_size_are_read() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let (folder, _) = tree();
+        let path = file(&folder, "f", 0o666);
+        assert_eq!(read_of_anybody(&path, 7).unwrap(), b"content");
+        let outcome = read_of_anybody(&path, 6);
+        assert!(matches!(outcome, Err(UntrustedFile::TooLarge { .. })));
+        // Nobody will ever write to it.
+        let fifo = folder.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for other in [fifo.as_path(), folder.path(), Path::new("/dev/zero")] {
+            let outcome = read_of_anybody(other, 7);
+            assert!(
+                matches!(outcome, Err(UntrustedFile::NotAFile(_))),
+                "{other:?}"
+            );
+        }
+        let outcome = read_of_anybody(&folder.path().join("none"), 7);
+        assert!(matches!(outcome, Err(UntrustedFile::Missing(_))));
     }
 
     #[test]

@@ -23,6 +23,13 @@ pub(super) struct Limits {
     pub(super) max_bytes: usize,
 }
 
+/// A program: the file that is run, and the name by which it is called (busybox and the like go by it).
+#[derive(Debug)]
+pub(super) struct Program<'a> {
+    pub(super) file: &'a Path,
+    pub(super) name: &'a Path,
+}
+
 /// What sshd's own commands find in their environment (misc.c, subprocess), PATH apart.
 const KEPT: [&str; 4] = ["USER", "LOGNAME", "HOME", "LANG"];
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
@@ -42,7 +49,7 @@ const MAX_TURNS: usize = 16;
 /// # Errors
 /// [`NoLines`]: it did not start, ran or wrote too long, or ended in another way.
 pub(super) fn output(
-    program: &Path,
+    program: &Program<'_>,
     arguments: &[OsString],
     limits: &Limits,
     cancelled: &AtomicBool,
@@ -73,9 +80,13 @@ struct Output {
 }
 
 impl Group {
-    fn start(program: &Path, arguments: &[OsString]) -> Result<Self, NoLines> {
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("PATH", PATH);
+    fn start(program: &Program<'_>, arguments: &[OsString]) -> Result<Self, NoLines> {
+        let mut command = Command::new(program.file);
+        command
+            .arg0(program.name)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH);
         for name in KEPT {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

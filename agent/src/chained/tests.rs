@@ -285,6 +285,53 @@ fn commands_run_side_by_side_and_answer_in_the_files_order() {
 }
 
 #[test]
+fn the_file_that_was_checked_is_run_under_the_name_that_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
+    let script =
+        "printf '%s %s\\n' \"$(readlink /proc/$$/exe)\" \"$(tr '\\0' ' ' < /proc/$$/cmdline)\"";
+    let arguments = ["-c", script].map(std::ffi::OsString::from);
+    let limits = Limits {
+        deadline: Deadline::after(Duration::from_secs(10)),
+        max_bytes: 4096,
+    };
+    // The link has been turned round since the check.
+    let shell = std::fs::canonicalize("/bin/sh").unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/bin/false", &link).unwrap();
+    let program = Program {
+        file: &shell,
+        name: &link,
+    };
+    let cancelled = AtomicBool::new(false);
+    let output = process::output(&program, &arguments, &limits, &cancelled).unwrap();
+    let output = String::from_utf8(output).unwrap();
+    let expected = format!("{} {} -c", shell.display(), link.display());
+    assert!(output.starts_with(&expected), "{output}");
+}
+
+#[test]
+fn a_link_is_run_as_the_file_that_was_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = folder.path().canonicalize().unwrap();
+    let (file, link) = (top.join("file"), top.join("link"));
+    // A script is told the path that was executed.
+    std::fs::write(&file, "#!/bin/sh\necho ssh-ed25519 AAAA \"$0\"\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let text = format!(
+        "[[authorized_keys.command]]\nname = \"link\"\ncommand = [\"{}\"]\n",
+        link.display()
+    );
+    let trusted = Trusted::under(&top, rustix::process::geteuid().as_raw());
+    let log = Lines::default();
+    let lines = start(&commands(&text), &tokens(), &trusted).finish(&log);
+    let expected = format!("ssh-ed25519 AAAA {}\n", file.display());
+    assert_eq!(lines, expected, "{:?}", log.0.into_inner());
+}
+
+#[test]
 fn no_command_is_no_output() {
     assert_eq!(ask("").0, "");
 }

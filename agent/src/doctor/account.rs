@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::finding::Findings;
+use crate::child;
 use crate::sshd::Settings;
 
 /// A login account.
@@ -17,8 +18,6 @@ pub(super) struct Account {
     /// Its groups by name.
     pub(super) groups: Vec<String>,
 }
-
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Looks the account up.
 pub(super) fn find(user: &str, findings: &mut Findings) -> Option<Account> {
@@ -43,11 +42,7 @@ pub(super) fn find(user: &str, findings: &mut Findings) -> Option<Account> {
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .env("PATH", PATH)
-        .output()
-        .ok()?;
+    let output = child::output(Command::new(program).args(arguments), child::LIMIT).ok()?;
     let found = output.status.success() && !output.stdout.is_empty();
     found.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

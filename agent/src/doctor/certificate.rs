@@ -15,9 +15,10 @@ use crate::calendar::rfc3339;
 use crate::commands::cannot;
 use crate::fingerprint::Fingerprint;
 use crate::principals::{self, Local, Question};
+use crate::trusted_file::read_of_anybody;
 
 /// Largest file that is read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 pub(super) fn examine(file: &Path, case: &Case<'_>, findings: &mut Findings) {
     let Some(certificate) = read(file, findings) else {
@@ -46,17 +47,13 @@ pub(super) fn examine(file: &Path, case: &Case<'_>, findings: &mut Findings) {
 }
 
 fn read(file: &Path, findings: &mut Findings) -> Option<Certificate> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    let read = std::fs::File::open(file).and_then(|f| f.take(MAX_BYTES).read_to_string(&mut text));
-    if let Err(e) = read {
-        findings.bad(
-            "certificate",
-            format!("{}: {e}", file.display()),
-            "name a readable file",
-        );
-        return None;
-    }
+    let text = match read_of_anybody(file, MAX_BYTES) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) => {
+            findings.bad("certificate", cannot(&e), "name a readable file");
+            return None;
+        }
+    };
     let parsed = text
         .lines()
         .next()
@@ -282,6 +279,17 @@ mod tests {
             names_verdict(&["x", "a@fleet/web"], accepted)
                 .contains("ok   certificate: it names a@fleet/web")
         );
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_certificate_holds_nobody_up() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("cert.pub");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut findings = Findings::default();
+        assert!(read(&fifo, &mut findings).is_none());
+        assert!(findings.judged(false).text.contains("not a regular file"));
     }
 
     #[test]

@@ -12,14 +12,16 @@ use eic_protocol::trust::host_view::Stage;
 use super::Case;
 use super::account::Account;
 use super::finding::Findings;
+use crate::child;
 use crate::clock::Deadline;
 use crate::commands::cannot;
 use crate::instance_connect::{Answer, Question, authorized_keys};
 use crate::sshd::Settings;
 use crate::syslog::Log;
+use crate::trusted_file::read_of_anybody;
 
 /// Largest file of keys that is read, in bytes.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 pub(super) fn examine(file: &Path, case: &Case<'_>, findings: &mut Findings) {
     let Some((public, key)) = read(file, findings) else {
@@ -83,11 +85,8 @@ fn read(file: &Path, findings: &mut Findings) -> Option<(PathBuf, SubjectKey)> {
 }
 
 fn bounded(path: &Path) -> Option<String> {
-    let about = std::fs::metadata(path).ok()?;
-    let fits = about.is_file() && about.len() <= MAX_BYTES;
-    fits.then(|| std::fs::read(path).ok())
-        .flatten()
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = read_of_anybody(path, MAX_BYTES).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether sshd takes keys of a type at all; the keyword was renamed in 8.5.
@@ -116,13 +115,10 @@ pub(super) fn check_type(kind: &str, settings: &Settings, findings: &mut Finding
 /// sshd's lists of revoked keys, asked by ssh-keygen, which reads them as sshd does.
 pub(super) fn revoked(file: &Path, settings: &Settings, findings: &mut Findings) {
     for list in settings.values("RevokedKeys") {
-        let asked = Command::new("ssh-keygen")
-            .args(["-Q", "-f", list])
-            .arg(file)
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .output();
-        let Ok(output) = asked else {
-            findings.note("key", format!("there is no ssh-keygen to read {list}"));
+        let mut question = Command::new("ssh-keygen");
+        question.args(["-Q", "-f", list]).arg(file);
+        let Ok(output) = child::output(&mut question, child::LIMIT) else {
+            findings.note("key", format!("no ssh-keygen has read {list}"));
             continue;
         };
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -347,6 +343,16 @@ mod tests {
             &settings,
             &mut Findings::default()
         ));
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_key_file_holds_nobody_up() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let home = tempfile::tempdir().unwrap();
+        let fifo = home.path().join("key.pub");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(read(&fifo, &mut Findings::default()).is_none());
+        assert_eq!(bounded(Path::new("/dev/zero")), None);
     }
 
     #[test]

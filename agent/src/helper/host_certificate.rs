@@ -11,12 +11,12 @@ use eic_protocol::subject_key::SubjectKey;
 
 use super::Host;
 use super::host_key::{HostKey, NoHostKey};
-use super::lock::Lock;
 use super::reload::{self, NotReloaded};
 use super::request::Answer;
 use crate::atomic_file;
 use crate::install::HOST_CERTIFICATE;
 use crate::sshd::{Sshd, SshdError};
+use crate::state_lock::{self, StateLock};
 use crate::trust_state::NoTrust;
 use crate::trust_store::StoreError;
 
@@ -65,7 +65,8 @@ pub(super) fn sign(
 /// Checks a certificate against the root and the host's key, writes it, tests and reloads sshd.
 pub(super) fn install(line: &str, host: &Host, now: u64) -> Result<Answer, NotCertified> {
     let folder = &host.config.trust.state;
-    let _lock = Lock::take(folder).map_err(|source| NotCertified::Write(folder.clone(), source))?;
+    let _lock = StateLock::take(folder, state_lock::PATIENCE)
+        .map_err(|source| NotCertified::Write(folder.clone(), source))?;
     let line = line.trim_end();
     let ends = verified(line, host, now)?;
     let path = folder.join(HOST_CERTIFICATE);

@@ -11,13 +11,13 @@ use eic_protocol::trust::root::Root;
 use eic_protocol::trust::state::{Documents, TrustState};
 
 use super::Host;
-use super::lock::Lock;
 use super::request::{Answer, Offer, TrustAnswer};
 use super::revocations::{self, NotReadable};
 use super::staged::{self, NotWritten, Staged};
 use crate::install::{ca_keys, plan::CA_KEYS, revoked_keys};
 use crate::run::status::Installed;
 use crate::sshd::{Sshd, SshdError, Version};
+use crate::state_lock::{self, StateLock};
 use crate::trust_state::LoginTrust;
 use crate::trust_store::{self, DOCUMENTS_FILE, REVOKED_KEYS_FILE, StoreError, Stored, TRUST_FILE};
 
@@ -47,9 +47,9 @@ pub(super) fn repair(host: &Host, now: u64) -> Result<Answer, NotInstalled> {
     Ok(Answer::Trust(put_in_place(&state, host)?))
 }
 
-fn locked(host: &Host) -> Result<Lock, NotInstalled> {
+fn locked(host: &Host) -> Result<StateLock, NotInstalled> {
     let folder = &host.config.trust.state;
-    let lock = Lock::take(folder).map_err(NotInstalled::Lock)?;
+    let lock = StateLock::take(folder, state_lock::PATIENCE).map_err(NotInstalled::Lock)?;
     staged::sweep(folder, &FILES);
     staged::sweep(folder, &revocations::PROBES);
     for probe in revocations::PROBES {

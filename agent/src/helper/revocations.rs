@@ -8,6 +8,7 @@ use eic_protocol::krl::Krl;
 use eic_protocol::subject_key::CaKey;
 
 use crate::atomic_file;
+use crate::child;
 
 /// Names of the files with which ssh-keygen is asked; a killed run leaves them.
 pub(super) const PROBES: [&str; 2] = [".revoked-keys.probe", ".key.probe"];
@@ -42,12 +43,10 @@ pub(super) fn check(
 
 /// Whether ssh-keygen finds the key revoked; its exit status alone does not tell this from an error.
 fn ask(ssh_keygen: &Path, list: &Path, key: &Path) -> Result<bool, NotReadable> {
-    let output = Command::new(ssh_keygen)
-        .arg("-Q")
-        .arg("-f")
-        .args([list, key])
-        .output()
-        .map_err(|source| NotReadable::Program {
+    let mut question = Command::new(ssh_keygen);
+    question.arg("-Q").arg("-f").args([list, key]);
+    let output =
+        child::output(&mut question, child::LIMIT).map_err(|source| NotReadable::Program {
             program: ssh_keygen.to_path_buf(),
             source,
         })?;

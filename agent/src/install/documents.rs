@@ -1,7 +1,6 @@
 //! The signed documents that an installation takes: from a folder that may be anybody's, so that
 //! only signatures, versions and names decide.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use eic_protocol::trust::root::ScopedCa;
@@ -11,7 +10,7 @@ use super::{InstallError, InstallOptions, System};
 use crate::config::Trust;
 use crate::sshd::Sshd;
 use crate::trust_state::{MAX_ENVELOPE, ROOT_FILE, TrustState, VIEW_FILE, verified_root};
-use crate::trusted_file::UntrustedFile;
+use crate::trusted_file::{UntrustedFile, read_of_anybody};
 
 /// The host certificate, in the folder of documents and in the state folder.
 pub(crate) const HOST_CERTIFICATE: &str = "host-cert.pub";
@@ -34,10 +33,10 @@ impl Documents {
         system: &System,
         now: u64,
     ) -> Result<Self, InstallError> {
-        let root = read_capped(&options.state_from.join(ROOT_FILE), MAX_ENVELOPE)?;
-        let view = read_capped(&options.state_from.join(VIEW_FILE), MAX_ENVELOPE)?;
+        let root = read_of_anybody(&options.state_from.join(ROOT_FILE), MAX_ENVELOPE)?;
+        let view = read_of_anybody(&options.state_from.join(VIEW_FILE), MAX_ENVELOPE)?;
         let host_certificate =
-            match read_capped(&options.state_from.join(HOST_CERTIFICATE), MAX_CERTIFICATE) {
+            match read_of_anybody(&options.state_from.join(HOST_CERTIFICATE), MAX_CERTIFICATE) {
                 Err(UntrustedFile::Missing(_)) => None,
                 other => Some(other?),
             };
@@ -144,34 +143,5 @@ fn not_older(document: &'static str, offered: u64, installed: u64) -> Result<(),
             offered,
             installed,
         })
-    }
-}
-
-/// Size and kind are checked whoever owns the folder.
-fn read_capped(path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
-    let failed = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => UntrustedFile::Missing(path.to_path_buf()),
-        _ => UntrustedFile::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        },
-    };
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(UntrustedFile::NotAFile(path.to_path_buf()));
-    }
-    let limit = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .map_err(failed)?
-        .take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() > cap {
-        Err(UntrustedFile::TooLarge {
-            path: path.to_path_buf(),
-            cap,
-        })
-    } else {
-        Ok(bytes)
     }
 }

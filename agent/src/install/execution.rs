@@ -7,25 +7,26 @@ use std::path::Path;
 use std::process::Command;
 
 use super::accounts::{self, Account, CommandUser};
-use super::leftovers::{self, Lock};
+use super::leftovers;
 use super::manifest::{self, Manifest};
 use super::placement::{self, Placement};
 use super::plan::{Change, Plan};
 use super::transaction::{Content, Transaction};
 use super::trial::{self, Trial};
 use super::{InstallError, InstallOptions, System, effective, reload};
+use crate::state_lock::StateLock;
 
 impl Plan {
-    /// Does it, or leaves the host as it was.
+    /// Does it, or leaves the host as it was. Without a lock there was no state folder: it comes with one.
     pub(super) fn apply(
         self,
+        lock: &mut Option<StateLock>,
         options: &InstallOptions,
         system: &System,
     ) -> Result<String, InstallError> {
-        let _lock = Lock::take(&self.config_dir)?;
-        self.sweep();
         let mut transaction = Transaction::default();
-        match self.carry_out(&mut transaction, options, system) {
+        let recorded = self.record(&mut transaction, lock);
+        match recorded.and_then(|()| self.carry_out(&mut transaction, options, system)) {
             Ok(report) => Ok(report),
             Err(failure) => {
                 let failure = undone(transaction, failure);
@@ -53,7 +54,7 @@ impl Plan {
         options: &InstallOptions,
         system: &System,
     ) -> Result<String, InstallError> {
-        self.record(transaction)?;
+        self.sweep();
         self.make_account_and_folders(transaction)?;
         let (sshds, others): (Vec<&Change>, Vec<&Change>) = self
             .changes
@@ -87,9 +88,17 @@ impl Plan {
     }
 
     /// The record comes first: whatever follows can be taken back by it, even after a kill.
-    fn record(&self, transaction: &mut Transaction) -> Result<(), InstallError> {
+    fn record(
+        &self,
+        transaction: &mut Transaction,
+        lock: &mut Option<StateLock>,
+    ) -> Result<(), InstallError> {
         let (record, content) = (self.state.join(manifest::NAME), self.manifest().content());
-        transaction.make_state(&self.state, &record, &content)
+        if lock.is_some() {
+            return transaction.put(&record, Some(&content));
+        }
+        *lock = Some(transaction.make_state(&self.state, &record, &content)?);
+        Ok(())
     }
 
     fn make_account_and_folders(&self, transaction: &mut Transaction) -> Result<(), InstallError> {
@@ -209,6 +218,9 @@ pub(crate) fn principals_for_root(agent: &Path, account: &Account, ca: &str) -> 
 
 fn put(transaction: &mut Transaction, changes: &[&Change]) -> Result<(), InstallError> {
     for change in changes {
+        if Content::of(&change.path)? != change.before {
+            return Err(InstallError::Edited(change.path.clone()));
+        }
         transaction.put(&change.path, change.after.as_ref())?;
     }
     Ok(())

@@ -25,10 +25,14 @@ pub(super) fn check(
 
 /// The key that `line` certifies, for this instance, now, by a host CA of the root document.
 pub(crate) fn key(line: &str, state: &TrustState, now: u64) -> Result<SubjectKey, Unfit> {
+    // sshd reads the whole file: what is verified must be all that is in it.
+    if line.contains(['\n', '\r', '\0']) {
+        return Err(Unfit::Form);
+    }
     let encoded = line.split(' ').nth(1).ok_or(Unfit::Form)?;
-    let blob = STANDARD
-        .decode(encoded.trim_end())
-        .map_err(|_| Unfit::Form)?;
+    let blob = STANDARD.decode(encoded).map_err(|_| Unfit::Form)?;
+    // The type's word as well.
+    ssh_key::Certificate::from_openssh(line).map_err(|_| Unfit::Form)?;
     Ok(host_certificate(
         &blob,
         &state.view.instance,
@@ -118,6 +122,13 @@ mod tests {
         refused(&certificate(HOST_CA_KEY, INSTANCE, CertType::User));
         refused(&public(HOST_KEY).to_string());
         refused("");
+        let (kind, rest) = good.split_once(' ').unwrap();
+        refused(&format!("{good}\n{good}"));
+        refused(&format!("{kind}\n {rest}"));
+        refused(&format!("{good} a\0b"));
+        refused(&format!("{good} a\rb"));
+        refused(&format!("ssh-rsa-cert-v01@openssh.com {rest}"));
+        refused(&format!("ssh-ed25519 {rest}"));
         refused("ssh-ed25519-cert-v01@openssh.com !!!");
     }
 

@@ -1,34 +1,6 @@
-//! One installation at a time, and nothing of one that was killed: temporary files that it never renamed.
+//! Nothing stays of an installation that was killed: temporary files that it never renamed.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{FlockOperation, flock};
-
-use super::InstallError;
-
-/// Held while a host is changed; the system releases it when the process ends, however it ends.
-#[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
-
-impl Lock {
-    /// Locks sshd's configuration folder itself, so that no lock file can be left behind.
-    ///
-    /// # Errors
-    /// Another installation is under way.
-    pub(super) fn take(config_dir: &Path) -> Result<Self, InstallError> {
-        let failed = |source| InstallError::Change {
-            path: config_dir.to_path_buf(),
-            source,
-        };
-        let folder = File::open(config_dir).map_err(failed)?;
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self(folder)),
-            Err(e) if e == rustix::io::Errno::WOULDBLOCK => Err(InstallError::Busy),
-            Err(e) => Err(failed(e.into())),
-        }
-    }
-}
 
 /// Removes temporary files and folders of these files (`.NAME.PID.new`). The caller holds the lock, so
 /// nobody is writing one.
@@ -62,15 +34,6 @@ fn temporaries(file: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_second_installation_at_the_same_time_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Lock::take(folder.path()).unwrap();
-        assert!(matches!(Lock::take(folder.path()), Err(InstallError::Busy)));
-        drop(first);
-        assert!(Lock::take(folder.path()).is_ok());
-    }
 
     #[test]
     fn only_temporary_files_of_the_named_files_go() {

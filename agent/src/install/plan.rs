@@ -301,6 +301,14 @@ fn own_program(system: &System) -> Result<PathBuf, InstallError> {
         .map_err(InstallError::UnsafeProgram)
 }
 
+/// Where the state of this installation will be.
+pub(super) fn state_folder(
+    options: &InstallOptions,
+    system: &System,
+) -> Result<PathBuf, InstallError> {
+    Ok(Config::parse(&configuration(options, system)?)?.trust.state)
+}
+
 fn configuration(options: &InstallOptions, system: &System) -> Result<String, InstallError> {
     let existing = match system.trusted.read(&system.agent_toml, MAX_BYTES) {
         Ok(bytes) => Some(String::from_utf8(bytes).map_err(|_| InvalidConfig::NotText)?),

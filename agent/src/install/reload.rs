@@ -2,10 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::SshdOptions;
+use crate::child;
+
+/// Longest wait for a unit: systemd's own limits for stop and start are 90 s each.
+const RESTART_LIMIT: Duration = Duration::from_secs(200);
 
 /// Tells sshd; returns what was done, for the terminal. Options on its command line (`units`: a unit was
 /// changed) go only with a restart, which leaves open sessions alone (`KillMode=process`).
@@ -57,17 +62,14 @@ fn active_unit() -> Option<&'static str> {
         return None;
     }
     ["ssh", "sshd"].into_iter().find(|unit| {
-        let status = Command::new("systemctl")
-            .args(["is-active", "--quiet", unit])
-            .status();
-        status.is_ok_and(|status| status.success())
+        let mut question = Command::new("systemctl");
+        question.args(["is-active", "--quiet", unit]);
+        child::output(&mut question, child::LIMIT).is_ok_and(|output| output.status.success())
     })
 }
 
 fn systemctl(arguments: &[&str]) -> Result<String, ReloadError> {
-    let output = Command::new("systemctl")
-        .args(arguments)
-        .output()
+    let output = child::output(Command::new("systemctl").args(arguments), RESTART_LIMIT)
         .map_err(ReloadError::Signal)?;
     if output.status.success() {
         return Ok(format!("systemctl {}", arguments.join(" ")));

@@ -1,14 +1,17 @@
 //! Changes to a host that are all made or all taken back.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use eic_protocol::base64_text::Base64Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{InstallError, accounts};
 use crate::atomic_file;
+use crate::state_lock::StateLock;
 
 /// A file's bytes, mode and owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,21 +117,24 @@ impl Transaction {
         Ok(missing)
     }
 
-    /// Makes the state folder with its record inside, in one step: there is never one without the other.
+    /// Makes the state folder with its record inside and its lock held, in one step: there is never one without
+    /// the others. Another installation that was first is not touched.
     pub(super) fn make_state(
         &mut self,
         folder: &Path,
         record: &Path,
         content: &Content,
-    ) -> Result<(), InstallError> {
+    ) -> Result<StateLock, InstallError> {
         if folder.exists() {
-            return self.put(record, Some(content));
+            return Err(InstallError::Busy);
         }
         if let Some(above) = folder.parent() {
             self.make_folder(above)?;
         }
+        let lock =
+            make_state(folder, record, content).map_err(|source| change_error(folder, source))?;
         self.0.push(Undo::State(folder.to_path_buf()));
-        make_state(folder, record, content).map_err(|source| change_error(folder, source))
+        Ok(lock)
     }
 
     /// Makes the commands' account.
@@ -160,14 +166,26 @@ impl Undo {
     }
 }
 
-fn make_state(folder: &Path, record: &Path, content: &Content) -> std::io::Result<()> {
+fn make_state(folder: &Path, record: &Path, content: &Content) -> std::io::Result<StateLock> {
     let temporary = atomic_file::temporary_name(folder)?;
     let name = record.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
-    fs::DirBuilder::new().mode(0o755).create(&temporary)?;
+    // Of a process of the same number that was killed.
+    let _ = fs::remove_dir_all(&temporary);
+    let outcome = fill_state(&temporary, name, content)
+        // Onto a folder with a record in it, rename(2) fails.
+        .and_then(|lock| fs::rename(&temporary, folder).map(|()| lock));
+    if outcome.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    outcome
+}
+
+fn fill_state(temporary: &Path, name: &OsStr, content: &Content) -> std::io::Result<StateLock> {
+    fs::DirBuilder::new().mode(0o755).create(temporary)?;
     // The umask may have closed it to the commands' account.
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))?;
+    fs::set_permissions(temporary, fs::Permissions::from_mode(0o755))?;
     set(&temporary.join(name), Some(content))?;
-    fs::rename(&temporary, folder)
+    StateLock::take(temporary, Duration::ZERO)
 }
 
 /// Removes the state folder with whatever is in it, in one step for everybody who looks.
@@ -201,6 +219,7 @@ fn set(path: &Path, content: Option<&Content>) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state_lock;
 
     fn own(bytes: &str, mode: u32) -> Content {
         let (uid, gid) = (
@@ -264,13 +283,20 @@ mod tests {
         let state = folder.path().join("lib/eic");
         let record = state.join("install.json");
         let mut transaction = Transaction::default();
-        transaction
+        let lock = transaction
             .make_state(&state, &record, &own("{}", 0o600))
             .unwrap();
         assert_eq!(Content::of(&record).unwrap(), Some(own("{}", 0o600)));
-        transaction
-            .make_state(&state, &record, &own("{ }", 0o600))
-            .unwrap();
+        // Whoever comes second is refused, and takes nothing of it away.
+        let held = StateLock::take(&state, Duration::ZERO).unwrap_err();
+        assert!(state_lock::is_held(&held));
+        let mut second = Transaction::default();
+        let busy = second.make_state(&state, &record, &own("{ }", 0o600));
+        assert!(matches!(busy, Err(InstallError::Busy)));
+        assert!(make_state(&state, &record, &own("{ }", 0o600)).is_err());
+        assert_eq!(second.roll_back(), Vec::<String>::new());
+        assert_eq!(Content::of(&record).unwrap(), Some(own("{}", 0o600)));
+        drop(lock);
         assert_eq!(transaction.roll_back(), Vec::<String>::new());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::documents::HOST_CERTIFICATE;
 use super::execution::undone;
-use super::leftovers::{self, Lock};
+use super::leftovers;
 use super::manifest::{self, Manifest};
 use super::placement::{self, NAME as DROP_IN};
 use super::transaction::{Content, Transaction, remove_state};
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::sshd::Sshd;
+use crate::state_lock;
 use crate::trust_store::{DOCUMENTS_FILE, TRUST_FILE};
 use crate::trusted_file::UntrustedFile;
 
@@ -25,17 +26,26 @@ use crate::trusted_file::UntrustedFile;
 pub fn uninstall(options: &UninstallOptions, system: &System) -> Result<String, InstallError> {
     demand_root()?;
     let state = state_folder(system)?;
+    let lock = if options.dry_run {
+        None
+    } else {
+        super::lock(&state)?
+    };
     let manifest = Manifest::load(&state, &system.trusted)?;
     if options.dry_run {
         let steps = manifest.map(|m| Steps::new(&m, system).map(|steps| steps.describe(&m)));
         return steps.unwrap_or(Ok(nothing(&state)));
     }
-    let _lock = Lock::take(&options.sshd.config_dir)?;
     leftovers::sweep([state.as_path(), &state.join(manifest::NAME)]);
-    match manifest {
-        Some(manifest) => take_back(&manifest, &state, options, system),
-        None => Ok(nothing(&state)),
+    let done = match manifest {
+        Some(manifest) => take_back(&manifest, &state, options, system)?,
+        None => nothing(&state),
+    };
+    if lock.is_some() {
+        // Best effort: an empty file that only root can open.
+        let _ = state_lock::remove(&state);
     }
+    Ok(done)
 }
 
 fn nothing(state: &Path) -> String {
@@ -285,7 +295,9 @@ fn clean_up(manifest: &Manifest, state: &Path, steps: &Steps) -> String {
 fn remove_record(manifest: &Manifest, state: &Path, steps: &Steps) -> Option<String> {
     let others = std::fs::read_dir(state).map_or(0, |entries| {
         let names = entries.flatten().map(|entry| entry.file_name());
-        names.filter(|name| name != manifest::NAME).count()
+        names
+            .filter(|name| name != manifest::NAME && name != state_lock::NAME)
+            .count()
     });
     let came_with_us = manifest.folders.iter().any(|folder| folder == state);
     let outcome = if came_with_us && others == 0 {

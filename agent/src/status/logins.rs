@@ -47,6 +47,8 @@ fn journal() -> Option<String> {
         .args(["--quiet", "--no-pager", "--output=cat", "--since=-7 days"])
         .args(["_COMM=sshd", "_COMM=sshd-session", "_COMM=sshd-auth"])
         .args(["+", "SYSLOG_IDENTIFIER=ec2-instance-connect"])
+        // Root asks: not the caller's word on where programs are.
+        .env("PATH", crate::child::PATH)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

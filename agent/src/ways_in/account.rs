@@ -74,10 +74,9 @@ impl Accounts {
     }
 
     fn elsewhere(&self, name: &str) -> Option<Account> {
-        let output = Command::new("getent")
-            .args(["passwd", "--", name])
-            .output()
-            .ok()?;
+        let mut question = Command::new("getent");
+        question.args(["passwd", "--", name]);
+        let output = crate::child::output(&mut question, crate::child::LIMIT).ok()?;
         let line = String::from_utf8(output.stdout).ok()?;
         account(line.trim_end(), &self.shadow, &self.group).filter(|account| account.name == name)
     }

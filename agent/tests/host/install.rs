@@ -213,15 +213,13 @@ fn the_packages_override_on_sshds_command_line_is_taken_over_and_given_back() {
 /// A systemctl that only writes down what it is asked; `fails` names the verb that it refuses.
 fn systemctl(host: &Host, fails: &str) {
     host.write(
-        "bin/systemctl",
+        "usr/bin/systemctl",
         format!(
             "#!/bin/sh\necho \"$*\" >>/run/systemctl.log\n[ \"$1\" != {fails} ] || {{ echo no >&2; exit 1; }}\n"
         ),
     );
-    succeed(
-        host.command("chmod")
-            .args(["0755", "/usr/local/bin/systemctl"]),
-    );
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(host.path("usr/bin/systemctl"), mode).unwrap();
     host.write("run/systemd/system/.keep", "");
 }
 
@@ -643,4 +641,80 @@ fn documents_of_another_root_key_need_its_fingerprint() {
         "/etc/eic-documents",
     ]);
     assert!(refused(&output).contains("failed to trust `root.json`"));
+}
+
+/// Holds a folder locked as `nobody`, who may read it.
+fn held_by_nobody(host: &Host, folder: &str) -> Running {
+    let mut command = host.command("setpriv");
+    command.args(["--reuid", "nobody", "--clear-groups", "flock", "-n", folder]);
+    command.args(["sh", "-c", "echo held; exec sleep 60"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 5];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    assert_eq!(&said, b"held\n");
+    Running(child)
+}
+
+#[test]
+fn accounts_that_lock_what_they_can_read_hold_no_installation_up() {
+    // F-11
+    let Some(host) = host() else { return };
+    let _configuration = held_by_nobody(&host, "/etc/ssh");
+    ok(&host.install(&[]));
+    let _state = held_by_nobody(&host, "/var/lib/eic");
+    let lock = host.path("var-lib/eic/.lock");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&lock).unwrap());
+    assert_eq!(mode & 0o7777, 0o600);
+    ok(&host.install(&[]));
+    ok(&host.agent(&["uninstall"]));
+    assert!(!lock.exists());
+}
+
+#[test]
+fn programs_of_the_callers_path_are_not_run_by_root() {
+    let Some(host) = host() else { return };
+    let mark = "#!/bin/sh\necho \"$0\" >> /run/mark\n";
+    for name in [
+        "systemctl",
+        "journalctl",
+        "getent",
+        "id",
+        "ssh-keygen",
+        "useradd",
+    ] {
+        host.write(&format!("run/fakes/{name}"), mark);
+        succeed(
+            host.command("chmod")
+                .args(["0755", &format!("/run/fakes/{name}")]),
+        );
+    }
+    std::fs::create_dir_all(host.path("run/systemd/system")).unwrap();
+    let pin = public(crate::documents::ROOT_KEY).fingerprint();
+    ok(&host.install(&[]));
+    for arguments in [
+        &[
+            "install",
+            "--root-fingerprint",
+            &pin,
+            "--state-from",
+            "/etc/eic-documents",
+        ][..],
+        &["status"],
+        &["doctor", "--user", "root"],
+        &["keys", "list", "--user", "root"],
+        &["uninstall"],
+    ] {
+        let mut command = host.command("env");
+        command.arg("PATH=/run/fakes:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.arg("/usr/local/bin/eic-agent").args(arguments);
+        let output = command.output().unwrap();
+        assert!(
+            !host.path("run/mark").exists(),
+            "{arguments:?}: {}: {output:?}",
+            host.read("run/mark")
+        );
+    }
 }

@@ -11,7 +11,7 @@ use eic_protocol::grant::Nonce;
 use eic_protocol::subject_key::SubjectKey;
 
 use crate::documents::{INSTANCE, public};
-use crate::sandbox::now;
+use crate::sandbox::{Running, now};
 use crate::station::Station;
 
 /// One line to the helper, as an account of the host's; the answer, empty where there was none.
@@ -143,4 +143,21 @@ fn the_helper_needs_root_and_a_socket() {
         .output()
         .unwrap();
     assert!(crate::sandbox::refused(&output).contains("must run as root"));
+}
+
+#[test]
+fn accounts_that_lock_the_state_folder_hold_no_renewal_up() {
+    let Some(station) = Station::new("") else {
+        return;
+    };
+    let mut command = station.host.command("setpriv");
+    command.args(["--reuid", "nobody", "--clear-groups", "flock", "-n"]);
+    command.args(["/var/lib/eic", "sh", "-c", "echo held; exec sleep 60"]);
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut holder = Running(child);
+    let mut said = String::new();
+    let stdout = holder.0.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut said).unwrap();
+    assert_eq!(said, "held\n");
+    station.install();
 }

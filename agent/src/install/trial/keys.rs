@@ -15,8 +15,8 @@ use eic_protocol::wire::Writer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
 use super::{make_folder, read, write};
+use crate::child;
 use crate::install::InstallError;
-use crate::install::accounts::PROGRAM_PATH;
 use crate::sshd::Settings;
 use crate::trust_state::{ROOT_FILE, VIEW_FILE};
 
@@ -81,10 +81,7 @@ pub(super) fn certify(folder: &Path, ca: &str, principal: &str) -> Result<PathBu
 
 fn keygen(arguments: &[&str]) -> Result<(), InstallError> {
     let failed = |complaint: String| InstallError::Trial(format!("ssh-keygen said: {complaint}"));
-    let output = Command::new("ssh-keygen")
-        .args(arguments)
-        .env("PATH", PROGRAM_PATH)
-        .output()
+    let output = child::output(Command::new("ssh-keygen").args(arguments), child::LIMIT)
         .map_err(|e| failed(e.to_string()))?;
     if output.status.success() {
         Ok(())

@@ -1,0 +1,121 @@
+//! A system program's output with a limit on time and bytes, for root: never found by the caller's PATH. Not for
+//! programs that must not be killed half-way (useradd), nor for chained commands, which have limits of their own.
+
+use std::io::{Error, ErrorKind, Read, Result};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::clock::Deadline;
+use crate::watchdog;
+
+/// Where system programs are, whatever the caller's environment says.
+pub(crate) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Longest wait for a program that only looks something up.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Most that is kept of each stream, in bytes.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// How late the end of a program that has closed its output is noticed.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Runs `command` to its end, with no standard input and with [`PATH`].
+///
+/// # Errors
+/// It did not start, or not end within `limit`: it is then killed with all its children.
+pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Output> {
+    let deadline = Deadline::after(limit);
+    let mut child = command
+        .env("PATH", PATH)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let read = watchdog::within(limit, move || {
+        let complaint = thread::spawn(move || all(stderr));
+        let said = all(stdout);
+        (said, complaint.join().unwrap_or_default())
+    });
+    let (Ok((stdout, stderr)), Some(status)) = (read, end(&mut child, &deadline)?) else {
+        return Err(killed(&mut child));
+    };
+    Ok(Output {
+        status,
+        stdout,
+        stderr,
+    })
+}
+
+/// Bytes of a broken pipe up to where it broke: the status tells whether they count.
+fn all(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        let _ = pipe.take(MAX_BYTES).read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+/// How the program ended; `None` where it did not in time.
+fn end(child: &mut Child, deadline: &Deadline) -> Result<Option<ExitStatus>> {
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || deadline.remaining().is_none() {
+            return Ok(status);
+        }
+        thread::sleep(STEP);
+    }
+}
+
+fn killed(child: &mut Child) -> Error {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+    Error::new(ErrorKind::TimedOut, "it did not end in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn shell(script: &str, limit: Duration) -> Result<Output> {
+        output(Command::new("sh").args(["-c", script]), limit)
+    }
+
+    #[test]
+    fn programs_that_hang_are_killed() {
+        let started = Instant::now();
+        for script in ["sleep 60 & sleep 60", "exec >&- 2>&-; sleep 60"] {
+            let outcome = shell(script, Duration::from_millis(100));
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::TimedOut, "{script}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_program_of_the_callers_path_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = folder.path().join("id");
+        std::os::unix::fs::symlink("/bin/false", &fake).unwrap();
+        let mut command = Command::new("id");
+        let output = output(command.env("PATH", folder.path()), LIMIT).unwrap();
+        assert!(output.status.success());
+    }
+
+    #[test]
+    fn both_streams_and_the_status_are_kept() {
+        let output = shell("echo a; echo b >&2; exit 3", LIMIT).unwrap();
+        assert_eq!(
+            (output.stdout.as_slice(), output.stderr.as_slice()),
+            (&b"a\n"[..], &b"b\n"[..])
+        );
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
