@@ -8,7 +8,7 @@ macro_rules! causes {
         /// A cause.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Cause {
-            $(#[doc = $fix] #[serde(rename = $word)] $variant,)*
+            $(#[doc = concat!("`", $word, "`; [`Self::fix`] says what to do.")] #[serde(rename = $word)] $variant,)*
             /// None of the others.
             #[default]
             #[serde(rename = "other")]

@@ -23,7 +23,7 @@ pub fn find(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// The program in the folder that [`RELEASED`] names, if it is there.
+/// The program in the folder that the variable `EIC_LAB_RELEASED` names, if it is there.
 pub fn released(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(RELEASED)?;
     Some(Path::new(&folder).join(name)).filter(|path| path.is_file())

@@ -1,5 +1,8 @@
 //! The API as its clients and its enemies see it: a real listener, a real store, a stand-in for STS
 //! that checks signatures.
+
+// A test is one future with the whole service inside; the layout of that is computed recursively.
+#![recursion_limit = "256"]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
