@@ -157,6 +157,10 @@ impl Agent {
                         let words = br#"{"Output":"maximum session duration","MessageType":"channel_closed"}"#;
                         let words: &[u8] = if self.fault == "closes" { words } else { b"{}" };
                         let _ = socket.send(Message::binary(message("channel_closed", 0, 0, words))).await;
+                        // What the client still sends is read: a socket closed over unread bytes is reset, and
+                        // the reason could be lost with it.
+                        let rest = async { while socket.next().await.is_some_and(|got| got.is_ok()) {} };
+                        let _ = tokio::time::timeout(Duration::from_secs(5), rest).await;
                         return;
                     }
                     read_bytes += read;
