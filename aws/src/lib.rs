@@ -9,5 +9,6 @@ pub mod endpoint;
 pub mod error;
 pub mod http_client;
 pub mod instance_connect;
+pub mod json_call;
 pub mod query;
 pub mod sigv4;

@@ -21,7 +21,6 @@ use super::lock;
 use crate::credentials::{CredentialsError, Resolved, Selection, SelectionId, resolve_in_child};
 
 mod images;
-mod serial_console;
 
 /// Credentials without an end are asked for again after this. Seconds.
 const MAX_CACHED: u64 = 900;
@@ -198,7 +197,10 @@ impl Aws {
         let (client, endpoint) =
             self.target(with.instance_connect.as_ref(), service, view.region)?;
         let scope = scope(with, view.region, service, now);
-        serial_console::send_key(&client, &endpoint, &scope, &view.id, key).await
+        eic_aws::instance_connect::send_serial_console_key(
+            &client, &endpoint, &scope, &view.id, key,
+        )
+        .await
     }
 
     async fn push_once(

@@ -1,11 +1,10 @@
 //! ssm:StartSession (Systems Manager API reference, 2014-11-06) with the document `AWS-StartSSHSession`, and the
 //! signature for the websocket that it names.
 
-use std::time::Duration;
-
 use eic_aws::endpoint::Endpoint;
 use eic_aws::error::AwsError;
-use eic_aws::http_client::{HttpClient, Limits};
+use eic_aws::http_client::HttpClient;
+use eic_aws::json_call;
 use eic_aws::sigv4::{Scope, sign_request};
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
@@ -22,10 +21,6 @@ use crate::transport::endpoint::DnsName;
 pub(super) const CLIENT_VERSION: &str = "1.2.0.0";
 const TARGET: &str = "AmazonSSM.StartSession";
 const DOCUMENT: &str = "AWS-StartSSHSession";
-const LIMITS: Limits = Limits {
-    deadline: Duration::from_secs(10),
-    max_body: 64 * 1024,
-};
 
 /// A session to a host's port.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,14 +56,6 @@ struct Started {
     stream_url: Secret<String>,
 }
 
-#[derive(Default, Deserialize)]
-struct Refusal {
-    #[serde(rename = "__type", default)]
-    kind: String,
-    #[serde(alias = "Message", default)]
-    message: String,
-}
-
 /// Starts a session.
 ///
 /// # Errors
@@ -85,19 +72,8 @@ pub async fn start(
         "DocumentName": DOCUMENT,
         "Parameters": { "portNumber": [port.to_string()] },
     });
-    let mut request = Request::post(endpoint.url("/"))
-        .header("host", endpoint.host())
-        .header("content-type", "application/x-amz-json-1.1")
-        .header("x-amz-target", TARGET)
-        .body(body.to_string().into_bytes())
-        .map_err(|e| AwsError::Signing(e.to_string()))?;
-    sign_request(scope, &mut request)?;
-    let answer = client.send(request, LIMITS).await.map_err(AwsError::from)?;
-    if answer.status != 200 {
-        return Err(refusal(answer.status, &answer.body));
-    }
-    let started: Started =
-        serde_json::from_slice(&answer.body).map_err(|_| AwsError::Malformed("not JSON"))?;
+    let started = json_call::call(client, endpoint, scope, TARGET, &body).await;
+    let started: Started = started.map_err(refusal)?;
     opening(started, scope)
 }
 
@@ -150,17 +126,11 @@ fn place(url: &str, region: AwsRegion) -> Result<(DnsName, String), StartError> 
     }
 }
 
-fn refusal(status: u16, body: &[u8]) -> StartError {
-    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
-    let code = printable(refusal.kind.rsplit('#').next().unwrap_or_default());
-    if code == "TargetNotConnected" {
-        return StartError::NotConnected;
+fn refusal(error: AwsError) -> StartError {
+    match error.code() {
+        Some("TargetNotConnected") => StartError::NotConnected,
+        _ => StartError::Aws(error),
     }
-    StartError::Aws(AwsError::Service {
-        status,
-        code,
-        message: printable(&refusal.message),
-    })
 }
 
 /// No session.
@@ -211,16 +181,15 @@ mod tests {
 
     #[test]
     fn a_host_without_its_agent_is_told_as_such() {
-        let body = br#"{"__type":"TargetNotConnected","message":"x"}"#;
-        assert!(
-            refusal(400, body)
-                .to_string()
-                .contains("agent is not connected")
-        );
-        let other = refusal(
-            400,
-            br#"{"__type":"com.amazon#AccessDeniedException","message":"no"}"#,
-        );
-        assert!(other.to_string().contains("AccessDeniedException: no"));
+        let refused = |code: &str| {
+            refusal(AwsError::Service {
+                status: 400,
+                code: code.to_owned(),
+                message: "no".to_owned(),
+            })
+            .to_string()
+        };
+        assert!(refused("TargetNotConnected").contains("agent is not connected"));
+        assert!(refused("AccessDeniedException").contains("AccessDeniedException: no"));
     }
 }
