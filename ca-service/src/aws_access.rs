@@ -7,8 +7,10 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use eic_aws::endpoint::{Endpoint, InvalidEndpoint};
 use eic_aws::http_client::HttpClient;
-use eic_protocol::arn::AccountId;
+use eic_protocol::arn::{AccountId, Partition};
+use eic_protocol::aws_region::AwsRegion;
 use tokio::sync::Mutex;
 
 use crate::config::inventory::Ec2Config;
@@ -117,6 +119,37 @@ impl AwsAccess {
         *current = Some(fresh.clone());
         Ok(fresh)
     }
+}
+
+/// EC2's endpoint in this Region, or the configured stand-in, signed for AWS's own name as SDKs do.
+///
+/// # Errors
+/// An override that is no endpoint.
+pub fn ec2_endpoint(config: &Ec2Config, region: AwsRegion) -> Result<Endpoint, InvalidEndpoint> {
+    let regional = Endpoint::regional("ec2", region);
+    match &config.endpoint_override {
+        None => Ok(regional),
+        Some(origin) => Ok(Endpoint::overridden(origin)?.with_host(regional.host().to_owned())),
+    }
+}
+
+/// IAM is global: one endpoint for each partition (IAM General Reference, "Service endpoints"); with the Region that its requests are signed for.
+///
+/// # Errors
+/// An override that is no endpoint.
+pub fn iam_endpoint(
+    partition: Partition,
+    overridden: Option<&str>,
+) -> Result<(Endpoint, AwsRegion), String> {
+    let (host, region) = match partition {
+        Partition::Aws => ("iam.amazonaws.com", "us-east-1"),
+        Partition::AwsCn => ("iam.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        Partition::AwsUsGov => ("iam.us-gov.amazonaws.com", "us-gov-west-1"),
+    };
+    let region = region.parse::<AwsRegion>().map_err(|e| e.to_string())?;
+    let origin = overridden.map_or_else(|| format!("https://{host}"), str::to_owned);
+    let endpoint = Endpoint::overridden(&origin).map_err(|e| e.to_string())?;
+    Ok((endpoint.with_host(host.to_owned()), region))
 }
 
 fn is_good(credentials: &Credentials, now: u64) -> bool {

@@ -39,11 +39,13 @@ impl App {
         let caller = Arc::new(caller);
         self.take_callers_turn(&caller)?;
         if self.revocations.contains(caller.arn(), caller.user_id()) {
-            self.audit_revoked(context, &caller, claim).await?;
+            let why = ("CallerRevoked", "the caller is revoked");
+            self.audit_refused(context, &caller, claim, why).await?;
             return Err(Refusal::Revoked);
         }
         if let Err(refusal) = self.check_not_a_hosts_key(&request.public_key).await {
-            self.audit_hosts_key(context, &caller, claim).await?;
+            let why = ("HostsKey", "the public key is a host's key");
+            self.audit_refused(context, &caller, claim, why).await?;
             return Err(refusal);
         }
         self.audit_session(context, request, &caller, claim).await?;
@@ -75,30 +77,17 @@ impl App {
         self.append_proof(&event, claim).await
     }
 
-    async fn audit_hosts_key(
+    async fn audit_refused(
         &self,
         context: &Context,
         caller: &Arc<Caller>,
         claim: ReplayClaim,
+        (code, message): (&str, &str),
     ) -> Result<(), Refusal> {
         let mut event = self.event(EventName::RefuseSession, caller, context);
         event.error = Some(EventError {
-            code: "HostsKey".to_owned(),
-            message: "the public key is a host's key".to_owned(),
-        });
-        self.append_proof(&event, claim).await
-    }
-
-    async fn audit_revoked(
-        &self,
-        context: &Context,
-        caller: &Arc<Caller>,
-        claim: ReplayClaim,
-    ) -> Result<(), Refusal> {
-        let mut event = self.event(EventName::RefuseSession, caller, context);
-        event.error = Some(EventError {
-            code: "CallerRevoked".to_owned(),
-            message: "the caller is revoked".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
         });
         self.append_proof(&event, claim).await
     }

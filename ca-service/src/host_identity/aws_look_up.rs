@@ -11,14 +11,14 @@ use eic_aws::endpoint::Endpoint;
 use eic_aws::error::AwsError;
 use eic_aws::query::{Element, call};
 use eic_aws::sigv4::Scope;
-use eic_protocol::arn::{AccountId, Arn, Partition};
+use eic_protocol::arn::{AccountId, Arn};
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 
 use super::evidence::{Described, InstanceRole};
 use super::role_trust;
 use crate::authn::aws_sts::role_revocation::percent_decoded;
-use crate::aws_access::AwsAccess;
+use crate::aws_access::{AwsAccess, ec2_endpoint, iam_endpoint};
 use crate::config::inventory::Ec2Config;
 
 const EC2_VERSION: &str = "2016-11-15";
@@ -70,7 +70,7 @@ impl AwsLookUp {
                 places.push(Place {
                     account: config.account.clone(),
                     region: *region,
-                    endpoint: endpoint(config, *region)?,
+                    endpoint: ec2_endpoint(config, *region)?,
                 });
             }
         }
@@ -157,7 +157,9 @@ impl AwsLookUp {
         let Some(name) = name else {
             return Ok(None);
         };
-        let (endpoint, region) = self.iam(place.region.partition())?;
+        let (endpoint, region) =
+            iam_endpoint(place.region.partition(), self.iam_override.as_deref())
+                .map_err(|e| failed(&e))?;
         let credentials = self.credentials(place, now).await?;
         let scope = Scope {
             credentials: &credentials,
@@ -232,20 +234,6 @@ impl AwsLookUp {
     ) -> Result<aws_credential_types::Credentials, NoLookUp> {
         let found = self.access.credentials(&place.account, now).await;
         found.map_err(|e| failed(&e))
-    }
-
-    /// IAM is global: one endpoint for each partition (IAM General Reference, "Service endpoints").
-    fn iam(&self, partition: Partition) -> Result<(Endpoint, AwsRegion), NoLookUp> {
-        let (host, region) = match partition {
-            Partition::Aws => ("iam.amazonaws.com", "us-east-1"),
-            Partition::AwsCn => ("iam.cn-north-1.amazonaws.com.cn", "cn-north-1"),
-            Partition::AwsUsGov => ("iam.us-gov.amazonaws.com", "us-gov-west-1"),
-        };
-        let region = region.parse::<AwsRegion>().map_err(|e| failed(&e))?;
-        let origin = self.iam_override.clone();
-        let origin = origin.unwrap_or_else(|| format!("https://{host}"));
-        let endpoint = Endpoint::overridden(&origin).map_err(|e| failed(&e))?;
-        Ok((endpoint.with_host(host.to_owned()), region))
     }
 }
 
@@ -331,17 +319,6 @@ fn pair(name: &str, value: &str) -> (String, String) {
 
 fn failed(error: &dyn std::fmt::Display) -> NoLookUp {
     NoLookUp::Aws(eic_protocol::text::printable(&error.to_string()))
-}
-
-fn endpoint(
-    config: &Ec2Config,
-    region: AwsRegion,
-) -> Result<Endpoint, eic_aws::endpoint::InvalidEndpoint> {
-    let regional = Endpoint::regional("ec2", region);
-    match &config.endpoint_override {
-        None => Ok(regional),
-        Some(origin) => Ok(Endpoint::overridden(origin)?.with_host(regional.host().to_owned())),
-    }
 }
 
 async fn within<T>(work: impl Future<Output = Result<T, NoLookUp>>) -> Result<T, NoLookUp> {

@@ -21,7 +21,7 @@ use eic_protocol::instance_id::InstanceId;
 use super::flights::Flights;
 use super::record::InstanceRecord;
 use super::{InventoryError, MAX_AGE};
-use crate::aws_access::AwsAccess;
+use crate::aws_access::{AwsAccess, ec2_endpoint};
 use crate::config::inventory::{Ec2Config, EnrolmentRules};
 use crate::rate::Buckets;
 
@@ -124,7 +124,7 @@ impl Ec2Inventory {
                 places.push(Place {
                     account: config.account.clone(),
                     region: *region,
-                    endpoint: endpoint(config, *region)?,
+                    endpoint: ec2_endpoint(config, *region)?,
                     listing: Mutex::default(),
                 });
             }
@@ -285,18 +285,6 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn endpoint(
-    config: &Ec2Config,
-    region: AwsRegion,
-) -> Result<Endpoint, eic_aws::endpoint::InvalidEndpoint> {
-    let regional = Endpoint::regional("ec2", region);
-    match &config.endpoint_override {
-        None => Ok(regional),
-        // Signed for AWS's own name, as the SDKs' stand-ins expect it.
-        Some(origin) => Ok(Endpoint::overridden(origin)?.with_host(regional.host().to_owned())),
     }
 }
 

@@ -9,18 +9,16 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use eic_aws::endpoint::Endpoint;
 use eic_aws::error::AwsError;
 use eic_aws::query::call;
 use eic_aws::sigv4::Scope;
 use eic_protocol::arn::{AccountId, CallerArn, Identity, Partition};
-use eic_protocol::aws_region::AwsRegion;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::transport::unavailable;
 use crate::authn::{AuthnError, Refusal};
-use crate::aws_access::AwsAccess;
+use crate::aws_access::{AwsAccess, iam_endpoint};
 
 const POLICY_NAME: &str = "AWSRevokeOlderSessions";
 /// How long an answer of IAM is used. Seconds.
@@ -151,7 +149,7 @@ impl RoleRevocations {
 
     /// The role's revocation policy; none when it has none.
     async fn policy(&self, role: &Role, now: u64) -> Result<Option<String>, String> {
-        let (endpoint, region) = self.endpoint(role.partition)?;
+        let (endpoint, region) = iam_endpoint(role.partition, self.endpoint_override.as_deref())?;
         let credentials = self
             .access
             .credentials(&role.account, now)
@@ -185,22 +183,6 @@ impl RoleRevocations {
                 | AwsError::Signing(_)),
             ) => Err(error.to_string()),
         }
-    }
-
-    /// IAM is global: one endpoint for each partition (IAM General Reference, "Service endpoints").
-    fn endpoint(&self, partition: Partition) -> Result<(Endpoint, AwsRegion), String> {
-        let (host, region) = match partition {
-            Partition::Aws => ("iam.amazonaws.com", "us-east-1"),
-            Partition::AwsCn => ("iam.cn-north-1.amazonaws.com.cn", "cn-north-1"),
-            Partition::AwsUsGov => ("iam.us-gov.amazonaws.com", "us-gov-west-1"),
-        };
-        let region = region.parse::<AwsRegion>().map_err(|e| e.to_string())?;
-        let origin = self
-            .endpoint_override
-            .clone()
-            .unwrap_or_else(|| format!("https://{host}"));
-        let endpoint = Endpoint::overridden(&origin).map_err(|e| e.to_string())?;
-        Ok((endpoint.with_host(host.to_owned()), region))
     }
 }
 
