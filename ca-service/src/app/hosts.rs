@@ -109,11 +109,8 @@ impl App {
     }
 
     /// A host's key is never certified as somebody's (threats D-14).
-    pub(super) async fn check_not_a_hosts_key(&self, key: &SubjectKey) -> Result<(), Refusal> {
-        match self.hosts.book.owner(key).await? {
-            None => Ok(()),
-            Some(_) => Err(HostRefusal::HostsKey.into()),
-        }
+    pub(super) async fn is_a_hosts_key(&self, key: &SubjectKey) -> Result<bool, Refusal> {
+        Ok(self.hosts.book.owner(key).await?.is_some())
     }
 
     /// All that can be known without asking anybody.

@@ -1,4 +1,4 @@
-//! Files that may change while the service runs: policy, inventory, root document.
+//! Files that may change while the service runs: policy and inventory. The root document is the bundle's keeper's.
 //! A change is taken in one step or not at all; what cannot be loaded leaves the running one in place.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::App;
 use crate::audit::{Actor, Event, EventError, EventName, Origin, event_request_id};
-use crate::keys;
 use crate::policy::Reloaded;
 
 /// How often the files are looked at.
@@ -133,28 +132,11 @@ impl App {
             }
         }
     }
-
-    fn reload_root(&self) {
-        let read = keys::root::read(self.discovery_source.path());
-        let bytes = read.map_err(|e| e.to_string()).and_then(|(envelope, _)| {
-            self.discovery_source
-                .bytes(&envelope, Some(self.trust.edition().bundle().sequence))
-                .map_err(|e| e.to_string())
-        });
-        match bytes {
-            Ok(bytes) => self.discovery.store(Arc::new(bytes)),
-            Err(error) => tracing::error!(
-                error,
-                "ALARM: the root document cannot be loaded; discovery shows the last one"
-            ),
-        }
-    }
 }
 
 struct Watched {
     policy: Vec<Stamp>,
     inventory: Stamp,
-    root: Stamp,
 }
 
 impl Watched {
@@ -162,7 +144,6 @@ impl Watched {
         Self {
             policy: stamps(&app.policy_files),
             inventory: app.inventory.file().and_then(|file| stamp(file.file())),
-            root: stamp(app.discovery_source.path()),
         }
     }
 
@@ -174,9 +155,6 @@ impl Watched {
         }
         if now.inventory != self.inventory {
             app.reload_inventory();
-        }
-        if now.root != self.root {
-            app.reload_root();
         }
         *self = now;
     }

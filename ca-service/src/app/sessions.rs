@@ -6,7 +6,7 @@ use std::time::Instant;
 use eic_protocol::api::session::{Proof, SessionRequest, SessionResponse};
 use serde_json::json;
 
-use super::App;
+use super::{App, HostRefusal};
 use crate::audit::{Actor, Event, EventError, EventName, OnceError};
 use crate::authn::AuthnError;
 use crate::authn::aws_sts::Confirmed;
@@ -43,10 +43,10 @@ impl App {
             self.audit_refused(context, &caller, claim, why).await?;
             return Err(Refusal::Revoked);
         }
-        if let Err(refusal) = self.check_not_a_hosts_key(&request.public_key).await {
+        if self.is_a_hosts_key(&request.public_key).await? {
             let why = ("HostsKey", "the public key is a host's key");
             self.audit_refused(context, &caller, claim, why).await?;
-            return Err(refusal);
+            return Err(HostRefusal::HostsKey.into());
         }
         self.audit_session(context, request, &caller, claim).await?;
         let grant = self

@@ -77,7 +77,7 @@ fn problems(config: &Config, offline: bool) -> Result<Vec<String>, ConfigCommand
 fn key_problems(config: &Config, offline: bool) -> Result<Vec<String>, ConfigCommandError> {
     let mut problems = Vec::new();
     let in_kms = |signer: &SignerConfig| matches!(signer, SignerConfig::Kms(_));
-    if !offline || !(in_kms(&config.keys.user_ca) || in_kms(&config.keys.host_ca)) {
+    if !offline || !signers(config).any(|(_, signer)| in_kms(signer)) {
         let pins = KeyPins::read_only(&config.store);
         let loaded = block_on(keys::load(&config.keys, &pins, Clock::system().now()))?;
         problems.extend(loaded.err().map(|e| e.to_string()));
@@ -99,16 +99,25 @@ fn told(error: ConfigError) -> Vec<String> {
     }
 }
 
+/// Every CA key that is opened, by its place in the configuration.
+fn signers(config: &Config) -> impl Iterator<Item = (&'static str, &SignerConfig)> {
+    let keys = &config.keys;
+    let spares = keys.spare_user_cas.iter();
+    [
+        ("keys.user_ca", &keys.user_ca),
+        ("keys.host_ca", &keys.host_ca),
+    ]
+    .into_iter()
+    .chain(spares.map(|spare| ("keys.spare_user_cas", spare)))
+}
+
 /// Files that the service could not start without.
 fn missing_files(config: &Config) -> Vec<String> {
     let mut files: Vec<(&str, &PathBuf)> = vec![
         ("keys.bundle", &config.keys.bundle),
         ("keys.root_document", &config.keys.root_document),
     ];
-    for (key, signer) in [
-        ("keys.user_ca", &config.keys.user_ca),
-        ("keys.host_ca", &config.keys.host_ca),
-    ] {
+    for (key, signer) in signers(config) {
         if let SignerConfig::Local { file } = signer {
             files.push((key, file));
         }

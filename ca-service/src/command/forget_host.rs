@@ -35,6 +35,10 @@ pub struct ForgetHostArgs {
 /// [`ForgetHostError`]
 pub fn run(args: &ForgetHostArgs) -> Result<ExitCode, ForgetHostError> {
     let store = Store::open(&StoreConfig::at(args.config.load()?.store))?;
+    // Its next fetch of trust would make it known again.
+    if block_on(store.host_book().host(&args.instance))??.is_some() {
+        return Err(ForgetHostError::Enrolled(args.instance.clone()));
+    }
     let recorder = Recorder::new(&store, Clock::system());
     let event = event(args)?;
     let forgotten = block_on(recorder.forget_host(args.instance.clone(), &event))??;
@@ -74,6 +78,9 @@ pub enum ForgetHostError {
     /// The record.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// It has keys here.
+    #[error("forget `{0}`: it is enrolled by its own keys; run `eic-ca hosts remove {0}` first")]
+    Enrolled(InstanceId),
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),

@@ -95,6 +95,10 @@ async fn unknown_host(config: &Config, instance: &InstanceId) -> Option<String> 
 async fn write(config: &Config, order: &HostViewOrder) -> Result<HostState, HostStateCommandError> {
     let clock = Clock::system();
     let store = Store::open(&StoreConfig::at(&config.store))?;
+    let known = store.host_book().host(&order.instance).await?;
+    if order.host_key.is_some() && known.is_some_and(|host| host.blocked) {
+        return Err(HostStateCommandError::Blocked(order.instance.clone()));
+    }
     let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
     let recorder = Recorder::new(&store, clock.clone());
     Ok(keys::host_state(&keys, &store.host_register(), &recorder, order, &clock).await?)
@@ -137,6 +141,9 @@ pub enum HostStateCommandError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An operator shut it out.
+    #[error("certify `{0}`: it is blocked; run `eic-ca hosts unblock {0}` first")]
+    Blocked(InstanceId),
     /// A fleet that is not configured.
     #[error(
         "write the host view: fleet `{0}` is not in the configuration; add a section `[fleets.{0}]`"

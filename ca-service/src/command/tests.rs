@@ -231,3 +231,27 @@ fn a_host_that_is_forgotten_is_audited_and_one_that_was_never_enrolled_is_said_s
     assert!(events(&folder).contains(&"ForgetHost".to_owned()));
     assert!(!with_config(&folder, &["forget-host", host]));
 }
+
+#[test]
+fn an_offline_check_does_not_ask_kms_for_a_spare_either_and_misses_a_spares_file() {
+    let folder = made();
+    let config = folder.path().join("ca/eic-ca.toml");
+    let sample = std::fs::read_to_string(&config).unwrap();
+    let check = |spare: &str| {
+        let line = format!(
+            "host_ca = {{ signer = \"local\", file = \"keys/host-ca\" }}\nspare_user_cas = [{spare}]"
+        );
+        let text = sample.replace(
+            "host_ca = { signer = \"local\", file = \"keys/host-ca\" }",
+            &line,
+        );
+        assert_ne!(text, sample);
+        std::fs::write(&config, text).unwrap();
+        succeeds(&["config", "check", "--offline", config.to_str().unwrap()])
+    };
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/12345678-1234-1234-1234-123456789012";
+    assert!(check(&format!(
+        "{{ signer = \"kms\", arn = \"{arn}\", region = \"eu-west-1\" }}"
+    )));
+    assert!(!check("{ signer = \"local\", file = \"keys/none\" }"));
+}

@@ -99,8 +99,12 @@ impl HostWorld {
 
     /// Runs `eic-ca hosts …`; its output, where it succeeds.
     pub(crate) fn hosts(&self, arguments: &[&str]) -> Result<String, String> {
+        self.eic_ca(&[&["hosts"], arguments].concat())
+    }
+
+    /// Any command of the program on the same configuration.
+    pub(crate) fn eic_ca(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(env!("CARGO_BIN_EXE_eic-ca"))
-            .arg("hosts")
             .args(arguments)
             .arg("--config")
             .arg(self.world.path("eic-ca.toml"))

@@ -280,6 +280,37 @@ async fn a_blocked_host_gets_nothing_until_it_is_unblocked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_command_certifies_a_blocked_host_or_forgets_one_that_still_has_its_keys() {
+    let world = HostWorld::new("evidence").await;
+    world
+        .certified(&world.with_document(&Ask::of(&Client::new(1))))
+        .await;
+    let refused = world.eic_ca(&["forget-host", HOST]).unwrap_err();
+    assert!(
+        refused.contains(&format!("eic-ca hosts remove {HOST}")),
+        "{refused}"
+    );
+    world.hosts(&["block", HOST]).unwrap();
+    let out = world.world.path("state").display().to_string();
+    let key = world.world.path("keys/host-ca.pub").display().to_string();
+    let state = [
+        "host-state",
+        "--instance",
+        HOST,
+        "--out",
+        &out,
+        "--host-key",
+        &key,
+    ];
+    let refused = world.eic_ca(&state).unwrap_err();
+    assert!(
+        refused.contains(&format!("eic-ca hosts unblock {HOST}")),
+        "{refused}"
+    );
+    assert!(!world.world.path("state").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_certificate_names_the_instance_and_nothing_else() {
     // D-04, E-10
     let world = HostWorld::new("evidence").await;
