@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use eic_protocol::api::host_certificate::HostCertificateRequest;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::cert::check::{self, Mismatch};
@@ -114,18 +112,13 @@ fn verified(line: &str, host: &Host, now: u64) -> Result<u64, NotCertified> {
     if line.len() > MAX_CERTIFICATE || line.contains(['\n', '\r', '\0']) {
         return Err(NotCertified::Form);
     }
-    let encoded = line.split(' ').nth(1).ok_or(NotCertified::Form)?;
-    let blob = STANDARD.decode(encoded).map_err(|_| NotCertified::Form)?;
     let own = host
         .identity
         .id(&host.trusted)
         .map_err(NotCertified::Identity)?;
     let state = host.state(now)?;
-    let key = check::host_certificate(&blob, &own, &state.root().host_cas, now)?;
-    if key != own_key(host)?.public {
-        return Err(NotCertified::OtherKey);
-    }
-    let certificate = ssh_key::Certificate::from_openssh(line).map_err(|_| NotCertified::Form)?;
+    let key = own_key(host)?.public;
+    let certificate = check::own_host_certificate(line, &key, &own, &state.root().host_cas, now)?;
     Ok(certificate.valid_before())
 }
 
@@ -155,8 +148,6 @@ pub(super) enum NotCertified {
     Store(#[from] StoreError),
     #[error("install the host certificate: it is not one line of an OpenSSH certificate")]
     Form,
-    #[error("install the host certificate: it is not for this host's key")]
-    OtherKey,
     #[error("install the host certificate")]
     Mismatch(#[from] Mismatch),
     #[error("write `{}`", .0.display())]

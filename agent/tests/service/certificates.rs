@@ -26,6 +26,7 @@ struct Made<'a> {
     name: &'a str,
     kind: CertType,
     ends: u64,
+    serial: u64,
 }
 
 impl<'a> Made<'a> {
@@ -36,13 +37,15 @@ impl<'a> Made<'a> {
             name: INSTANCE,
             kind: CertType::Host,
             ends: now() + 7200,
+            serial: 77,
         }
     }
 
     fn line(&self) -> String {
         let key_data = self.public.key_data().clone();
         let mut builder = Builder::new(vec![7; 16], key_data, now() - 30, self.ends).unwrap();
-        builder.serial(77).unwrap().cert_type(self.kind).unwrap();
+        builder.serial(self.serial).unwrap();
+        builder.cert_type(self.kind).unwrap();
         builder
             .key_id("host")
             .unwrap()
@@ -105,7 +108,24 @@ fn a_certificate_that_does_not_fit_is_not_installed() {
         .otherwise(move |_| issued(told.lock().unwrap().clone()));
     let right = || Made::right(&own);
     let cases = [
-        ("not for this host's key", Made::right(&foreign).line()),
+        ("public key", Made::right(&foreign).line()),
+        // D-08, E-10: what no list could revoke, and what outlives a day.
+        (
+            "serial",
+            Made {
+                serial: 0,
+                ..right()
+            }
+            .line(),
+        ),
+        (
+            "lifetime",
+            Made {
+                ends: now() + 25 * 3600,
+                ..right()
+            }
+            .line(),
+        ),
         (
             "",
             Made {
@@ -138,7 +158,7 @@ fn a_certificate_that_does_not_fit_is_not_installed() {
             }
             .line(),
         ),
-        ("not one line", "garbage".to_owned()),
+        ("", "garbage".to_owned()),
         ("not one line", format!("{}\nHostKey /x", right().line())),
     ];
     let mut service = None;
