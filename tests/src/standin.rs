@@ -22,13 +22,16 @@ mod front;
 mod instance_connect;
 mod key_service;
 mod metadata;
+mod prepared;
 mod runtime;
 mod signed_request;
+mod tunnels;
 
 pub use fault::{Fault, Faults, Times};
 pub use instance_connect::PushedKey;
 pub use metadata::{Metadata, MetadataFault};
 pub(crate) use runtime::Runtime;
+pub use tunnels::{ENDPOINT_QUOTA, Tunnels, TunnelsSeen};
 
 /// Where clients of the lab find AWS: `AWS_ENDPOINT_URL` is `http://` and this.
 const ADDRESS: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 4566);
@@ -49,6 +52,9 @@ pub(crate) struct Shared {
     administrators: Mutex<HashMap<String, Credentials>>,
     /// Who owns which access key: learned from the answers that made them.
     callers: Mutex<HashMap<String, Caller>>,
+    /// The same keys themselves, for the signatures that moto never sees.
+    handed_out: Mutex<HashMap<String, Credentials>>,
+    pub(crate) tunnels: tunnels::State,
     expired: Mutex<HashSet<String>>,
     pushed: Mutex<Vec<PushedKey>>,
     ed25519: Mutex<BTreeMap<String, ed25519_dalek::SigningKey>>,
@@ -84,6 +90,8 @@ impl Standin {
             faults: Faults::default(),
             administrators: Mutex::default(),
             callers: Mutex::default(),
+            handed_out: Mutex::default(),
+            tunnels: tunnels::State::default(),
             expired: Mutex::default(),
             pushed: Mutex::default(),
             ed25519: Mutex::default(),

@@ -23,6 +23,7 @@ use crate::host::Instance;
 use crate::pki::{Record, SignerChain};
 use crate::room::Room;
 use crate::standin::answer::{answer, dripping};
+use crate::standin::prepared::Prepared;
 use crate::standin::{Runtime, Shared, Standin, locked};
 
 /// The addresses of the service on every instance.
@@ -71,7 +72,7 @@ pub struct Metadata {
 struct Service {
     shared: Arc<Shared>,
     instance: Instance,
-    chain: Mutex<Arc<SignerChain>>,
+    prepared: Mutex<Arc<Prepared>>,
     /// Token → the unix second when it ends.
     tokens: Mutex<HashMap<String, u64>>,
     /// By path below `/latest/`; the longest matching prefix counts.
@@ -103,7 +104,7 @@ impl Metadata {
         let service = Service {
             shared: Arc::clone(&standin.shared),
             instance: instance.clone(),
-            chain: Mutex::new(chain),
+            prepared: Mutex::new(Arc::new(Prepared::new(chain))),
             tokens: Mutex::default(),
             faults: Mutex::default(),
             answers: Mutex::default(),
@@ -160,7 +161,7 @@ impl Metadata {
 
     /// Signs with another chain from now on.
     pub fn set_chain(&self, chain: SignerChain) {
-        *locked(&self.service.chain) = Arc::new(chain);
+        *locked(&self.service.prepared) = Arc::new(Prepared::new(Arc::new(chain)));
     }
 
     /// Every request so far: method, path and whether it had a token that counts.
@@ -297,13 +298,13 @@ impl Service {
     }
 
     fn managed_ssh_keys(&self, path: &str) -> Option<String> {
-        let chain = Arc::clone(&locked(&self.chain));
+        let prepared = Arc::clone(&locked(&self.prepared));
         if let Some(user) = path.strip_prefix("active-keys/") {
-            return self.records(&chain, &percent_decoded(user));
+            return self.records(&prepared, &percent_decoded(user));
         }
-        let staples = || chain.staples(self.shared.clock.now()).ok();
+        let staples = || prepared.staples(self.shared.clock.now()).ok();
         match path {
-            "signer-cert" => Some(chain.pem()),
+            "signer-cert" => Some(prepared.pem()),
             "signer-ocsp" => Some(
                 staples()?
                     .into_iter()
@@ -322,14 +323,14 @@ impl Service {
     }
 
     /// The signed records of a user's keys; 404 when there is none.
-    fn records(&self, chain: &SignerChain, user: &str) -> Option<String> {
+    fn records(&self, prepared: &Prepared, user: &str) -> Option<String> {
         let keys = self.shared.active_keys(&self.instance.id, user);
         let wrong = self.fault("meta-data/managed-ssh-keys/active-keys/")
             == Some(MetadataFault::WrongSignature);
         let signed = keys.iter().map(|key| {
             let record = Record::new(&key.key, &key.instance_id, key.expires)
                 .asked_by(&key.caller, &key.request_id);
-            let mut signature = chain.signer.sign_pss(record.signed_bytes().as_bytes())?;
+            let mut signature = prepared.signature(&record)?;
             if let (true, Some(last)) = (wrong, signature.last_mut()) {
                 *last ^= 1;
             }
