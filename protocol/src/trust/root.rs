@@ -106,10 +106,26 @@ impl Root {
     /// # Errors
     /// [`Untrusted`].
     pub fn successor(&self, envelope: &Envelope) -> Result<Self, Untrusted> {
+        let next = self.vouched(envelope)?;
+        self.check_next(next.version)?;
+        Ok(next)
+    }
+
+    /// A later root in `envelope`, signed as a successor is: a step that was walked before, with those between left
+    /// out. Never for what comes over the network, where a gap hides a root that a key was taken out by.
+    pub(super) fn later(&self, envelope: &Envelope) -> Result<Self, Untrusted> {
+        let later = self.vouched(envelope)?;
+        match self.check_next(later.version) {
+            Ok(()) | Err(Untrusted::Gap { .. }) => Ok(later),
+            Err(flaw) => Err(flaw),
+        }
+    }
+
+    /// A root that enough keys of this one and of itself signed, of any version.
+    fn vouched(&self, envelope: &Envelope) -> Result<Self, Untrusted> {
         let ours = |key: &SubjectKey| self.root_keys.contains(key);
         let next: Self = parse(envelope.verified(Namespace::Root, self.threshold, ours)?)?;
         next.check()?;
-        self.check_next(next.version)?;
         let own = |key: &SubjectKey| next.root_keys.contains(key);
         envelope.verified(Namespace::Root, next.threshold, own)?;
         Ok(next)
@@ -138,13 +154,45 @@ impl Root {
         &self,
         envelopes: &'a [Envelope],
     ) -> Result<(Self, Vec<&'a Envelope>), Untrusted> {
+        self.steps_by(envelopes, Self::successor)
+    }
+
+    /// As [`Self::walk`], over a history of which [`Self::fewest`] was kept.
+    pub(super) fn walk_kept(&self, envelopes: &[Envelope]) -> Result<Self, Untrusted> {
+        self.steps_by(envelopes, Self::later).map(|(root, _)| root)
+    }
+
+    /// Of the later roots in a walked history, sorted by version, those that are needed to get from this one to the
+    /// newest: one where the root keys are the same still.
+    pub(super) fn fewest(&self, history: &[Envelope]) -> Vec<Envelope> {
+        let (mut root, mut rest, mut kept) = (self.clone(), history, Vec::new());
+        while let Some((at, farthest)) = root.farthest(rest) {
+            let (walked, later) = rest.split_at(at + 1);
+            kept.extend(walked.last().cloned());
+            (root, rest) = (farthest, later);
+        }
+        kept
+    }
+
+    fn farthest(&self, history: &[Envelope]) -> Option<(usize, Self)> {
+        let from_the_end = history.iter().enumerate().rev();
+        from_the_end
+            .map(|(at, envelope)| Some((at, self.later(envelope).ok()?)))
+            .find_map(|found| found)
+    }
+
+    fn steps_by<'a>(
+        &self,
+        envelopes: &'a [Envelope],
+        step: impl Fn(&Self, &Envelope) -> Result<Self, Untrusted>,
+    ) -> Result<(Self, Vec<&'a Envelope>), Untrusted> {
         if envelopes.len() > MAX_WALK {
             return Err(Untrusted::TooMany(MAX_WALK));
         }
         let (mut root, mut steps) = (self.clone(), Vec::new());
         for envelope in envelopes {
             if Self::claimed_version(envelope)? > root.version {
-                root = root.successor(envelope)?;
+                root = step(&root, envelope)?;
                 steps.push(envelope);
             }
         }
@@ -152,12 +200,13 @@ impl Root {
     }
 
     /// The newest root of a history whose oldest pinned root is signed by a pinned key: what a host
-    /// that keeps every root it has walked reads at its start.
+    /// that keeps the roots it has walked reads at its start. Roots may be left out where those before vouch for
+    /// those behind.
     ///
     /// # Errors
     /// As [`Self::pinned`] where no root is by a pinned key, else as [`Self::walk`].
     pub fn history(envelopes: &[Envelope], pins: &BTreeSet<String>) -> Result<Self, Untrusted> {
-        Self::oldest_pinned(envelopes, pins)?.walk(envelopes)
+        Self::oldest_pinned(envelopes, pins)?.walk_kept(envelopes)
     }
 
     /// The first root of a history that a pinned key signed.

@@ -36,7 +36,8 @@ pub struct Anchor {
 #[derive(Clone, Debug)]
 pub struct TrustState {
     anchor: Anchor,
-    first_bundle_keys: Vec<SubjectKey>,
+    /// The oldest root that a pinned key signed.
+    first: Root,
     roots: Vec<Envelope>,
     root: Root,
     bundle: Option<Verified<Bundle>>,
@@ -80,6 +81,10 @@ pub enum Refusal {
     Orphaned(&'static str),
 }
 
+/// More roots than this are not kept where later ones do without them. A history and one walk of the network's
+/// together stay readable: half of [`MAX_WALK`].
+const MAX_KEPT: usize = MAX_WALK / 2;
+
 impl TrustState {
     /// Verifies what is installed, from the pins on. The clock does not matter: see [`Self::freshness`].
     ///
@@ -87,10 +92,10 @@ impl TrustState {
     /// [`Refusal`] names the document.
     pub fn load(anchor: Anchor, documents: &Documents<'_>) -> Result<Self, Refusal> {
         let first = Root::oldest_pinned(documents.roots, &anchor.pins).map_err(Refusal::root)?;
-        let root = first.walk(documents.roots).map_err(Refusal::root)?;
+        let root = first.walk_kept(documents.roots).map_err(Refusal::root)?;
         let state = Self {
             anchor,
-            first_bundle_keys: first.bundle_keys,
+            first,
             roots: documents.roots.to_vec(),
             root,
             bundle: None,
@@ -127,7 +132,7 @@ impl TrustState {
         }
     }
 
-    /// Every root from the pinned one on: what is kept on disk.
+    /// The roots from the pinned one on, as far as they are needed: what is kept on disk.
     #[must_use]
     pub fn roots(&self) -> &[Envelope] {
         &self.roots
@@ -189,11 +194,19 @@ impl TrustState {
     fn take_roots(&mut self, offered: &[Envelope]) -> Result<(), Untrusted> {
         let (root, steps) = self.root.steps(offered)?;
         self.roots.extend(steps.into_iter().cloned());
-        if self.roots.len() > MAX_WALK {
-            return Err(Untrusted::TooMany(MAX_WALK));
+        if self.roots.len() > MAX_KEPT {
+            self.leave_out_roots();
         }
         self.root = root;
         Ok(())
+    }
+
+    /// Leaves roots out that later ones do not need: years of key changes must not end in one that finds no room.
+    fn leave_out_roots(&mut self) {
+        let oldest = |envelope: &&Envelope| Root::pinned(envelope, &self.anchor.pins).is_ok();
+        let first = self.roots.iter().find(oldest).cloned();
+        let later = self.first.fewest(&self.roots);
+        self.roots = first.into_iter().chain(later).collect();
     }
 
     fn take_bundle(&mut self, envelope: &Envelope, now: u64) -> Result<(), RefusedBundle> {
@@ -245,7 +258,7 @@ impl TrustState {
         // The floor belongs to the keys that it came with: a root that replaced all begins anew.
         let floor = self.anchor.sequence_floor;
         let keys = &self.root.bundle_keys;
-        let same_keys = self.first_bundle_keys.iter().any(|key| keys.contains(key));
+        let same_keys = self.first.bundle_keys.iter().any(|key| keys.contains(key));
         if !same_keys || floor <= offered.sequence {
             return Ok(());
         }

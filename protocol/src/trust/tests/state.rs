@@ -239,6 +239,45 @@ fn a_host_that_slept_walks_every_root_and_no_gap() {
     assert!(matches!(kept.refused, Some(Refusal::Bundle(_))));
 }
 
+/// F-07: a host that changes its roots for years must not find the way to the next one full.
+#[test]
+fn roots_that_later_ones_do_without_are_left_out() {
+    let ca = Ca::new();
+    let mut replaced = Ca::new();
+    replaced.keys.bundle = ca.keys.bundle.clone();
+    let both = [ca.root_key(), replaced.root_key()];
+    let handover = |version| envelope(Namespace::Root, &root(&replaced.keys, version, 1), &both);
+    let mut state = ca.installed();
+    for version in 2..=700 {
+        let next = match version {
+            ..=299 => ca.root(version),
+            300 => handover(version),
+            _ => replaced.root(version),
+        };
+        let advance = state.advance(&roots_only(&[next]), NOW);
+        assert_eq!(
+            advance.state.root().version,
+            version,
+            "{:?}",
+            advance.refused
+        );
+        state = advance.state;
+    }
+    assert!(state.roots().len() < 512, "{}", state.roots().len());
+    let versions = |state: &TrustState| (state.root().version, state.roots().len());
+    let again = TrustState::load(ca.anchor(), &roots_only(state.roots())).unwrap();
+    assert_eq!(versions(&again), versions(&state));
+    let kept = Root::history(state.roots(), &pins(ca.root_key())).unwrap();
+    assert_eq!(kept.version, 700);
+}
+
+fn roots_only(roots: &[Envelope]) -> Documents<'_> {
+    Documents {
+        roots,
+        ..Documents::default()
+    }
+}
+
 #[test]
 fn a_forged_root_anywhere_on_the_way_is_refused() {
     let (ca, other) = (Ca::new(), Ca::new());
