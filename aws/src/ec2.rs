@@ -47,6 +47,8 @@ pub struct Instance {
     pub public_ip: Option<IpAddr>,
     /// IPv6 addresses.
     pub ipv6: Vec<IpAddr>,
+    /// ARN of its instance profile.
+    pub instance_profile: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -179,6 +181,10 @@ fn instance(item: &Element, account: &AccountId, region: AwsRegion) -> Result<In
         private_ip: address("privateIpAddress"),
         public_ip: address("ipAddress"),
         ipv6: ipv6(item),
+        instance_profile: item
+            .child("iamInstanceProfile")
+            .and_then(|profile| profile.child_text("arn"))
+            .map(str::to_owned),
         tags: tags(item),
     })
 }
@@ -210,7 +216,7 @@ fn tags(item: &Element) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The instance's console output, decoded; empty where there is none yet.
+/// The instance's console output as EC2 copied it last, decoded; empty where there is none yet.
 ///
 /// # Errors
 /// [`AwsError`].
@@ -220,12 +226,44 @@ pub async fn get_console_output(
     scope: &Scope<'_>,
     instance: &InstanceId,
 ) -> Result<String, AwsError> {
+    read_console(client, endpoint, scope, instance, false).await
+}
+
+/// The console as it is now (`Latest`); of instances that are not on the Nitro system, which cannot show that, as
+/// EC2 copied it at the last boot.
+///
+/// # Errors
+/// [`AwsError`].
+pub async fn latest_console_output(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    scope: &Scope<'_>,
+    instance: &InstanceId,
+) -> Result<String, AwsError> {
+    match read_console(client, endpoint, scope, instance, true).await {
+        Err(error) if error.code() == Some("UnsupportedOperation") => {
+            read_console(client, endpoint, scope, instance, false).await
+        }
+        answer => answer,
+    }
+}
+
+async fn read_console(
+    client: &HttpClient,
+    endpoint: &Endpoint,
+    scope: &Scope<'_>,
+    instance: &InstanceId,
+    latest: bool,
+) -> Result<String, AwsError> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let parameters = [
+    let mut parameters = vec![
         pair("Action", "GetConsoleOutput"),
         pair("Version", VERSION),
         pair("InstanceId", instance.as_str()),
     ];
+    if latest {
+        parameters.push(pair("Latest", "true"));
+    }
     let answer = call(client, endpoint, scope, &parameters).await?;
     if answer.child_text("instanceId") != Some(instance.as_str()) {
         return Err(AwsError::Malformed("console output of another instance"));
@@ -247,6 +285,7 @@ mod tests {
     const ANSWER: &str = "<DescribeInstancesResponse><reservationSet><item><ownerId>123456789012</ownerId><instancesSet>\
         <item><instanceId>i-0123456789abcdef0</instanceId><instanceState><name>running</name></instanceState>\
         <placement><availabilityZone>eu-west-1a</availabilityZone></placement><privateIpAddress>10.0.0.5</privateIpAddress>\
+        <iamInstanceProfile><arn>arn:aws:iam::123456789012:instance-profile/fleet/web</arn></iamInstanceProfile>\
         <ipAddress>192.0.2.1</ipAddress><networkInterfaceSet><item><ipv6AddressesSet><item><ipv6Address>2001:db8::1</ipv6Address>\
         </item></ipv6AddressesSet></item></networkInterfaceSet><tagSet><item><key>Name</key><value>web-1</value></item>\
         <item><key>empty</key><value/></item></tagSet></item></instancesSet></item></reservationSet></DescribeInstancesResponse>";
@@ -284,6 +323,10 @@ mod tests {
                 found[0].tags["empty"].as_str()
             ),
             ("web-1", "")
+        );
+        assert_eq!(
+            found[0].instance_profile.as_deref(),
+            Some("arn:aws:iam::123456789012:instance-profile/fleet/web")
         );
     }
 

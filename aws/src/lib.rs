@@ -11,4 +11,6 @@ pub mod http_client;
 pub mod instance_connect;
 pub mod json_call;
 pub mod query;
+pub mod s3;
 pub mod sigv4;
+pub mod sts;

@@ -46,7 +46,8 @@ pub async fn call(
     Err(service_error(answer.status, &text))
 }
 
-fn service_error(status: u16, text: &str) -> AwsError {
+/// The refusal in an XML answer.
+pub(crate) fn service_error(status: u16, text: &str) -> AwsError {
     let parsed = Element::parse(text).ok();
     let error = parsed.as_ref().and_then(|root| root.find("Error"));
     let field = |name| error.and_then(|e| e.child_text(name)).unwrap_or_default();

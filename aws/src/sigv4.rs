@@ -4,7 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    SignableBody, SignableRequest, SigningInstructions, SigningSettings, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningInstructions,
+    SigningSettings, UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
@@ -36,7 +37,22 @@ pub struct Scope<'a> {
 /// # Errors
 /// [`AwsError::Signing`].
 pub fn sign_request(scope: &Scope<'_>, request: &mut Request<Vec<u8>>) -> Result<(), AwsError> {
-    let instructions = instructions(scope, request)?;
+    let instructions = instructions(scope, request, SigningSettings::default())?;
+    instructions.apply_to_request_http1x(request);
+    Ok(())
+}
+
+/// As [`sign_request`], as S3 wants it: the path as it is, and the body's hash as a header
+/// (S3 API reference, "Signature Calculations for the Authorization Header").
+///
+/// # Errors
+/// [`AwsError::Signing`].
+pub fn sign_s3_request(scope: &Scope<'_>, request: &mut Request<Vec<u8>>) -> Result<(), AwsError> {
+    let mut settings = SigningSettings::default();
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    let instructions = instructions(scope, request, settings)?;
     instructions.apply_to_request_http1x(request);
     Ok(())
 }
@@ -44,6 +60,7 @@ pub fn sign_request(scope: &Scope<'_>, request: &mut Request<Vec<u8>>) -> Result
 fn instructions(
     scope: &Scope<'_>,
     request: &Request<Vec<u8>>,
+    settings: SigningSettings,
 ) -> Result<SigningInstructions, AwsError> {
     let failed = |e: &dyn std::fmt::Display| AwsError::Signing(e.to_string());
     let identity: Identity = scope.credentials.clone().into();
@@ -52,7 +69,7 @@ fn instructions(
         .region(scope.region.as_str())
         .name(scope.service)
         .time(UNIX_EPOCH + Duration::from_secs(scope.now))
-        .settings(SigningSettings::default())
+        .settings(settings)
         .build()
         .map_err(|e| failed(&e))?;
     let mut headers = Vec::new();

@@ -4,6 +4,8 @@ pub mod certificate;
 pub mod discovery;
 pub mod event;
 pub mod host_certificate;
+pub mod host_certification;
+pub mod host_keys;
 pub mod host_report;
 pub mod instance;
 pub mod problem;

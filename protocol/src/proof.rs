@@ -1,4 +1,5 @@
-//! What a client signs: the canonical bytes of a request, and the STS request that proves an AWS identity.
+//! What a client signs: the canonical bytes of a request, and the proofs of an identity: the STS request of an
+//! AWS identity, the token of an OpenID Connect issuer.
 //! Both ends build them from parsed fields; neither forwards what the other sent.
 
 use std::fmt;
@@ -9,6 +10,7 @@ use crate::wire::Writer;
 
 pub mod audience;
 pub mod aws_sts;
+pub mod oidc;
 
 pub use audience::Audience;
 
@@ -30,6 +32,10 @@ pub enum Route {
     Revocations,
     /// `POST /v1/certificates/host`
     HostCertificates,
+    /// `POST /v1/hosts/certify`
+    HostCertification,
+    /// `POST /v1/hosts/keys`
+    HostKeys,
     /// `POST /v1/hosts/report`
     HostReports,
 }
@@ -45,6 +51,8 @@ impl Route {
             Self::Events => "POST /v1/events",
             Self::Revocations => "POST /v1/revocations",
             Self::HostCertificates => "POST /v1/certificates/host",
+            Self::HostCertification => "POST /v1/hosts/certify",
+            Self::HostKeys => "POST /v1/hosts/keys",
             Self::HostReports => "POST /v1/hosts/report",
         }
     }

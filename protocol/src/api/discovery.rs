@@ -34,6 +34,14 @@ pub enum AuthMethod {
     AwsSts {
         /// Accounts whose identities are accepted; empty: policy alone decides.
         accounts: Vec<AccountId>,
+        /// Accounts of which a token of sts:GetWebIdentityToken is taken, and may be demanded, beside it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        web_identity: Vec<AccountId>,
+    },
+    /// A token of one of these issuers, for this CA's URL as its audience.
+    Oidc {
+        /// `iss`, exactly.
+        issuers: Vec<String>,
     },
     /// A method of a newer server.
     #[serde(other)]
@@ -48,4 +56,23 @@ pub enum SessionMode {
     On,
     /// One request.
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_of_newer_and_older_servers_are_read() {
+        let read = |text: &str| serde_json::from_str::<AuthMethod>(text).unwrap();
+        assert_eq!(read(r#"{"type":"passkey","x":1}"#), AuthMethod::Unknown);
+        assert!(matches!(
+            read(r#"{"type":"aws-sts","accounts":[]}"#),
+            AuthMethod::AwsSts { web_identity, .. } if web_identity.is_empty()
+        ));
+        assert!(matches!(
+            read(r#"{"type":"oidc","issuers":["https://i.example"],"new":1}"#),
+            AuthMethod::Oidc { issuers } if issuers == ["https://i.example"]
+        ));
+    }
 }

@@ -135,22 +135,7 @@ impl HostCertificateRequest {
     /// The canonical request: what each host key signs, and whose digest a proof of the role carries.
     #[must_use]
     pub fn canonical(&self, audience: &Audience) -> CanonicalRequest {
-        let keys: Vec<_> = self
-            .host_keys
-            .iter()
-            .map(|p| p.public_key.clone())
-            .collect();
-        let binding = HostCertificateBinding {
-            protocol: self.protocol,
-            instance: &self.instance,
-            time: self.time,
-            nonce: &self.nonce,
-            host_keys: &keys,
-            previous_key: self.previous_key.as_ref().map(|proof| &proof.public_key),
-            challenge: self.challenge.as_ref(),
-            evidence: self.evidence.bound(),
-        };
-        CanonicalRequest::of(audience, &binding)
+        CanonicalRequest::of(audience, &self.binding(&self.keys()))
     }
 
     /// Checks that every key in the request signed it for this audience.
@@ -158,7 +143,32 @@ impl HostCertificateRequest {
     /// # Errors
     /// [`InvalidSignature`] of the first that did not.
     pub fn check_possession(&self, audience: &Audience) -> Result<(), InvalidSignature> {
-        let canonical = self.canonical(audience);
+        self.check_signatures(&self.canonical(audience))
+    }
+
+    pub(super) fn keys(&self) -> Vec<SubjectKey> {
+        let keys = self.host_keys.iter();
+        keys.map(|proof| proof.public_key.clone()).collect()
+    }
+
+    /// All but the signatures; `keys` are those of [`Self::keys`].
+    pub(super) fn binding<'a>(&'a self, keys: &'a [SubjectKey]) -> HostCertificateBinding<'a> {
+        HostCertificateBinding {
+            protocol: self.protocol,
+            instance: &self.instance,
+            time: self.time,
+            nonce: &self.nonce,
+            host_keys: keys,
+            previous_key: self.previous_key.as_ref().map(|proof| &proof.public_key),
+            challenge: self.challenge.as_ref(),
+            evidence: self.evidence.bound(),
+        }
+    }
+
+    pub(super) fn check_signatures(
+        &self,
+        canonical: &CanonicalRequest,
+    ) -> Result<(), InvalidSignature> {
         let proofs = self.host_keys.iter().chain(&self.previous_key);
         for proof in proofs {
             sshsig::verify(

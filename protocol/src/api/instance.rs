@@ -9,6 +9,7 @@ use crate::aws_region::AwsRegion;
 use crate::instance_id::InstanceId;
 use crate::os_user::OsUser;
 use crate::proof::{Fields, Route, Signed};
+use crate::subject_key::SubjectKey;
 
 /// The query; all members must match, none means all that the caller may see.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,9 @@ pub struct InstancesQuery {
     /// An instance id, a `Name` tag, a private DNS name or an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Only hosts with ids after this one: `next` of the answer before. Sent to a CA that gave a `next` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<InstanceId>,
 }
 
 /// Longest `host` that is looked up (a DNS name has at most 253 characters, a tag value 256).
@@ -27,6 +31,10 @@ impl Signed for InstancesQuery {
 
     fn fields(&self, fields: &mut Fields) {
         fields.optional(self.host.as_ref());
+        // Nothing where it is absent: the query without it has the bytes that it had before there was one.
+        if let Some(after) = &self.after {
+            fields.required(after.as_str());
+        }
     }
 }
 
@@ -35,8 +43,12 @@ impl Signed for InstancesQuery {
 pub struct InstancesResponse {
     /// The hosts, sorted by name and id.
     pub instances: Vec<InstanceView>,
-    /// Whether there were more than the answer holds (1,000).
+    /// Whether there are more: than the answer holds (1,000, those with the lowest ids), or in an account that does
+    /// not answer now.
     pub truncated: bool,
+    /// Where the answer was too short: what to ask for as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<InstanceId>,
 }
 
 /// A host as a caller sees it.
@@ -67,6 +79,9 @@ pub struct InstanceView {
     pub instance_connect: InstanceConnectMode,
     /// Accounts that the caller may use there, as far as policy names them (at most 20).
     pub users: Vec<OsUser>,
+    /// The public keys of a legacy host, as it made them known itself; only where one host is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_keys: Vec<SubjectKey>,
 }
 
 /// Whether a host trusts the CA.
@@ -91,4 +106,29 @@ pub enum InstanceConnectMode {
     BreakGlass,
     /// Never.
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proof::CanonicalRequest;
+
+    #[test]
+    fn a_query_without_a_page_has_the_bytes_of_the_first_version_and_one_with_it_others() {
+        let audience = "https://ca.example".parse().unwrap();
+        let bytes = |host: Option<&str>, after: Option<&str>| {
+            let query = InstancesQuery {
+                host: host.map(str::to_owned),
+                after: after.map(|id| id.parse().unwrap()),
+            };
+            CanonicalRequest::of_granted(&audience, 1, &[7; 16], &query)
+                .as_slice()
+                .to_vec()
+        };
+        let (none, first) = (bytes(None, None), bytes(None, Some("i-01234567")));
+        // The last field of a query for all hosts is the absent `host`.
+        assert_eq!(none.last(), Some(&0));
+        assert!(first.starts_with(&none) && first.len() == none.len() + 4 + 10);
+        assert_ne!(bytes(Some("i-01234567"), None), first);
+    }
 }

@@ -90,9 +90,11 @@ problem_codes! {
     UnsupportedMediaType 415 "unsupported-media-type" "the body must be application/json";
     ProofStale 401 "proof-stale" "the identity proof is too old or from the future";
     ProofReplayed 401 "proof-replayed" "the identity proof was used before";
-    ProofRefused 401 "proof-refused" "AWS refused the identity proof";
+    ProofRefused 401 "proof-refused" "the identity proof was refused";
     PossessionNotProven 401 "possession-not-proven" "the signature by the public key is missing or wrong";
     AccountNotAccepted 403 "account-not-accepted" "identities of this account are not accepted";
+    WebIdentityRequired 401 "web-identity-required" "this account's identities need a token of sts:GetWebIdentityToken";
+    IssuerUnavailable 503 "issuer-unavailable" "the token issuer's keys could not be fetched";
     StsUnavailable 503 "sts-unavailable" "AWS STS did not answer in time";
     GrantRequired 401 "grant-required" "the request carries no session grant";
     GrantInvalid 401 "grant-invalid" "the session grant is not one of this CA";

@@ -9,6 +9,8 @@ use ssh_key::PrivateKey;
 
 use super::host_certificate::evidence::{EnrolmentToken, IdentitySignature, WebIdentityToken};
 use super::host_certificate::*;
+use super::host_certification::*;
+use super::host_keys::*;
 use super::host_report::*;
 use super::revocation::*;
 use super::trust_bundle::*;
@@ -284,6 +286,112 @@ fn tokens_of_another_form_are_refused_and_never_shown() {
         !shown.contains("canary") && !shown.contains("0707"),
         "{shown}"
     );
+}
+
+// === legacy hosts' keys, and keys that a caller has certified ===
+
+#[test]
+fn a_signature_for_one_route_is_none_for_the_other() {
+    let key = private_key();
+    let request = host_request(&[&key], HostEvidence::WebIdentity(token()));
+    let mut known = HostKeysRequest(request.clone());
+    assert_eq!(
+        known.check_possession(&audience()),
+        Err(InvalidSignature::Wrong)
+    );
+    let canonical = known.canonical(&audience());
+    known.0.host_keys[0].signature = sign(&key, canonical.as_slice());
+    assert_eq!(known.check_possession(&audience()), Ok(()));
+    assert!(known.0.check_possession(&audience()).is_err());
+    assert_strict(&known);
+    let body = serde_json::to_vec(&known).unwrap();
+    assert!(HostKeysRequest::parse(&body).is_ok());
+    // What an agent signs before it has the evidence is what is checked.
+    let keys = [subject(&key)];
+    let binding = HostCertificateBinding {
+        protocol: request.protocol,
+        instance: &request.instance,
+        time: request.time,
+        nonce: &request.nonce,
+        host_keys: &keys,
+        previous_key: None,
+        challenge: None,
+        evidence: request.evidence.bound(),
+    };
+    assert_eq!(
+        digest(&HostKeysBinding(binding)),
+        canonical.digest().to_hex()
+    );
+}
+
+fn certification(host: &PrivateKey, caller: &PrivateKey) -> HostCertificationRequest {
+    let mut request = HostCertificationRequest {
+        protocol: 1,
+        instance: "mi-0123456789abcdef0".parse().unwrap(),
+        time: NOW,
+        nonce: Nonce::from_random([1; 16]),
+        host_key: HostKeyProof {
+            public_key: subject(host),
+            signature: Base64Bytes::default(),
+        },
+        ttl_seconds: Some(3_600),
+        reason: Some("image build".parse().unwrap()),
+    };
+    let consent = request.consent(&audience(), &subject(caller));
+    request.host_key.signature = sign(host, consent.as_slice());
+    request
+}
+
+#[test]
+fn a_host_key_consents_to_one_caller_host_and_moment() {
+    // E-13
+    let (host, caller, other) = (private_key(), private_key(), private_key());
+    let good = certification(&host, &caller);
+    let held = |request: &HostCertificationRequest, caller: &PrivateKey| {
+        request.check_possession(&audience(), &subject(caller))
+    };
+    assert_eq!(held(&good, &caller), Ok(()));
+    assert_eq!(held(&good, &other), Err(InvalidSignature::Wrong));
+    let changes: [fn(&mut HostCertificationRequest); 3] = [
+        |r| r.instance = "mi-0123456789abcdef1".parse().unwrap(),
+        |r| r.time += 1,
+        |r| r.nonce = Nonce::from_random([2; 16]),
+    ];
+    for change in changes {
+        let mut changed = good.clone();
+        change(&mut changed);
+        assert_eq!(held(&changed, &caller), Err(InvalidSignature::Wrong));
+    }
+    let mut stolen = good.clone();
+    stolen.host_key.public_key = subject(&other);
+    assert_eq!(held(&stolen, &caller), Err(InvalidSignature::OtherKey));
+    // The caller's own signature over the request is none of the host's.
+    let granted = CanonicalRequest::of(&audience(), &good);
+    let consent = good.consent(&audience(), &subject(&caller));
+    assert_ne!(granted.as_slice(), consent.as_slice());
+}
+
+#[test]
+fn every_part_of_a_certification_is_under_the_callers_signature() {
+    let (host, caller) = (private_key(), private_key());
+    let good = certification(&host, &caller);
+    assert_strict(&good);
+    let changes: [fn(&mut HostCertificationRequest); 8] = [
+        |r| r.protocol = 2,
+        |r| r.instance = "i-0123456789abcdef0".parse().unwrap(),
+        |r| r.time += 1,
+        |r| r.nonce = Nonce::from_random([2; 16]),
+        |r| r.host_key.public_key = subject(&private_key()),
+        |r| r.host_key.signature = Base64Bytes(vec![1]),
+        |r| r.ttl_seconds = None,
+        |r| r.reason = None,
+    ];
+    let mut digests = BTreeSet::from([digest(&good)]);
+    for change in changes {
+        let mut changed = good.clone();
+        change(&mut changed);
+        assert!(digests.insert(digest(&changed)));
+    }
 }
 
 // === host reports ===

@@ -157,14 +157,18 @@ impl Root {
         self.steps_by(envelopes, Self::successor)
     }
 
-    /// As [`Self::walk`], over a history of which [`Self::fewest`] was kept.
-    pub(super) fn walk_kept(&self, envelopes: &[Envelope]) -> Result<Self, Untrusted> {
+    /// As [`Self::walk`], over a history of which [`Self::fewest`] was kept. Never for what comes over the network.
+    ///
+    /// # Errors
+    /// [`Untrusted`] of the first step that does not hold; over 1,024 envelopes.
+    pub fn walk_kept(&self, envelopes: &[Envelope]) -> Result<Self, Untrusted> {
         self.steps_by(envelopes, Self::later).map(|(root, _)| root)
     }
 
     /// Of the later roots in a walked history, sorted by version, those that are needed to get from this one to the
     /// newest: one where the root keys are the same still.
-    pub(super) fn fewest(&self, history: &[Envelope]) -> Vec<Envelope> {
+    #[must_use]
+    pub fn fewest(&self, history: &[Envelope]) -> Vec<Envelope> {
         let (mut root, mut rest, mut kept) = (self.clone(), history, Vec::new());
         while let Some((at, farthest)) = root.farthest(rest) {
             let (walked, later) = rest.split_at(at + 1);

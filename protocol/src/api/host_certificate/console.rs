@@ -19,50 +19,26 @@ pub fn line<'a>(
     format!("{MARK} {instance} {challenge} {}", fingerprints.join(","))
 }
 
-/// Whether the console's output holds that line: at the end of a line, after a blank where the kernel
-/// or journal put something before it.
-#[must_use]
-pub fn is_written<'a>(
-    output: &str,
-    instance: &InstanceId,
-    challenge: &Nonce,
-    keys: impl IntoIterator<Item = &'a SubjectKey>,
-) -> bool {
-    let wanted = line(instance, challenge, keys);
-    output.lines().any(|found| {
-        let before = found.trim_end().strip_suffix(&wanted);
-        before.is_some_and(|before| before.is_empty() || before.ends_with(' '))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cert::tests::{private_key, subject};
 
     #[test]
-    fn another_host_challenge_or_key_is_not_the_line() {
+    fn another_host_challenge_or_key_is_another_line() {
         // E-11
         let (a, b) = (subject(&private_key()), subject(&private_key()));
         let here: InstanceId = "i-0123456789abcdef0".parse().unwrap();
         let other: InstanceId = "i-0123456789abcdef1".parse().unwrap();
         let (now, old) = (Nonce::from_random([1; 16]), Nonce::from_random([2; 16]));
-        let output = format!("boot\r\n[  3.2] {}\r\nlogin:", line(&here, &now, [&a, &b]));
-        assert!(is_written(&output, &here, &now, [&b, &a]));
-        assert!(!is_written(&output, &other, &now, [&a, &b]));
-        assert!(!is_written(&output, &here, &old, [&a, &b]));
-        assert!(!is_written(&output, &here, &now, [&a]));
-        assert!(!is_written(
-            &output.replace("] eic", "]eic"),
-            &here,
-            &now,
-            [&a, &b]
-        ));
-        assert!(!is_written(
-            &output.replace("\r\nlogin", "x"),
-            &here,
-            &now,
-            [&a, &b]
-        ));
+        let wanted = line(&here, &now, [&a, &b]);
+        assert_eq!(wanted, line(&here, &now, [&b, &a]));
+        for different in [
+            line(&other, &now, [&a, &b]),
+            line(&here, &old, [&a, &b]),
+            line(&here, &now, [&a]),
+        ] {
+            assert_ne!(wanted, different);
+        }
     }
 }
