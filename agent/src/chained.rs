@@ -1,14 +1,18 @@
 //! Further AuthorizedKeysCommands behind ours: sshd has room for one, the administrator may have more
 //! (a directory service, an identity provider, a company's own).
 //!
-//! All of them run at once as the user that sshd runs us as, each bounded in time and bytes. What one of
-//! them does, however wrong, costs only its own lines. Whether a line opens an account is sshd's to judge.
+//! All of them run at once, each bounded in time and bytes: as the user that sshd runs us as or, those that name
+//! another one, by the root helper (`elsewhere`, `errand`). What one of them does, however wrong, costs only its
+//! own lines. Whether a line opens an account is sshd's to judge.
 
 pub mod definition;
+pub(crate) mod elsewhere;
+pub(crate) mod errand;
 mod lines;
 mod process;
 pub mod tokens;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -19,6 +23,7 @@ pub use self::definition::{ChainedCommand, ChainedCommands};
 use self::process::{Limits, Program};
 use self::tokens::Tokens;
 use crate::clock::Deadline;
+use crate::passwd::Account;
 use crate::syslog::Log;
 use crate::trusted_file::{Trusted, UntrustedFile};
 
@@ -34,17 +39,30 @@ pub struct Running {
 /// What a command may take beyond its own deadline to be killed and reaped.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Starts every command with sshd's `tokens`.
+/// Starts every command with sshd's `tokens`; those of other users through the root helper at `door`.
 #[must_use]
-pub fn start(commands: &ChainedCommands, tokens: &Tokens, trusted: &Trusted) -> Running {
+pub fn start(
+    commands: &ChainedCommands,
+    tokens: &Tokens,
+    door: &Path,
+    trusted: &Trusted,
+) -> Running {
     let longest = commands.iter().map(|c| c.deadline).max();
     let (report, results) = mpsc::channel();
     let cancelled = Arc::new(AtomicBool::new(false));
     for (index, command) in commands.iter().enumerate() {
         let (command, tokens, trusted) = (command.clone(), tokens.clone(), trusted.clone());
         let (done, cancelled) = (report.clone(), Arc::clone(&cancelled));
+        let door = door.to_path_buf();
         // A thread each: a path on a dead mount would hold up the check of every later command as well.
-        let work = move || done.send((index, run(&command, &tokens, &trusted, &cancelled)));
+        let work = move || {
+            let cancelled = || cancelled.load(Ordering::Acquire);
+            let outcome = match &command.user {
+                Some(_) => elsewhere::run(&command, &tokens, &door, &cancelled),
+                None => run(&command, &tokens, None, &trusted, &cancelled),
+            };
+            done.send((index, outcome))
+        };
         if let Err(e) = thread::Builder::new().stack_size(STACK_BYTES).spawn(work) {
             let _ = report.send((index, Err(NoLines::Start(e))));
         }
@@ -104,11 +122,16 @@ fn complaint(name: &str, error: &NoLines) -> String {
     format!("keys command `{name}` gives no keys: failed to {reason}")
 }
 
-fn run(
+/// The key lines of one command, run here and now: as ourselves, or by root as `account`.
+///
+/// # Errors
+/// [`NoLines`].
+pub(crate) fn run(
     command: &ChainedCommand,
     tokens: &Tokens,
+    account: Option<&Account>,
     trusted: &Trusted,
-    cancelled: &AtomicBool,
+    cancelled: &dyn Fn() -> bool,
 ) -> Result<String, NoLines> {
     let limits = Limits {
         deadline: Deadline::after(command.deadline),
@@ -122,6 +145,7 @@ fn run(
     let program = Program {
         file: &checked,
         name: &command.program,
+        account,
     };
     let output = process::output(&program, &arguments, &limits, cancelled)?;
     Ok(lines::kept(&output))
@@ -158,6 +182,17 @@ pub enum NoLines {
         /// The first line of its stderr, with a separator in front.
         said: String,
     },
+    /// No helper, or it ended in the middle.
+    #[error("have it run as its user: nobody answers at `{}`, is eic-agent-logins.socket active?", .door.display())]
+    NoHelper {
+        /// The helper's socket.
+        door: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The helper refused, or the command failed there.
+    #[error("have it run as its user by the root helper, which {0}")]
+    Helper(String),
     /// Somebody else answered first.
     #[error("wait for it: the offered key was found elsewhere")]
     Cancelled,

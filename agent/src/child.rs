@@ -1,7 +1,7 @@
 //! A system program's output with a limit on time and bytes, for root: never found by the caller's PATH. Not for
 //! programs that must not be killed half-way (useradd), nor for chained commands, which have limits of their own.
 
-use std::io::{Error, ErrorKind, Read, Result};
+use std::io::{Error, ErrorKind, Read, Result, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -19,6 +19,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Most that is kept of each stream, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Most that is given to one, in bytes: written before it starts, so it must fit into the pipe.
+const MAX_INPUT: usize = 60 * 1024;
 /// How late the end of a program that has closed its output is noticed.
 const STEP: Duration = Duration::from_millis(2);
 
@@ -27,10 +29,32 @@ const STEP: Duration = Duration::from_millis(2);
 /// # Errors
 /// It did not start, or not end within `limit`: it is then killed with all its children.
 pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Output> {
+    output_of(command, Stdio::null(), limit)
+}
+
+/// As [`output`], with `input` as standard input: at most what a pipe takes at once (pipe(7): 64 KiB).
+///
+/// # Errors
+/// As [`output`]; or the input is too long.
+pub(crate) fn output_of_input(
+    command: &mut Command,
+    input: &[u8],
+    limit: Duration,
+) -> Result<Output> {
+    if input.len() > MAX_INPUT {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let (reader, mut writer) = std::io::pipe()?;
+    writer.write_all(input)?;
+    drop(writer);
+    output_of(command, Stdio::from(reader), limit)
+}
+
+fn output_of(command: &mut Command, input: Stdio, limit: Duration) -> Result<Output> {
     let deadline = Deadline::after(limit);
     let mut child = command
         .env("PATH", PATH)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -107,6 +131,16 @@ mod tests {
         let mut command = Command::new("id");
         let output = output(command.env("PATH", folder.path()), LIMIT).unwrap();
         assert!(output.status.success());
+    }
+
+    #[test]
+    fn an_input_arrives_whole_and_one_too_long_is_refused() {
+        let input = vec![b'x'; MAX_INPUT];
+        let mut command = Command::new("cat");
+        let output = output_of_input(&mut command, &input, LIMIT).unwrap();
+        assert_eq!(output.stdout, input);
+        let long = vec![b'x'; MAX_INPUT + 1];
+        assert!(output_of_input(&mut command, &long, LIMIT).is_err());
     }
 
     #[test]

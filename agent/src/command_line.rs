@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use eic_protocol::key_fingerprint::{InvalidFingerprint, KeyFingerprint};
+use eic_protocol::proof::Audience;
+
 use crate::chained::tokens::{Token, Tokens};
 use crate::doctor::DoctorOptions;
-use crate::fingerprint::{Fingerprint, InvalidFingerprint};
 use crate::install::{InstallOptions, SshdOptions, UninstallOptions};
 use crate::status::StatusOptions;
 use crate::ways_in::ListOptions;
@@ -33,26 +35,30 @@ pub enum Command {
     Run(RunOptions),
     /// Do the service's part that needs root.
     Helper(HelperOptions),
+    /// Make the keys of a host without certificate known to the CA.
+    HarvestHostKeys(RunOptions),
     /// Show the help.
     Help,
     /// Show the version.
     Version,
 }
 
-/// `run [--config FILE]`
+/// `run [--config FILE]` and `harvest-host-keys [--config FILE]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
     /// Another configuration than the default.
     pub config: Option<PathBuf>,
 }
 
-/// `helper [--config FILE] [--listen SOCKET]`
+/// `helper [--config FILE] [--logins] [--listen SOCKET]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HelperOptions {
     /// Another configuration than the default.
     pub config: Option<PathBuf>,
-    /// Where to wait for connections; none: standard input is one.
+    /// Where to wait for connections; none: standard input is one (with `logins`: the listening socket).
     pub listen: Option<PathBuf>,
+    /// Serve sshd's command, not the service.
+    pub logins: bool,
 }
 
 /// `authorized-keys USER [FINGERPRINT [LETTER=VALUE…]]`
@@ -104,7 +110,7 @@ pub struct PrincipalsArguments {
     /// `%u`
     pub user: String,
     /// `%F`
-    pub ca: Fingerprint,
+    pub ca: KeyFingerprint,
 }
 
 /// The help text.
@@ -122,6 +128,8 @@ root runs:
       --state-from DIR        holds root.json and host-view.json, and host-cert.pub if there is one
       --command-user NAME     whom sshd runs the commands as (default: eic or ec2-instance-connect,
                               whichever exists, else eic is created)
+      --ca URL                have the service keep this host's trust fresh from this CA: sets `[service] ca`
+                              and enables the agent's systemd units
       --replace               let another certificate authority of sshd's stop to count
       --dry-run               show what would change, and change nothing
   eic-agent uninstall         put every file back as it was
@@ -146,9 +154,12 @@ root runs:
       --json                  for programs
       (--config-dir, --sshd as above)
 
+  eic-agent harvest-host-keys [--config FILE]  makes the keys of a host without certificate known to the CA
+
 systemd runs:
   eic-agent run    [--config FILE]            keeps trust, host certificate and reports fresh; not as root
   eic-agent helper [--config FILE]            the service's part that is root's, for the connection on stdin
+      --logins                runs chained commands of other users instead, for sshd's command
       --listen SOCKET         wait for connections instead, where there is no systemd
 
   eic-agent --help | --version
@@ -165,13 +176,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, I
     match verb.to_str() {
         Some("authorized-keys") => parse_keys(Values::read(arguments)?),
         Some("authorized-principals") => parse_principals(Values::read(arguments)?),
-        Some("install") => parse_install(lexopt::Parser::from_args(arguments)),
-        Some("uninstall") => parse_uninstall(lexopt::Parser::from_args(arguments)),
-        Some("status") => parse_status(lexopt::Parser::from_args(arguments)),
-        Some("doctor") => parse_doctor(lexopt::Parser::from_args(arguments)),
+        Some("install") => parse_install(arguments),
+        Some("uninstall") => parse_uninstall(arguments),
+        Some("status") => parse_status(arguments),
+        Some("doctor") => parse_doctor(arguments),
         Some("keys") => parse_keys_list(arguments),
-        Some("run") => parse_run(lexopt::Parser::from_args(arguments)),
-        Some("helper") => parse_helper(lexopt::Parser::from_args(arguments)),
+        Some("run") => parse_run(arguments, Command::Run),
+        Some("harvest-host-keys") => parse_run(arguments, Command::HarvestHostKeys),
+        Some("helper") => parse_helper(arguments),
         Some("--help" | "-h" | "help") => Ok(Command::Help),
         Some("--version" | "-V") => Ok(Command::Version),
         _ => Err(InvalidCommandLine::Verb(
@@ -242,168 +254,212 @@ fn parse_principals(values: Values) -> Result<Command, InvalidCommandLine> {
 fn parse_keys_list(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
     let verb = arguments.next().unwrap_or_default();
     if verb != "list" {
         let verb = format!("keys {}", verb.to_string_lossy());
         return Err(InvalidCommandLine::Verb(verb.trim_end().to_owned()));
     }
     let mut options = ListOptions::default();
-    let mut parser = lexopt::Parser::from_args(arguments);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("user") => options.user = Some(parser.value()?.string()?),
-            Long("json") => options.json = true,
-            Long("config-dir") => options.config_dir = Some(parser.value()?.into()),
-            Long("sshd") => options.sshd = Some(parser.value()?.into()),
-            Long("help") | Short('h') => return Ok(Command::Help),
-            other => return Err(other.unexpected().into()),
+    let help = read_options(arguments, |name, value| {
+        match name {
+            "user" => options.user = Some(value.text()?),
+            "json" => options.json = true,
+            "config-dir" => options.config_dir = Some(value.path()?),
+            "sshd" => options.sshd = Some(value.path()?),
+            _ => return Ok(Taken::No),
         }
-    }
-    Ok(Command::KeysList(options))
+        Ok(Taken::Yes)
+    })?;
+    Ok(unless(help, Command::KeysList(options)))
 }
 
-fn parse_install(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
-    let mut fingerprints = BTreeSet::new();
-    let (mut state_from, mut command_user) = (None, None);
-    let (mut replace, mut dry_run) = (false, false);
-    let mut sshd = SshdOptions::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("root-fingerprint") => _ = fingerprints.insert(parser.value()?.string()?.parse()?),
-            Long("state-from") => state_from = Some(PathBuf::from(parser.value()?)),
-            Long("command-user") => command_user = Some(parser.value()?.string()?),
-            Long("replace") => replace = true,
-            Long("dry-run") => dry_run = true,
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long(name) => {
-                let name = name.to_owned();
-                sshd_option(&name, &mut parser, &mut sshd)?;
-            }
-            other => return Err(other.unexpected().into()),
+fn parse_install(arguments: impl Iterator<Item = OsString>) -> Result<Command, InvalidCommandLine> {
+    let mut options = InstallOptions {
+        fingerprints: BTreeSet::new(),
+        state_from: PathBuf::new(),
+        command_user: None,
+        ca: None,
+        replace: false,
+        dry_run: false,
+        sshd: SshdOptions::default(),
+    };
+    let help = read_options(arguments, |name, value| {
+        match name {
+            "root-fingerprint" => _ = options.fingerprints.insert(value.text()?.parse()?),
+            "state-from" => options.state_from = value.path()?,
+            "command-user" => options.command_user = Some(value.text()?),
+            "ca" => options.ca = Some(origin(&value.text()?)?),
+            "replace" => options.replace = true,
+            "dry-run" => options.dry_run = true,
+            _ => return sshd_option(name, value, &mut options.sshd),
         }
+        Ok(Taken::Yes)
+    })?;
+    match help {
+        Help::Wanted => Ok(Command::Help),
+        Help::No if options.fingerprints.is_empty() => {
+            Err(InvalidCommandLine::Required("--root-fingerprint"))
+        }
+        Help::No if options.state_from.as_os_str().is_empty() => {
+            Err(InvalidCommandLine::Required("--state-from"))
+        }
+        Help::No => Ok(Command::Install(options)),
     }
-    if fingerprints.is_empty() {
-        return Err(InvalidCommandLine::Required("--root-fingerprint"));
-    }
-    let state_from = state_from.ok_or(InvalidCommandLine::Required("--state-from"))?;
-    Ok(Command::Install(InstallOptions {
-        fingerprints,
-        state_from,
-        command_user,
-        replace,
-        dry_run,
-        sshd,
-    }))
 }
 
-fn parse_uninstall(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
+fn origin(text: &str) -> Result<Audience, InvalidCommandLine> {
+    text.parse()
+        .map_err(|_| InvalidCommandLine::Ca(eic_protocol::text::printable(text)))
+}
+
+fn parse_uninstall(
+    arguments: impl Iterator<Item = OsString>,
+) -> Result<Command, InvalidCommandLine> {
     let mut options = UninstallOptions::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("dry-run") => options.dry_run = true,
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long(name) => {
-                let name = name.to_owned();
-                sshd_option(&name, &mut parser, &mut options.sshd)?;
-            }
-            other => return Err(other.unexpected().into()),
+    let help = read_options(arguments, |name, value| match name {
+        "dry-run" => {
+            options.dry_run = true;
+            Ok(Taken::Yes)
         }
-    }
-    Ok(Command::Uninstall(options))
+        _ => sshd_option(name, value, &mut options.sshd),
+    })?;
+    Ok(unless(help, Command::Uninstall(options)))
 }
 
-fn parse_status(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
+fn parse_status(arguments: impl Iterator<Item = OsString>) -> Result<Command, InvalidCommandLine> {
     let mut options = StatusOptions::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("json") => options.json = true,
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long(name) => {
-                let name = name.to_owned();
-                inspected_sshd_option(&name, &mut parser, &mut options.sshd)?;
-            }
-            other => return Err(other.unexpected().into()),
+    let help = read_options(arguments, |name, value| match name {
+        "json" => {
+            options.json = true;
+            Ok(Taken::Yes)
         }
-    }
-    Ok(Command::Status(options))
+        _ => inspected_sshd_option(name, value, &mut options.sshd),
+    })?;
+    Ok(unless(help, Command::Status(options)))
 }
 
-fn parse_doctor(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
+fn parse_doctor(arguments: impl Iterator<Item = OsString>) -> Result<Command, InvalidCommandLine> {
     let mut options = DoctorOptions::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("user") => options.user = Some(parser.value()?.string()?),
-            Long("key") => options.key = Some(parser.value()?.into()),
-            Long("cert") => options.certificate = Some(parser.value()?.into()),
-            Long("json") => options.json = true,
-            Long("help") | Short('h') => return Ok(Command::Help),
-            Long(name) => {
-                let name = name.to_owned();
-                inspected_sshd_option(&name, &mut parser, &mut options.sshd)?;
-            }
-            other => return Err(other.unexpected().into()),
+    let help = read_options(arguments, |name, value| {
+        match name {
+            "user" => options.user = Some(value.text()?),
+            "key" => options.key = Some(value.path()?),
+            "cert" => options.certificate = Some(value.path()?),
+            "json" => options.json = true,
+            _ => return inspected_sshd_option(name, value, &mut options.sshd),
         }
-    }
-    Ok(Command::Doctor(options))
+        Ok(Taken::Yes)
+    })?;
+    Ok(unless(help, Command::Doctor(options)))
+}
+
+fn parse_run(
+    arguments: impl Iterator<Item = OsString>,
+    command: impl FnOnce(RunOptions) -> Command,
+) -> Result<Command, InvalidCommandLine> {
+    let mut options = RunOptions::default();
+    let help = read_options(arguments, |name, value| {
+        if name != "config" {
+            return Ok(Taken::No);
+        }
+        options.config = Some(value.path()?);
+        Ok(Taken::Yes)
+    })?;
+    Ok(unless(help, command(options)))
+}
+
+fn parse_helper(arguments: impl Iterator<Item = OsString>) -> Result<Command, InvalidCommandLine> {
+    let mut options = HelperOptions::default();
+    let help = read_options(arguments, |name, value| {
+        match name {
+            "config" => options.config = Some(value.path()?),
+            "listen" => options.listen = Some(value.path()?),
+            "logins" => options.logins = true,
+            _ => return Ok(Taken::No),
+        }
+        Ok(Taken::Yes)
+    })?;
+    Ok(unless(help, Command::Helper(options)))
 }
 
 /// As [`sshd_option`], without those that only a change has.
 fn inspected_sshd_option(
     name: &str,
-    parser: &mut lexopt::Parser,
+    value: &mut Value<'_>,
     sshd: &mut SshdOptions,
-) -> Result<(), InvalidCommandLine> {
-    if name == "no-reload" {
-        return Err(lexopt::Error::UnexpectedOption(format!("--{name}")).into());
+) -> Result<Taken, InvalidCommandLine> {
+    match name {
+        "no-reload" => Ok(Taken::No),
+        _ => sshd_option(name, value, sshd),
     }
-    sshd_option(name, parser, sshd)
-}
-
-fn parse_run(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
-    let mut options = RunOptions::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("config") => options.config = Some(parser.value()?.into()),
-            Long("help") | Short('h') => return Ok(Command::Help),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(Command::Run(options))
-}
-
-fn parse_helper(mut parser: lexopt::Parser) -> Result<Command, InvalidCommandLine> {
-    use lexopt::prelude::*;
-    let mut options = HelperOptions::default();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("config") => options.config = Some(parser.value()?.into()),
-            Long("listen") => options.listen = Some(parser.value()?.into()),
-            Long("help") | Short('h') => return Ok(Command::Help),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    Ok(Command::Helper(options))
 }
 
 fn sshd_option(
     name: &str,
-    parser: &mut lexopt::Parser,
+    value: &mut Value<'_>,
     sshd: &mut SshdOptions,
-) -> Result<(), InvalidCommandLine> {
+) -> Result<Taken, InvalidCommandLine> {
     match name {
-        "config-dir" => sshd.config_dir = parser.value()?.into(),
-        "sshd" => sshd.program = parser.value()?.into(),
-        "pid-file" => sshd.pid_file = parser.value()?.into(),
+        "config-dir" => sshd.config_dir = value.path()?,
+        "sshd" => sshd.program = value.path()?,
+        "pid-file" => sshd.pid_file = value.path()?,
         "no-reload" => sshd.reload = false,
-        _ => return Err(lexopt::Error::UnexpectedOption(format!("--{name}")).into()),
+        _ => return Ok(Taken::No),
     }
-    Ok(())
+    Ok(Taken::Yes)
+}
+
+/// Whether an option is one of the command's.
+enum Taken {
+    Yes,
+    No,
+}
+
+/// Whether the help was asked for.
+enum Help {
+    Wanted,
+    No,
+}
+
+fn unless(help: Help, command: Command) -> Command {
+    match help {
+        Help::Wanted => Command::Help,
+        Help::No => command,
+    }
+}
+
+/// The value behind an option, read only when it is asked for.
+struct Value<'a>(&'a mut lexopt::Parser);
+
+impl Value<'_> {
+    fn path(&mut self) -> Result<PathBuf, InvalidCommandLine> {
+        Ok(self.0.value()?.into())
+    }
+
+    fn text(&mut self) -> Result<String, InvalidCommandLine> {
+        let value = self.0.value()?;
+        value.into_string().map_err(|_| InvalidCommandLine::NotText)
+    }
+}
+
+/// Reads `--NAME [VALUE]` options only; `take` says which are known.
+fn read_options(
+    arguments: impl Iterator<Item = OsString>,
+    mut take: impl FnMut(&str, &mut Value<'_>) -> Result<Taken, InvalidCommandLine>,
+) -> Result<Help, InvalidCommandLine> {
+    use lexopt::Arg::{Long, Short};
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        let name = match argument {
+            Long("help") | Short('h') => return Ok(Help::Wanted),
+            Long(name) => name.to_owned(),
+            other => return Err(other.unexpected().into()),
+        };
+        if let Taken::No = take(&name, &mut Value(&mut parser))? {
+            return Err(lexopt::Error::UnexpectedOption(format!("--{name}")).into());
+        }
+    }
+    Ok(Help::No)
 }
 
 /// What is wrong with the command line.
@@ -430,6 +486,9 @@ pub enum InvalidCommandLine {
     /// Not UTF-8.
     #[error("read the command line: a word is not UTF-8")]
     NotText,
+    /// `--ca` is no origin.
+    #[error("read the command line: `{0}` is no CA, write `https://host`")]
+    Ca(String),
     /// An option that cannot be left out.
     #[error("read the command line: `{0}` is required")]
     Required(&'static str),
@@ -477,6 +536,10 @@ mod tests {
             "run extra",
             "run --listen /s",
             "helper --config",
+            "helper --login",
+            "harvest-host-keys extra",
+            "status --no-reload",
+            "install --ca http://ca.example",
             "keys",
             "keys lists",
             "keys list extra",
@@ -564,14 +627,18 @@ mod tests {
     #[test]
     fn every_option_of_install_is_read() {
         let line = format!(
-            "install --root-fingerprint {PIN} --state-from /d --command-user u --replace --dry-run --config-dir /c --sshd /s --pid-file /p --no-reload"
+            "install --root-fingerprint {PIN} --state-from /d --command-user u --ca https://ca.example --replace --dry-run --config-dir /c --sshd /s --pid-file /p --no-reload"
         );
         let Ok(Command::Install(options)) = words(&line) else {
             panic!()
         };
         assert_eq!(
-            (options.state_from, options.command_user),
-            ("/d".into(), Some("u".to_owned()))
+            (options.state_from, options.command_user, options.ca),
+            (
+                "/d".into(),
+                Some("u".to_owned()),
+                "https://ca.example".parse().ok()
+            )
         );
         let sshd = SshdOptions {
             config_dir: "/c".into(),

@@ -60,6 +60,7 @@ fn execute(command: Command) -> Result<String, CommandError> {
         Command::KeysList(options) => keys_list::run(&options),
         Command::Run(options) => run::become_service(&options),
         Command::Helper(options) => run::become_helper(&options),
+        Command::HarvestHostKeys(options) => run::become_harvest(options.config.as_deref()),
         // Their exit code is a verdict; `run` has them.
         Command::Status(_) | Command::Doctor(_) => Ok(String::new()),
         Command::Help => Ok(command_line::HELP.to_owned()),
@@ -157,6 +158,10 @@ enum CommandError {
     Trust(#[from] NoTrust),
     #[error(transparent)]
     File(#[from] UntrustedFile),
+    #[error(
+        "become `{0}`: `[service] user` names no unprivileged account of /etc/passwd, run `eic-agent install` or name one"
+    )]
+    NoAccount(String),
     #[error(transparent)]
     Install(#[from] InstallError),
     #[error(transparent)]

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use eic_protocol::key_fingerprint::KeyFingerprint;
 use serde::Deserialize;
 
 use crate::chained::ChainedCommands;
-use crate::fingerprint::Fingerprint;
 use crate::instance_connect::Settings;
 use crate::instance_connect::endpoint::{Endpoint, InvalidEndpoint};
 use crate::instance_connect::key::ExtraKeyType;
@@ -66,7 +66,7 @@ pub struct InstanceConnect {
 #[serde(deny_unknown_fields, default)]
 pub struct Trust {
     /// `SHA256:…` of the keys that may sign the root document.
-    pub root_fingerprints: BTreeSet<Fingerprint>,
+    pub root_fingerprints: BTreeSet<KeyFingerprint>,
     /// The folder of the signed documents.
     pub state: PathBuf,
     /// Whether a certificate that names only the user opens this host.
@@ -121,15 +121,20 @@ impl InstanceConnect {
             }
             None => RootsSource::Amazon,
         };
-        let endpoint = self
-            .imds_endpoint
-            .as_deref()
-            .map_or(Ok(Endpoint::default()), str::parse)?;
         Ok(Settings {
             roots,
-            endpoint,
+            endpoint: self.endpoint()?,
             extra_key_types: self.extra_key_types.clone(),
         })
+    }
+
+    /// Where the metadata service listens.
+    ///
+    /// # Errors
+    /// `imds_endpoint` is none.
+    pub fn endpoint(&self) -> Result<Endpoint, InvalidConfig> {
+        let configured = self.imds_endpoint.as_deref();
+        Ok(configured.map_or(Ok(Endpoint::default()), str::parse)?)
     }
 }
 
@@ -250,7 +255,7 @@ mod tests {
         assert!(config.trust.bare_principals);
         assert_eq!(config.trust.state, Path::new("/srv/eic"));
         assert_eq!(
-            config.trust.root_fingerprints.first().unwrap().as_str(),
+            config.trust.root_fingerprints.first().unwrap().to_string(),
             pin
         );
     }

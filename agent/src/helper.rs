@@ -3,13 +3,15 @@
 //! what is signed is built here, which session ends is found here.
 //!
 //! One request a connection. systemd starts it with the connection as standard input
-//! (`eic-agent-helper.socket`); elsewhere `--listen` makes it wait for connections itself.
+//! (`eic-agent-helper.socket`); elsewhere `--listen` makes it wait for connections itself. Behind a second door
+//! (`logins`) it runs chained commands of other users for sshd's command, and does nothing else.
 
 mod console;
 mod host_certificate;
 mod host_key;
 mod host_report;
 mod installation;
+pub mod logins;
 mod peer;
 mod reload;
 pub mod request;
@@ -136,10 +138,14 @@ fn answer(request: Request, host: &Host) -> Result<Answer, HelperError> {
         Request::SignHostRequest(request) => {
             told(host_certificate::sign(&request, host, now).map(Answer::Signatures))
         }
+        Request::AllHostKeys {} => told(host_certificate::all_keys(host).map(Answer::HostKeys)),
+        Request::SignHostKeys(request) => {
+            told(host_certificate::sign_keys(&request, host, now).map(Answer::Signatures))
+        }
         Request::InstallHostCertificate { certificate } => {
             told(host_certificate::install(&certificate, host, now))
         }
-        Request::WriteConsole { challenge } => told(console::write(&challenge, host)),
+        Request::WriteConsole { challenge, all } => told(console::write(&challenge, all, host)),
         Request::SignReport(draft) => told(host_report::sign(*draft, host, now)),
         Request::EndRevokedSessions {} => told(end_revoked_sessions(host, now)),
     })
@@ -151,13 +157,7 @@ fn told<E: Error>(outcome: Result<Answer, E>) -> Answer {
 
 /// The whole chain of causes.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = format!("failed to {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+    format!("failed to {}", crate::commands::chain(error))
 }
 
 fn end_revoked_sessions(host: &Host, now: u64) -> Result<Answer, NotEnded> {
@@ -191,6 +191,9 @@ pub enum HelperError {
     /// Not root.
     #[error("help the service: this must run as root")]
     NotRoot,
+    /// Commands of other users would share it.
+    #[error("serve logins from a terminal: start this by systemd or setsid(1)")]
+    Terminal,
     /// The configuration.
     #[error(transparent)]
     Config(#[from] InvalidConfig),

@@ -27,6 +27,7 @@ mod service;
 mod transaction;
 mod trial;
 mod uninstall;
+mod units;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,11 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::documents::HOST_CERTIFICATE;
 pub use self::uninstall::uninstall;
 
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::proof::Audience;
+
 use crate::clock::ClockBeforeEpoch;
 use crate::config::InvalidConfig;
-use crate::fingerprint::Fingerprint;
 use crate::sshd;
 use crate::state_lock::{self, StateLock};
 use crate::trust_state::{Identity, NoTrust};
@@ -47,11 +50,13 @@ use plan::Plan;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstallOptions {
     /// Keys that must have signed the root document.
-    pub fingerprints: BTreeSet<Fingerprint>,
+    pub fingerprints: BTreeSet<KeyFingerprint>,
     /// The folder with the signed documents.
     pub state_from: PathBuf,
     /// Whom sshd runs the commands as.
     pub command_user: Option<String>,
+    /// The CA that the service keeps this host's trust fresh from; none: the service is left alone.
+    pub ca: Option<Audience>,
     /// Another CA or principals command may stop to count.
     pub replace: bool,
     /// Show, do not do.
@@ -189,10 +194,12 @@ pub enum InstallError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
     /// The configuration cannot be edited safely.
-    #[error("add `{line}` to `{}`: do it by hand, under `[trust]`", .path.display())]
+    #[error("add `{line}` to `{}`: do it by hand, under `[{table}]`", .path.display())]
     Edit {
         /// The configuration.
         path: PathBuf,
+        /// Under which head.
+        table: &'static str,
         /// What belongs there.
         line: String,
     },

@@ -13,7 +13,6 @@ pub mod command_line;
 pub mod commands;
 pub mod config;
 pub mod doctor;
-pub mod fingerprint;
 pub mod helper;
 pub mod install;
 pub mod instance_connect;

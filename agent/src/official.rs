@@ -5,7 +5,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::fingerprint::Fingerprint;
+use eic_protocol::key_fingerprint::KeyFingerprint;
+
 use crate::instance_connect::Answer;
 use crate::instance_connect::http::HttpError;
 use crate::instance_connect::metadata::MetadataError;
@@ -19,6 +20,8 @@ pub enum Program {
     Run,
     /// `eic_curl_authorized_keys USER [FINGERPRINT]`: what that one runs; here the same.
     Curl,
+    /// `eic_harvest_hostkeys`: makes the host's keys known, to the CA instead of to AWS.
+    Harvest,
     /// `eic_parse_authorized_keys -x … -p … -s … -i … -c … -a … -v … [-f …]`: verifies given files.
     Parse,
 }
@@ -31,6 +34,7 @@ impl Program {
             "eic_run_authorized_keys" => Some(Self::Run),
             "eic_curl_authorized_keys" => Some(Self::Curl),
             "eic_parse_authorized_keys" => Some(Self::Parse),
+            "eic_harvest_hostkeys" => Some(Self::Harvest),
             _ => None,
         }
     }
@@ -140,7 +144,7 @@ pub struct ParseOptions {
     /// `-v`: the folder of revocation staples.
     pub staples: PathBuf,
     /// `-f`: the only fingerprint that is wanted.
-    pub fingerprint: Option<Fingerprint>,
+    pub fingerprint: Option<KeyFingerprint>,
 }
 
 impl ParseOptions {
@@ -293,18 +297,18 @@ mod tests {
         let pin = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let options = parse(&[&FULL[2..], &["-x", "true", "-f", pin]].concat()).unwrap();
         assert!(options.debug && options.chain == "PEM\nPEM" && options.instance == "i-1");
-        assert_eq!(options.fingerprint.unwrap().as_str(), pin);
+        assert_eq!(options.fingerprint.unwrap().to_string(), pin);
         assert!(!parse(&FULL).unwrap().debug);
     }
 
     #[test]
-    fn only_the_three_names_are_taken() {
+    fn only_the_packages_names_are_taken() {
         for other in [
             "eic-agent",
             "",
             "/",
             "eic_run_authorized_keys.sh",
-            "eic_harvest_hostkeys",
+            "eic_harvest_hostkeys.sh",
             "authorized_keys",
         ] {
             assert_eq!(Program::named(OsStr::new(other)), None, "{other}");
@@ -316,6 +320,10 @@ mod tests {
         );
         assert_eq!(named("./eic_curl_authorized_keys"), Some(Program::Curl));
         assert_eq!(named("eic_parse_authorized_keys"), Some(Program::Parse));
+        assert_eq!(
+            named("/opt/aws/bin/eic_harvest_hostkeys"),
+            Some(Program::Harvest)
+        );
     }
 
     #[test]

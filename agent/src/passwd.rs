@@ -1,12 +1,50 @@
-//! Which local names are uid 0: the accounts that a key held in memory must never open.
-//! Reads `/etc/passwd` only; a directory service that hands out uid 0 is not asked (no network here).
+//! Local accounts by `/etc/passwd`: their numbers, and which names are uid 0 (a key held in memory must never open
+//! those). A directory service is not asked: no network here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::trusted_file::{Trusted, UntrustedFile};
 
 /// Largest password file in bytes: about 100,000 accounts.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Whom sshd runs our commands as, unless somebody has said otherwise: the first that exists, in this order.
+pub const USUAL_COMMAND_USERS: [&str; 2] = ["eic", "ec2-instance-connect"];
+
+/// A line of `/etc/passwd` (passwd(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// The number of its first group.
+    pub gid: u32,
+    /// Its home folder.
+    pub home: PathBuf,
+}
+
+/// Every account of the password file at `path` whose line makes sense, in its order.
+///
+/// # Errors
+/// The file cannot be read, or others than root may write it.
+pub fn read(path: &Path, trusted: &Trusted) -> Result<Vec<Account>, UntrustedFile> {
+    let text = trusted.read(path, MAX_BYTES)?;
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().filter_map(account).collect())
+}
+
+fn account(line: &str) -> Option<Account> {
+    let mut fields = line.split(':');
+    let name = fields.next()?.to_owned();
+    let (uid, gid) = (fields.nth(1)?, fields.next()?);
+    Some(Account {
+        name,
+        uid: plain_number(uid.as_bytes())?,
+        gid: plain_number(gid.as_bytes())?,
+        home: PathBuf::from(fields.nth(1).unwrap_or("/")),
+    })
+}
 
 /// Whether `user` is, or may be, uid 0 according to the password file at `path`.
 ///
@@ -43,6 +81,21 @@ fn plain_number(field: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_without_plain_numbers_are_no_accounts() {
+        for line in [
+            "", "a", "a:x:1", "a:x::1", "a:x:-1:1", "a:x:1:+1", "a:x: 1:1",
+        ] {
+            assert_eq!(account(line), None, "{line}");
+        }
+        let alice = account("alice:x:1000:100:Alice:/home/alice:/bin/sh").unwrap();
+        assert_eq!(
+            (alice.name.as_str(), alice.uid, alice.gid),
+            ("alice", 1000, 100)
+        );
+        assert_eq!(alice.home, Path::new("/home/alice"));
+    }
 
     #[test]
     fn second_names_of_root_are_found() {

@@ -6,11 +6,11 @@
 
 use std::path::Path;
 
+use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::os_user::OsUser;
 use eic_protocol::principal::Principal;
 use eic_protocol::trust::root::ScopedCa;
 
-use crate::fingerprint::Fingerprint;
 use crate::passwd;
 use crate::trust_state::TrustState;
 use crate::trusted_file::{Trusted, UntrustedFile};
@@ -21,7 +21,7 @@ pub struct Question {
     /// The account, sshd's `%u`.
     pub user: String,
     /// The CA key's fingerprint, sshd's `%F`.
-    pub ca: Fingerprint,
+    pub ca: KeyFingerprint,
 }
 
 /// The local facts that are needed besides the signed state.
@@ -49,7 +49,7 @@ pub fn lines(
     let Ok(user) = question.user.parse::<OsUser>() else {
         return Ok(String::new());
     };
-    let fingerprint = question.ca.as_str();
+    let fingerprint = question.ca.to_string();
     let cas = state
         .user_cas()
         .filter(|ca| ca.key.fingerprint() == fingerprint);

@@ -5,18 +5,23 @@
 //! live sessions of revoked certificates. One that fails is told in `status.json` and does not stop the others.
 
 mod evidence;
+mod harvest;
 pub mod helper_client;
 mod host_certificate;
+mod host_request;
 pub mod http;
 pub mod login_line;
 pub mod login_log;
 pub mod pace;
 mod report;
+mod s3;
 pub mod settings;
-pub mod sigv4;
-pub mod source;
+mod sigv4;
+mod source;
 pub mod status;
 mod trust;
+
+pub(crate) use harvest::harvest;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -110,7 +115,7 @@ impl Service {
         let trusted = Trusted::system();
         let config = Config::load(path, &trusted)?;
         let service = &config.service;
-        let source = Source::configured(service).ok_or(RunError::NoSource)?;
+        let source = Source::configured(&config)?.ok_or(RunError::NoSource)?;
         let (roots, proxy) = (service.tls_roots.as_deref(), service.proxy.as_deref());
         Ok(Self {
             client: Client::new(roots, proxy, &trusted)?,
@@ -370,14 +375,6 @@ fn log(text: &str) {
     // Where it is closed, nobody wants to know.
     let line = eic_protocol::text::printable(text);
     let _ = writeln!(std::io::stderr(), "eic-agent: {line}");
-}
-
-/// Title and detail of a problem document, made harmless; a page of something else is not repeated.
-fn problem_text(body: &[u8]) -> String {
-    match serde_json::from_slice::<host_certificate::Problem>(body) {
-        Ok(problem) => problem.text(),
-        Err(_) => "no reason was given".to_owned(),
-    }
 }
 
 /// Sixteen random bytes; `None` where the system has none.

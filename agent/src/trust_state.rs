@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use eic_protocol::instance_id::InstanceId;
+use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::trust::envelope::{Envelope, Untrusted};
 use eic_protocol::trust::host_view::HostView;
 use eic_protocol::trust::root::{Root, ScopedCa};
 
 use crate::config::Trust;
-use crate::fingerprint::Fingerprint;
 use crate::machine::{Hypervisor, Machine};
 use crate::trusted_file::{Trusted, UntrustedFile};
 
@@ -125,7 +125,7 @@ impl TrustState {
     pub fn verify(
         root: &[u8],
         view: &[u8],
-        pins: &BTreeSet<Fingerprint>,
+        pins: &BTreeSet<KeyFingerprint>,
         own: &InstanceId,
         now: u64,
     ) -> Result<Self, NoTrust> {
@@ -155,7 +155,10 @@ impl TrustState {
 ///
 /// # Errors
 /// [`NoTrust`]: nothing pinned, or its signatures do not hold.
-pub fn verified_root(envelope_bytes: &[u8], pins: &BTreeSet<Fingerprint>) -> Result<Root, NoTrust> {
+pub fn verified_root(
+    envelope_bytes: &[u8],
+    pins: &BTreeSet<KeyFingerprint>,
+) -> Result<Root, NoTrust> {
     let pins = fingerprints(pins)?;
     Root::pinned(&envelope(envelope_bytes, ROOT_FILE)?, &pins).map_err(|source| NoTrust::Document {
         file: ROOT_FILE,
@@ -163,11 +166,11 @@ pub fn verified_root(envelope_bytes: &[u8], pins: &BTreeSet<Fingerprint>) -> Res
     })
 }
 
-fn fingerprints(pins: &BTreeSet<Fingerprint>) -> Result<BTreeSet<String>, NoTrust> {
+fn fingerprints(pins: &BTreeSet<KeyFingerprint>) -> Result<BTreeSet<String>, NoTrust> {
     if pins.is_empty() {
         return Err(NoTrust::NothingPinned);
     }
-    Ok(pins.iter().map(|pin| pin.as_str().to_owned()).collect())
+    Ok(pins.iter().map(ToString::to_string).collect())
 }
 
 fn envelope(bytes: &[u8], file: &'static str) -> Result<Envelope, NoTrust> {

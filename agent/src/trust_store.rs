@@ -148,7 +148,7 @@ fn anchor(trust: &Trust, trusted: &Trusted, own: &InstanceId) -> Anchor {
     let pins = trust.root_fingerprints.iter();
     Anchor {
         instance: own.clone(),
-        pins: pins.map(|pin| pin.as_str().to_owned()).collect(),
+        pins: pins.map(ToString::to_string).collect(),
         // The list's number never exceeds its bundle's sequence.
         sequence_floor: installed_list(&trust.state, trusted).map_or(0, |krl| krl.version),
     }

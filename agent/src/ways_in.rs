@@ -5,7 +5,7 @@
 
 mod account;
 mod authorities;
-mod further;
+pub(crate) mod further;
 mod key_file;
 mod key_line;
 

@@ -164,11 +164,15 @@ fn roots() -> Option<Roots> {
     Roots::from_pem(include_bytes!("../fixtures/root.pem")).ok()
 }
 
-/// The agent's configuration; what is read has a command line for sshd.
+/// The agent's configuration, and the tokens of an errand to its root helper; what is read has a command line for sshd.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
+    let words: Vec<String> = text.lines().map(str::to_owned).collect();
+    if let Ok(tokens) = eic_agent::chained::tokens::Tokens::of_a_stranger(&words) {
+        assert_eq!(tokens.words().len(), words.len());
+    }
     if let Ok(config) = eic_agent::config::Config::parse(text) {
         let words = config.authorized_keys.command.sshd_words();
         assert!(words.starts_with("%u %f") && !words.contains(['\n', '"']));

@@ -27,6 +27,8 @@ pub struct ChainedCommand {
     pub deadline: Duration,
     /// How much it may write, in bytes.
     pub max_bytes: usize,
+    /// Whom it runs as, through the root helper; none: AuthorizedKeysCommandUser, as we do.
+    pub user: Option<String>,
 }
 
 /// The table as it stands in the file.
@@ -63,6 +65,13 @@ impl ChainedCommands {
         self.0.is_empty()
     }
 
+    /// The command of that name, if it is one of another account's.
+    #[must_use]
+    pub fn of_another_user(&self, name: &str) -> Option<(&ChainedCommand, &str)> {
+        let named = self.0.iter().find(|command| command.name == name)?;
+        Some((named, named.user.as_deref()?))
+    }
+
     /// What follows `authorized-keys` in sshd's AuthorizedKeysCommand: `%u %f`, then each further token that
     /// a command uses (`h=%h`), so that an sshd too old for a token never meets it without need.
     #[must_use]
@@ -96,9 +105,6 @@ impl TryFrom<Written> for ChainedCommand {
     type Error = InvalidCommand;
 
     fn try_from(written: Written) -> Result<Self, InvalidCommand> {
-        if written.user.is_some() {
-            return Err(InvalidCommand::User);
-        }
         let (program, words) = written.command.split_first().ok_or(InvalidCommand::Empty)?;
         let program = program_path(program)?;
         if words.len() > MAX_WORDS {
@@ -110,6 +116,7 @@ impl TryFrom<Written> for ChainedCommand {
             arguments: arguments(words)?,
             deadline: deadline(written.deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS))?,
             max_bytes: max_bytes(written.max_bytes.unwrap_or(DEFAULT_MAX_BYTES))?,
+            user: written.user.map(account_name).transpose()?,
         })
     }
 }
@@ -147,6 +154,20 @@ fn name(written: Option<String>, program: &Path) -> Result<String, InvalidComman
         Ok(name)
     } else {
         Err(InvalidCommand::Name(eic_protocol::text::printable(&name)))
+    }
+}
+
+/// A local account's name (useradd(8)). Root's rights are given to no chained command: the root helper, which
+/// knows every uid, refuses root's other names as well.
+fn account_name(text: String) -> Result<String, InvalidCommand> {
+    let mut bytes = text.bytes();
+    let first = bytes.next();
+    let first = first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    let rest = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if first && text.len() <= 32 && bytes.all(rest) && text != "root" {
+        Ok(text)
+    } else {
+        Err(InvalidCommand::User(eic_protocol::text::printable(&text)))
     }
 }
 
@@ -196,11 +217,9 @@ pub enum InvalidCommand {
     /// Out of range.
     #[error("`max_bytes` must be 1 to {MAX_MAX_BYTES}")]
     MaxBytes,
-    /// Nobody could change to that user: sshd has dropped root's rights before it runs us.
-    #[error(
-        "`user` cannot be set: every command runs as AuthorizedKeysCommandUser, let that user run it or leave it out"
-    )]
-    User,
+    /// Root, or no account.
+    #[error("`user` cannot be `{0}`: name a local account that is not root")]
+    User(String),
 }
 
 #[cfg(test)]
@@ -217,63 +236,77 @@ mod tests {
             .map_err(|e| e.to_string())
     }
 
+    /// A file, and what its refusal says.
+    const WRONG: &[(&str, &str)] = &[
+        ("[[command]]", "missing field `command`"),
+        ("[[command]]\ncommand = []", "is empty"),
+        ("[[command]]\ncommand = \"/x %u\"", "invalid type"),
+        ("[[command]]\ncommand = [\"x\"]", "no absolute path"),
+        ("[[command]]\ncommand = [\"\"]", "no absolute path"),
+        ("[[command]]\ncommand = [\"./x\"]", "no absolute path"),
+        ("[[command]]\ncommand = [\"/opt/%u/x\"]", "no absolute path"),
+        ("[[command]]\ncommand = [\"/x\", \"%q\"]", "%q"),
+        ("[[command]]\ncommand = [\"/x\", \"%\"]", "ends with"),
+        ("[[command]]\ncommand = [\"/x\", \"%i\"]", "%i"),
+        ("[[command]]\ncommand = [\"/\"]", "is no name"),
+        ("[[command]]\ncommand = [\"/a b\"]", "is no name"),
+        ("[[command]]\ncommand = [\"/x\"]\nname = \"\"", "is no name"),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nname = \"a\\nb\"",
+            "is no name",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\ndeadline_ms = 0",
+            "deadline_ms",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\ndeadline_ms = 10001",
+            "deadline_ms",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\ndeadline_ms = -1",
+            "invalid",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nmax_bytes = 0",
+            "max_bytes",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nmax_bytes = 1048577",
+            "max_bytes",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nuser = \"root\"",
+            "`user` cannot be `root`",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nuser = \"\"",
+            "`user` cannot be",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nuser = \"-r\"",
+            "`user` cannot be",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nuser = \"a:0\"",
+            "`user` cannot be",
+        ),
+        (
+            "[[command]]\ncommand = [\"/x\"]\nshell = true",
+            "unknown field",
+        ),
+        (
+            "[[command]]\ncommand = [\"/a/x\"]\n[[command]]\ncommand = [\"/b/x\"]",
+            "two commands",
+        ),
+    ];
+
     #[test]
     fn wrong_commands_are_refused_with_the_reason() {
         let many = "[[command]]\ncommand = [\"/x\"]\n".repeat(9);
         let words = format!("[[command]]\ncommand = [\"/x\"{}]", ",\"a\"".repeat(33));
-        for (text, reason) in [
-            ("[[command]]", "missing field `command`"),
-            ("[[command]]\ncommand = []", "is empty"),
-            ("[[command]]\ncommand = \"/x %u\"", "invalid type"),
-            ("[[command]]\ncommand = [\"x\"]", "no absolute path"),
-            ("[[command]]\ncommand = [\"\"]", "no absolute path"),
-            ("[[command]]\ncommand = [\"./x\"]", "no absolute path"),
-            ("[[command]]\ncommand = [\"/opt/%u/x\"]", "no absolute path"),
-            ("[[command]]\ncommand = [\"/x\", \"%q\"]", "%q"),
-            ("[[command]]\ncommand = [\"/x\", \"%\"]", "ends with"),
-            ("[[command]]\ncommand = [\"/x\", \"%i\"]", "%i"),
-            ("[[command]]\ncommand = [\"/\"]", "is no name"),
-            ("[[command]]\ncommand = [\"/a b\"]", "is no name"),
-            ("[[command]]\ncommand = [\"/x\"]\nname = \"\"", "is no name"),
-            (
-                "[[command]]\ncommand = [\"/x\"]\nname = \"a\\nb\"",
-                "is no name",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\ndeadline_ms = 0",
-                "deadline_ms",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\ndeadline_ms = 10001",
-                "deadline_ms",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\ndeadline_ms = -1",
-                "invalid",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\nmax_bytes = 0",
-                "max_bytes",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\nmax_bytes = 1048577",
-                "max_bytes",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\nuser = \"root\"",
-                "cannot be set",
-            ),
-            (
-                "[[command]]\ncommand = [\"/x\"]\nshell = true",
-                "unknown field",
-            ),
-            (
-                "[[command]]\ncommand = [\"/a/x\"]\n[[command]]\ncommand = [\"/b/x\"]",
-                "two commands",
-            ),
-            (&many, "more than 8"),
-            (&words, "more than 32"),
-        ] {
+        let long = [(many.as_str(), "more than 8"), (&words, "more than 32")];
+        for (text, reason) in WRONG.iter().chain(&long) {
             let said = parse(text).unwrap_err();
             assert!(said.contains(reason), "{text}: {said}");
         }
@@ -287,8 +320,22 @@ mod tests {
         assert_eq!(only.name, "sss_ssh_authorizedkeys");
         assert_eq!(only.deadline, Duration::from_secs(2));
         assert_eq!(only.max_bytes, 65_536);
+        assert_eq!(only.user, None);
         // As sshd does for a command without arguments.
         assert_eq!(only.arguments, [Template::user()]);
+    }
+
+    #[test]
+    fn only_commands_of_another_user_are_found_as_such() {
+        let text = "[[command]]\ncommand = [\"/own\"]\n[[command]]\ncommand = [\"/x\"]\nuser = \"sssd_keys-1\"\n";
+        let commands = parse(text).unwrap();
+        assert!(commands.of_another_user("own").is_none());
+        assert!(commands.of_another_user("none").is_none());
+        let (command, user) = commands.of_another_user("x").unwrap();
+        assert_eq!(
+            (command.program.as_path(), user),
+            (Path::new("/x"), "sssd_keys-1")
+        );
     }
 
     #[test]

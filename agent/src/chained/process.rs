@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +14,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 
 use super::NoLines;
 use crate::clock::Deadline;
+use crate::passwd::Account;
 
 /// What a program may take.
 #[derive(Debug)]
@@ -23,11 +23,47 @@ pub(super) struct Limits {
     pub(super) max_bytes: usize,
 }
 
-/// A program: the file that is run, and the name by which it is called (busybox and the like go by it).
+/// A program: the file that is run, the name by which it is called (busybox and the like go by it), and whom it
+/// runs as, where that is not ourselves.
 #[derive(Debug)]
 pub(super) struct Program<'a> {
     pub(super) file: &'a Path,
     pub(super) name: &'a Path,
+    pub(super) account: Option<&'a Account>,
+}
+
+impl Program<'_> {
+    fn command(&self, arguments: &[OsString]) -> Command {
+        let mut command = Command::new(self.file);
+        command
+            .arg0(self.name)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH);
+        match self.account {
+            Some(account) => become_it(&mut command, account),
+            None => keep_sshds(&mut command),
+        }
+        command
+    }
+}
+
+/// Group and user of the account, and none of root's further groups: the standard library drops them all
+/// (setgroups(2)) whenever root starts a program as somebody else.
+fn become_it(command: &mut Command, account: &Account) {
+    command.gid(account.gid).uid(account.uid);
+    for name in ["USER", "LOGNAME"] {
+        command.env(name, &account.name);
+    }
+    command.env("HOME", &account.home);
+}
+
+fn keep_sshds(command: &mut Command) {
+    for name in KEPT {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
 }
 
 /// What sshd's own commands find in their environment (misc.c, subprocess), PATH apart.
@@ -52,7 +88,7 @@ pub(super) fn output(
     program: &Program<'_>,
     arguments: &[OsString],
     limits: &Limits,
-    cancelled: &AtomicBool,
+    cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<u8>, NoLines> {
     let mut group = Group::start(program, arguments)?;
     let mut read = Output::default();
@@ -81,17 +117,7 @@ struct Output {
 
 impl Group {
     fn start(program: &Program<'_>, arguments: &[OsString]) -> Result<Self, NoLines> {
-        let mut command = Command::new(program.file);
-        command
-            .arg0(program.name)
-            .args(arguments)
-            .env_clear()
-            .env("PATH", PATH);
-        for name in KEPT {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        let mut command = program.command(arguments);
         let child = command
             .current_dir("/")
             .stdin(Stdio::null())
@@ -109,7 +135,7 @@ impl Group {
         &mut self,
         read: &mut Output,
         limits: &Limits,
-        cancelled: &AtomicBool,
+        cancelled: &dyn Fn() -> bool,
     ) -> Result<(), NoLines> {
         let mut stdout = self.child.stdout.take();
         let mut stderr = self.child.stderr.take();
@@ -122,7 +148,7 @@ impl Group {
         }
         loop {
             let left = limits.deadline.remaining().ok_or(NoLines::Late)?;
-            if cancelled.load(Ordering::Acquire) {
+            if cancelled() {
                 return Err(NoLines::Cancelled);
             }
             // Asked before the read: whatever an ended program has written is then in the pipe.

@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Instant;
 
+/// Where no helper listens.
+const NOBODY: &str = "/nonexistent/eic-logins.sock";
+
 #[derive(Default)]
 struct Lines(RefCell<Vec<String>>);
 
@@ -35,78 +38,87 @@ fn tokens() -> Tokens {
 
 fn ask(text: &str) -> (String, Vec<String>) {
     let log = Lines::default();
-    let lines = start(&commands(text), &tokens(), &Trusted::system()).finish(&log);
+    let lines = start(
+        &commands(text),
+        &tokens(),
+        NOBODY.as_ref(),
+        &Trusted::system(),
+    )
+    .finish(&log);
     (lines, log.0.into_inner())
 }
 
 const GOOD: &str = "echo ssh-ed25519 AAAA $1";
 
+/// What goes wrong, the script, further settings, what the log says.
+const FAILURES: &[(&str, &str, &str, &str)] = &[
+    ("exit 1", "echo ssh-rsa EVIL; exit 1", "", "exit status: 1"),
+    (
+        "exit 255",
+        "echo ssh-rsa EVIL; exit 255",
+        "",
+        "exit status: 255",
+    ),
+    ("signal", "echo ssh-rsa EVIL; kill -9 $$", "", "signal: 9"),
+    (
+        "slow",
+        "echo ssh-rsa EVIL; exec sleep 60",
+        "deadline_ms = 100",
+        "deadline_ms",
+    ),
+    (
+        "mute",
+        "exec >&-; exec sleep 60",
+        "deadline_ms = 100",
+        "deadline_ms",
+    ),
+    (
+        "stopped",
+        "echo ssh-rsa EVIL; kill -STOP $$",
+        "deadline_ms = 100",
+        "deadline_ms",
+    ),
+    (
+        "deaf",
+        "trap '' TERM INT; while :; do :; done",
+        "deadline_ms = 100",
+        "deadline_ms",
+    ),
+    (
+        "endless",
+        "while :; do echo ssh-rsa EVIL; done",
+        "",
+        "max_bytes",
+    ),
+    (
+        "one byte too many",
+        "printf %%s 'ssh-rsa EVIL1'",
+        "max_bytes = 12",
+        "max_bytes",
+    ),
+    (
+        "loud",
+        "while :; do echo no >&2; done",
+        "deadline_ms = 100",
+        "deadline_ms",
+    ),
+    (
+        "complaining",
+        "echo first >&2; echo second >&2; exit 2",
+        "",
+        "saying: first",
+    ),
+    (
+        "forging",
+        "printf 'a\\033[2J\\n' >&2; exit 2",
+        "",
+        "saying: a\\u{1b}[2J",
+    ),
+];
+
 #[test]
 fn each_failing_command_costs_only_its_own_lines() {
-    for (flaw, script, more, logged) in [
-        ("exit 1", "echo ssh-rsa EVIL; exit 1", "", "exit status: 1"),
-        (
-            "exit 255",
-            "echo ssh-rsa EVIL; exit 255",
-            "",
-            "exit status: 255",
-        ),
-        ("signal", "echo ssh-rsa EVIL; kill -9 $$", "", "signal: 9"),
-        (
-            "slow",
-            "echo ssh-rsa EVIL; exec sleep 60",
-            "deadline_ms = 100",
-            "deadline_ms",
-        ),
-        (
-            "mute",
-            "exec >&-; exec sleep 60",
-            "deadline_ms = 100",
-            "deadline_ms",
-        ),
-        (
-            "stopped",
-            "echo ssh-rsa EVIL; kill -STOP $$",
-            "deadline_ms = 100",
-            "deadline_ms",
-        ),
-        (
-            "deaf",
-            "trap '' TERM INT; while :; do :; done",
-            "deadline_ms = 100",
-            "deadline_ms",
-        ),
-        (
-            "endless",
-            "while :; do echo ssh-rsa EVIL; done",
-            "",
-            "max_bytes",
-        ),
-        (
-            "one byte too many",
-            "printf %%s 'ssh-rsa EVIL1'",
-            "max_bytes = 12",
-            "max_bytes",
-        ),
-        (
-            "loud",
-            "while :; do echo no >&2; done",
-            "deadline_ms = 100",
-            "deadline_ms",
-        ),
-        (
-            "complaining",
-            "echo first >&2; echo second >&2; exit 2",
-            "",
-            "saying: first",
-        ),
-        (
-            "forging",
-            "printf 'a\\033[2J\\n' >&2; exit 2",
-            "",
-            "saying: a\\u{1b}[2J",
-        ),
-    ] {
+    for (flaw, script, more, logged) in FAILURES {
         let text = [
             shell("before", GOOD, ""),
             shell("bad", script, more),
@@ -118,7 +130,7 @@ fn each_failing_command_costs_only_its_own_lines() {
         assert_eq!(lines, "ssh-ed25519 AAAA alice\n".repeat(2), "{flaw}");
         assert_eq!(log.len(), 1, "{flaw}: {log:?}");
         assert!(
-            log[0].contains("`bad`") && log[0].contains(logged),
+            log[0].contains("`bad`") && log[0].contains(*logged),
             "{flaw}: {log:?}"
         );
         assert!(!log[0].contains("EVIL"), "{flaw}");
@@ -141,7 +153,7 @@ fn programs_that_others_could_change_are_not_run() {
     mode(&top, 0o755);
     let ask = |program: &Path| {
         let text = format!("[[authorized_keys.command]]\ncommand = [{program:?}]");
-        start(&commands(&text), &tokens(), &trusted).finish(&Lines::default())
+        start(&commands(&text), &tokens(), NOBODY.as_ref(), &trusted).finish(&Lines::default())
     };
     for (folder_mode, file_mode) in [
         (0o777, 0o755),
@@ -181,7 +193,13 @@ fn arguments_reach_the_program_whole_and_through_no_shell() {
     assert!(tokens.take_word("h=/home/a b; id 'x\""));
     assert!(tokens.take_word("k="));
     let text = "[[authorized_keys.command]]\ncommand = [\"/usr/bin/printf\", \"ssh <%%s>\\\\n\", \"%u\", \"%h\", \"%k\", \"*\"]";
-    let lines = start(&commands(text), &tokens, &Trusted::system()).finish(&Lines::default());
+    let lines = start(
+        &commands(text),
+        &tokens,
+        NOBODY.as_ref(),
+        &Trusted::system(),
+    )
+    .finish(&Lines::default());
     assert_eq!(
         lines,
         "ssh <alice>\nssh </home/a b; id 'x\">\nssh <>\nssh <*>\n"
@@ -245,6 +263,7 @@ fn commands_that_no_longer_matter_are_killed() {
     let running = start(
         &commands(&shell("slow", &script, "")),
         &tokens(),
+        NOBODY.as_ref(),
         &Trusted::system(),
     );
     let until = Instant::now() + Duration::from_secs(5);
@@ -303,9 +322,9 @@ fn the_file_that_was_checked_is_run_under_the_name_that_was_written() {
     let program = Program {
         file: &shell,
         name: &link,
+        account: None,
     };
-    let cancelled = AtomicBool::new(false);
-    let output = process::output(&program, &arguments, &limits, &cancelled).unwrap();
+    let output = process::output(&program, &arguments, &limits, &|| false).unwrap();
     let output = String::from_utf8(output).unwrap();
     let expected = format!("{} {} -c", shell.display(), link.display());
     assert!(output.starts_with(&expected), "{output}");
@@ -326,9 +345,64 @@ fn a_link_is_run_as_the_file_that_was_checked() {
     );
     let trusted = Trusted::under(&top, rustix::process::geteuid().as_raw());
     let log = Lines::default();
-    let lines = start(&commands(&text), &tokens(), &trusted).finish(&log);
+    let lines = start(&commands(&text), &tokens(), NOBODY.as_ref(), &trusted).finish(&log);
     let expected = format!("ssh-ed25519 AAAA {}\n", file.display());
     assert_eq!(lines, expected, "{:?}", log.0.into_inner());
+}
+
+#[test]
+fn without_the_helper_only_commands_of_another_user_are_skipped() {
+    let other = shell("other", GOOD, "user = \"daemon\"");
+    let (lines, log) = ask(&[shell("own", GOOD, ""), other].concat());
+    assert_eq!(lines, "ssh-ed25519 AAAA alice\n");
+    assert_eq!(log.len(), 1, "{log:?}");
+    for part in ["`other`", NOBODY, "eic-agent-logins.socket"] {
+        assert!(log[0].contains(part), "{log:?}");
+    }
+}
+
+#[test]
+fn a_helper_that_hangs_or_ends_costs_only_its_commands_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let door = folder.path().join("door");
+    let listener = std::os::unix::net::UnixListener::bind(&door).unwrap();
+    let other = shell("other", GOOD, "user = \"daemon\"\ndeadline_ms = 200");
+    let text = [shell("own", GOOD, ""), other].concat();
+    let ask = |text: &str| {
+        let log = Lines::default();
+        let lines = start(&commands(text), &tokens(), &door, &Trusted::system()).finish(&log);
+        assert_eq!(lines, "ssh-ed25519 AAAA alice\n");
+        log.0.into_inner().concat()
+    };
+    // Nobody accepts: the kernel does, and then nothing comes.
+    assert!(ask(&text).contains("deadline_ms"));
+    let (first, _) = listener.accept().unwrap();
+    let hanging_up = thread::spawn(move || drop(listener.accept()));
+    assert!(ask(&text).contains("nobody answers"));
+    drop(first);
+    hanging_up.join().unwrap();
+}
+
+#[test]
+fn an_errand_that_no_longer_matters_is_given_up_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let door = folder.path().join("door");
+    let listener = std::os::unix::net::UnixListener::bind(&door).unwrap();
+    let text = shell("other", GOOD, "user = \"daemon\"\ndeadline_ms = 10000");
+    let running = start(&commands(&text), &tokens(), &door, &Trusted::system());
+    let (stream, _) = listener.accept().unwrap();
+    let started = Instant::now();
+    drop(running);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut sent = String::new();
+    std::io::Read::read_to_string(&mut &stream, &mut sent).unwrap();
+    assert!(
+        sent.contains("\"command\":\"other\"") && sent.contains("u=alice"),
+        "{sent}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

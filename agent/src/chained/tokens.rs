@@ -60,11 +60,44 @@ impl Token {
         }
     }
 
+    /// Whether `value` is of the form that sshd gives this token. Asked of a stranger's tokens only: a program that
+    /// takes `%u` must not be handed `--config=…`, a path out of the account's home or a second line by whoever
+    /// holds AuthorizedKeysCommandUser.
+    fn takes(self, value: &str) -> bool {
+        let (max, also): (usize, &[u8]) = match self {
+            Self::Connection => (256, b".: %"),
+            Self::RoutingDomain => (64, b"._-"),
+            Self::Uid => return is_number(value),
+            Self::Fingerprint => (128, b":+/="),
+            Self::Home => return is_home(value),
+            Self::Key => (MAX_KEY, b"+/="),
+            Self::KeyType => (64, b"@.-"),
+            Self::User => (256, b"_.@\\+$-"),
+        };
+        let known = |b: u8| b.is_ascii_alphanumeric() || also.contains(&b);
+        let empty = value.is_empty() && self != Self::RoutingDomain;
+        !empty && value.len() <= max && !value.starts_with('-') && value.bytes().all(known)
+    }
+
     /// Whether our command line has it as its first or second word, not as `LETTER=VALUE`.
     #[must_use]
     pub fn is_positional(self) -> bool {
         matches!(self, Self::User | Self::Fingerprint)
     }
+}
+
+/// Longest key in base64: a certificate with 256 principals has some 20 KiB.
+const MAX_KEY: usize = 32 * 1024;
+/// Linux's PATH_MAX.
+const MAX_PATH: usize = 4096;
+
+fn is_number(text: &str) -> bool {
+    (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_home(text: &str) -> bool {
+    let plain = text.starts_with('/') && text.len() <= MAX_PATH;
+    plain && !text.chars().any(char::is_control) && !text.split('/').any(|part| part == "..")
 }
 
 /// What sshd passed on.
@@ -89,6 +122,32 @@ impl Tokens {
             (Some(token), None) if !token.is_positional() => self.insert(token, value.to_owned()),
             _ => false,
         }
+    }
+
+    /// All of them as `LETTER=VALUE`, for the root helper.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let word = |(token, value): (&Token, &String)| format!("{}={value}", token.letter());
+        self.0.iter().map(word).collect()
+    }
+
+    /// Reads the words of somebody who need not be sshd: each token once, and of the form that sshd gives it.
+    ///
+    /// # Errors
+    /// The first word that is not.
+    pub fn of_a_stranger(words: &[String]) -> Result<Self, StrangeToken> {
+        let mut tokens = Self::default();
+        for word in words {
+            let taken = word.split_once('=').and_then(|(letters, value)| {
+                let mut letters = letters.chars();
+                let token = letters.next().and_then(Token::from_letter)?;
+                (letters.next().is_none() && token.takes(value)).then_some((token, value))
+            });
+            if !taken.is_some_and(|(token, value)| tokens.insert(token, value.to_owned())) {
+                return Err(StrangeToken(eic_protocol::text::printable(word)));
+            }
+        }
+        Ok(tokens)
     }
 
     /// The arguments of a command.
@@ -171,6 +230,11 @@ impl Template {
     }
 }
 
+/// A word that sshd does not say.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("take `{0}` for a token of sshd's: it is unknown, repeated or of another form")]
+pub struct StrangeToken(String);
+
 /// What is wrong with an argument.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
@@ -218,6 +282,66 @@ mod tests {
         let mut twice = Tokens::default();
         assert!(twice.take_word("h=/home/a"));
         assert!(!twice.take_word("h=/root"));
+    }
+
+    #[test]
+    fn a_strangers_tokens_of_another_form_than_sshds_are_refused() {
+        let long = format!("k={}", "A".repeat(MAX_KEY + 1));
+        for bad in [
+            "",
+            "u",
+            "u=",
+            "u=-x",
+            "u=--config=/tmp/x",
+            "u=a b",
+            "u=a\nb",
+            "u=a/b",
+            "u=a;b",
+            "u=é",
+            "uu=a",
+            "x=1",
+            "f=",
+            "f=-",
+            "f=SHA256:a b",
+            "U=",
+            "U=-1",
+            "U=1000000000000",
+            "U=0x0",
+            "h=",
+            "h=home",
+            "h=/home/../root",
+            "h=/a\nb",
+            "k=-AAAA",
+            "k=AAAA BBBB",
+            "t=-o",
+            "t=a,b",
+            "C=",
+            "C=1.2.3.4\n",
+            "D=-x",
+            long.as_str(),
+        ] {
+            let words = [bad.to_owned()];
+            assert!(Tokens::of_a_stranger(&words).is_err(), "{bad}");
+        }
+        let twice = ["u=a".to_owned(), "u=b".to_owned()];
+        assert!(Tokens::of_a_stranger(&twice).is_err());
+    }
+
+    #[test]
+    fn what_sshd_says_arrives_whole() {
+        let words = [
+            "C=192.0.2.1 50022 192.0.2.2 22",
+            "D=",
+            "U=1000",
+            "f=SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU",
+            "h=/home/a b",
+            "k=AAAAC3NzaC1lZDI1NTE5AAAAIA==",
+            "t=sk-ssh-ed25519-cert-v01@openssh.com",
+            "u=DOM\\alice.b@example",
+        ]
+        .map(str::to_owned);
+        let tokens = Tokens::of_a_stranger(&words).unwrap();
+        assert_eq!(tokens.words(), words);
     }
 
     #[test]

@@ -74,18 +74,25 @@ pub(super) fn given(arguments: KeysArguments) -> Result<Given, CommandError> {
         ask_instance_connect(&question, arguments.config, deadline, done);
     };
     let worker = Worker::start(LIMIT, work)?;
-    let Progress::Configured(commands) = worker.next()? else {
+    let Progress::Configured(further) = worker.next()? else {
         return Ok(Given::nothing());
     };
-    let commands = commands?;
-    if commands.is_empty() {
+    let further = further?;
+    if further.commands.is_empty() {
         return Ok(Given::only(answer(&worker)));
     }
-    Ok(with_commands(&commands, &tokens, &worker, is_one_key))
+    Ok(with_commands(&further, &tokens, &worker, is_one_key))
+}
+
+/// What is chained behind Instance Connect.
+struct Further {
+    commands: ChainedCommands,
+    /// The root helper's socket for those of other users.
+    door: PathBuf,
 }
 
 fn with_commands(
-    commands: &ChainedCommands,
+    further: &Further,
     tokens: &Tokens,
     worker: &Worker<Progress>,
     is_one_key: bool,
@@ -94,7 +101,8 @@ fn with_commands(
     if early.as_ref().is_some_and(|e| settles(e, is_one_key)) {
         return Given::only(early.unwrap_or_else(|| answer(worker)));
     }
-    let running = chained::start(commands, tokens, &Trusted::system());
+    let trusted = Trusted::system();
+    let running = chained::start(&further.commands, tokens, &further.door, &trusted);
     let instance_connect = early.unwrap_or_else(|| answer(worker));
     if settles(&instance_connect, is_one_key) {
         return Given::only(instance_connect);
@@ -135,7 +143,7 @@ impl Given {
 /// What the thread that may be held up reports, in this order.
 enum Progress {
     /// The configuration is read: these commands are chained.
-    Configured(Result<ChainedCommands, CommandError>),
+    Configured(Result<Further, CommandError>),
     /// Instance Connect has answered.
     Answered(Result<Answer, CommandError>),
 }
@@ -159,8 +167,11 @@ fn ask_instance_connect(
     match Config::load(config.as_deref(), &trusted) {
         Err(e) => _ = done.send(Progress::Configured(Err(e.into()))),
         Ok(config) => {
-            let commands = config.authorized_keys.command.clone();
-            let _ = done.send(Progress::Configured(Ok(commands)));
+            let further = Further {
+                commands: config.authorized_keys.command.clone(),
+                door: config.service.logins.clone(),
+            };
+            let _ = done.send(Progress::Configured(Ok(further)));
             let answer = instance_connect_keys(question, &config, &trusted, deadline);
             let _ = done.send(Progress::Answered(answer));
         }

@@ -31,6 +31,8 @@ pub(super) fn run(program: Program, words: impl Iterator<Item = OsString>) -> Ex
     let (output, code) = match program {
         Program::Run | Program::Curl => keys(words),
         Program::Parse => parse(words),
+        // It takes no words, and comes back only where it cannot be started.
+        Program::Harvest => return super::finish(super::run::become_harvest(None)),
     };
     match print(&output) {
         Ok(()) => ExitCode::from(code),

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::trust::root::{KeyState, ScopedCa};
 use ssh_encoding::Encode as _;
@@ -13,7 +14,6 @@ use super::finding::Findings;
 use super::key::{check_type, revoked};
 use crate::calendar::rfc3339;
 use crate::commands::cannot;
-use crate::fingerprint::Fingerprint;
 use crate::principals::{self, Local, Question};
 use crate::trusted_file::read_of_anybody;
 
@@ -175,7 +175,7 @@ fn names(certificate: &Certificate, case: &Case<'_>, findings: &mut Findings) {
         );
         return;
     };
-    let Ok(ca) = ca_fingerprint(certificate).parse::<Fingerprint>() else {
+    let Ok(ca) = ca_fingerprint(certificate).parse::<KeyFingerprint>() else {
         return;
     };
     let question = Question {

@@ -10,12 +10,16 @@ use super::Host;
 use super::host_certificate::{self, NotCertified};
 use super::request::Answer;
 
-pub(super) fn write(challenge: &Nonce, host: &Host) -> Result<Answer, NotShown> {
+pub(super) fn write(challenge: &Nonce, all: bool, host: &Host) -> Result<Answer, NotShown> {
     let instance = host
         .identity
         .id(&host.trusted)
         .map_err(NotCertified::Identity)?;
-    let keys = host_certificate::keys(host)?;
+    let keys = if all {
+        host_certificate::all_keys(host)?
+    } else {
+        host_certificate::keys(host)?
+    };
     let line = console::line(&instance, challenge, &keys);
     let mut console = std::fs::OpenOptions::new()
         .write(true)

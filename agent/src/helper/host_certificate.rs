@@ -1,10 +1,13 @@
-//! The host's certificate: the request signed by the host's key, the certificate put where sshd reads it.
+//! The host's certificate: the request signed by the host's key, the certificate put where sshd reads it. And where
+//! a host has none: the request that makes its keys known, signed by each of them.
 
 use std::path::Path;
 
 use eic_protocol::api::host_certificate::HostCertificateRequest;
+use eic_protocol::api::host_keys::HostKeysRequest;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::cert::check::{self, Mismatch};
+use eic_protocol::proof::{Audience, CanonicalRequest};
 use eic_protocol::subject_key::SubjectKey;
 
 use super::Host;
@@ -13,7 +16,7 @@ use super::reload::{self, NotReloaded};
 use super::request::Answer;
 use crate::atomic_file;
 use crate::install::HOST_CERTIFICATE;
-use crate::sshd::{Sshd, SshdError};
+use crate::sshd::{Settings, Sshd, SshdError};
 use crate::state_lock::{self, StateLock};
 use crate::trust_state::NoTrust;
 use crate::trust_store::StoreError;
@@ -28,19 +31,56 @@ pub(super) fn keys(host: &Host) -> Result<Vec<SubjectKey>, NotCertified> {
     Ok(vec![own_key(host)?.public])
 }
 
-pub(super) fn own_key(host: &Host) -> Result<HostKey, NotCertified> {
-    let settings = &host.config.service.sshd;
-    let effective = Sshd::find(&settings.program, &settings.config_dir)?.effective("root")?;
-    Ok(HostKey::find(&effective.values("HostKey"), &host.trusted)?)
+/// Every key that can sign, one of each kind: what a host without certificate makes known.
+pub(super) fn all_keys(host: &Host) -> Result<Vec<SubjectKey>, NotCertified> {
+    let keys = own_keys(host)?;
+    Ok(keys.into_iter().map(|key| key.public).collect())
 }
 
-/// Signs a request that is for this host, for its keys, for now, and for nothing else.
+pub(super) fn own_key(host: &Host) -> Result<HostKey, NotCertified> {
+    Ok(HostKey::find(&effective(host)?.values("HostKey"), host)?)
+}
+
+fn own_keys(host: &Host) -> Result<Vec<HostKey>, NotCertified> {
+    Ok(HostKey::all(&effective(host)?.values("HostKey"), host)?)
+}
+
+fn effective(host: &Host) -> Result<Settings, NotCertified> {
+    let settings = &host.config.service.sshd;
+    Ok(Sshd::find(&settings.program, &settings.config_dir)?.effective("root")?)
+}
+
+/// Signs a request for a certificate that is for this host, for its key, for now, and for nothing else.
 pub(super) fn sign(
     request: &HostCertificateRequest,
     host: &Host,
     now: u64,
 ) -> Result<Vec<Base64Bytes>, NotCertified> {
-    let audience = host.config.service.ca.as_ref().ok_or(NotCertified::NoCa)?;
+    let canonical = request.canonical(audience(host)?);
+    signatures(request, &canonical, &[own_key(host)?], host, now)
+}
+
+/// Signs a request that makes this host's keys known, by each of them.
+pub(super) fn sign_keys(
+    request: &HostKeysRequest,
+    host: &Host,
+    now: u64,
+) -> Result<Vec<Base64Bytes>, NotCertified> {
+    let canonical = request.canonical(audience(host)?);
+    signatures(&request.0, &canonical, &own_keys(host)?, host, now)
+}
+
+fn audience(host: &Host) -> Result<&Audience, NotCertified> {
+    host.config.service.ca.as_ref().ok_or(NotCertified::NoCa)
+}
+
+fn signatures(
+    request: &HostCertificateRequest,
+    canonical: &CanonicalRequest,
+    keys: &[HostKey],
+    host: &Host,
+    now: u64,
+) -> Result<Vec<Base64Bytes>, NotCertified> {
     let own = host
         .identity
         .id(&host.trusted)
@@ -51,13 +91,13 @@ pub(super) fn sign(
     if request.time.abs_diff(now) > MAX_AGE {
         return Err(NotCertified::Request("another time"));
     }
-    let key = own_key(host)?;
-    let asked: Vec<&SubjectKey> = request.host_keys.iter().map(|p| &p.public_key).collect();
-    if asked != [&key.public] || request.previous_key.is_some() {
+    let asked = request.host_keys.iter().map(|proof| &proof.public_key);
+    let is_own = asked.eq(keys.iter().map(|key| &key.public));
+    if !is_own || request.previous_key.is_some() {
         return Err(NotCertified::Request("other keys"));
     }
-    let canonical = request.canonical(audience);
-    Ok(vec![Base64Bytes(key.sign_request(canonical.as_slice())?)])
+    let sign = |key: &HostKey| Ok(Base64Bytes(key.sign_request(canonical.as_slice())?));
+    keys.iter().map(sign).collect()
 }
 
 /// Checks a certificate against the root and the host's key, writes it, tests and reloads sshd.
@@ -94,9 +134,7 @@ pub(super) fn install(line: &str, host: &Host, now: u64) -> Result<Answer, NotCe
 
 /// A certificate that no `HostCertificate` names is shown to nobody: installed before there was one.
 fn unread(host: &Host, path: &Path) -> Result<Option<String>, NotCertified> {
-    let settings = &host.config.service.sshd;
-    let effective = Sshd::find(&settings.program, &settings.config_dir)?.effective("root")?;
-    let named = effective
+    let named = effective(host)?
         .values("HostCertificate")
         .iter()
         .any(|file| Path::new(file) == path);

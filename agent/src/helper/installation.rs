@@ -189,7 +189,7 @@ fn login_trust(state: &TrustState, host: &Host) -> LoginTrust {
 /// The newest root that a pinned key signed, and those after it: a login need not walk years of roots.
 fn since_last_pinned(state: &TrustState, host: &Host) -> Vec<Envelope> {
     let pins = host.config.trust.root_fingerprints.iter();
-    let pins = pins.map(|pin| pin.as_str().to_owned()).collect();
+    let pins = pins.map(ToString::to_string).collect();
     let roots = state.roots();
     let last = roots
         .iter()

@@ -5,9 +5,6 @@ use std::path::Path;
 
 use crate::trusted_file::{Trusted, UntrustedFile};
 
-/// Largest password file in bytes.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
-
 /// Checks that the peer is root, or the account `user` of the password file.
 ///
 /// # Errors
@@ -24,24 +21,16 @@ pub(super) fn check(
     if uid == 0 || uid_of(user, passwd, trusted)? == Some(uid) {
         Ok(())
     } else {
-        Err(Stranger::Uid(uid))
+        let user = eic_protocol::text::printable(user);
+        Err(Stranger::Uid { uid, user })
     }
 }
 
 /// The account's uid; uid 0 under another name is none.
-pub(super) fn uid_of(
-    user: &str,
-    passwd: &Path,
-    trusted: &Trusted,
-) -> Result<Option<u32>, UntrustedFile> {
-    let text = trusted.read(passwd, MAX_BYTES)?;
-    let text = String::from_utf8_lossy(&text);
-    let line = text
-        .lines()
-        .find(|line| line.split(':').next() == Some(user));
-    Ok(line
-        .and_then(|line| line.split(':').nth(2)?.parse().ok())
-        .filter(|uid| *uid != 0))
+fn uid_of(user: &str, passwd: &Path, trusted: &Trusted) -> Result<Option<u32>, UntrustedFile> {
+    let accounts = crate::passwd::read(passwd, trusted)?;
+    let named = accounts.into_iter().find(|account| account.name == user);
+    Ok(named.map(|account| account.uid).filter(|uid| *uid != 0))
 }
 
 /// Why a peer is not served.
@@ -51,8 +40,13 @@ pub enum Stranger {
     #[error("know who asks: standard input must be the helper's socket")]
     Unknown(#[source] std::io::Error),
     /// Another account.
-    #[error("serve uid {0}: only root and the service's account are served")]
-    Uid(u32),
+    #[error("serve uid {uid}: only root and `{user}` are served")]
+    Uid {
+        /// Its number.
+        uid: u32,
+        /// Whom this door is for.
+        user: String,
+    },
     /// The password file.
     #[error(transparent)]
     File(#[from] UntrustedFile),

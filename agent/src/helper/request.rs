@@ -1,6 +1,7 @@
 //! The helper's verbs and answers. Whatever a request says is verified by the helper again.
 
 use eic_protocol::api::host_certificate::HostCertificateRequest;
+use eic_protocol::api::host_keys::HostKeysRequest;
 use eic_protocol::api::host_report::{AcceptedLogin, SignedHostReport};
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::grant::Nonce;
@@ -24,6 +25,10 @@ pub enum Request {
     HostKeys {},
     /// Sign a request for host certificates by the host's keys; its signatures are ignored.
     SignHostRequest(Box<HostCertificateRequest>),
+    /// All of the host's keys that can sign.
+    AllHostKeys {},
+    /// Sign a request that makes all of them known, by each; its signatures are ignored.
+    SignHostKeys(Box<HostKeysRequest>),
     /// Take a host certificate, test sshd's configuration, reload where needed.
     InstallHostCertificate {
         /// One OpenSSH line.
@@ -33,6 +38,9 @@ pub enum Request {
     WriteConsole {
         /// The CA's challenge.
         challenge: Nonce,
+        /// Name all keys that can sign, as `all-host-keys` does, not the certified one alone.
+        #[serde(default)]
+        all: bool,
     },
     /// Complete and sign a report.
     SignReport(Box<ReportDraft>),
@@ -72,9 +80,9 @@ pub struct ReportDraft {
 pub enum Answer {
     /// Of `install-trust` and `repair`.
     Trust(TrustAnswer),
-    /// Of `host-keys`.
+    /// Of `host-keys` and `all-host-keys`.
     HostKeys(Vec<SubjectKey>),
-    /// Of `sign-host-request`: one for each key, in its order.
+    /// Of `sign-host-request` and `sign-host-keys`: one for each key, in its order.
     Signatures(Vec<Base64Bytes>),
     /// Of `install-host-certificate` and `write-console`.
     Done {

@@ -1,14 +1,16 @@
 //! How service and helper speak: one JSON line each way over a Unix socket, bounded in size and time.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::clock::Deadline;
+
 /// Longest line in bytes: some roots, a bundle and a host view of a megabyte each, in base64.
-const MAX_LINE: u64 = 8 * 1024 * 1024;
+const MAX_LINE: usize = 8 * 1024 * 1024;
 /// Longest silence between two pieces of a line.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -32,21 +34,68 @@ pub(crate) fn receive<T: DeserializeOwned>(
     stream: &UnixStream,
     wait: Duration,
 ) -> std::io::Result<T> {
-    stream.set_read_timeout(Some(wait))?;
-    let mut stream = stream;
+    line(stream, MAX_LINE, |silent| match silent {
+        true => Err(ErrorKind::TimedOut.into()),
+        false => Ok(wait),
+    })
+}
+
+/// How long a whole message is waited for.
+pub(crate) struct Patience<'a> {
+    /// The end of it.
+    pub(crate) deadline: Deadline,
+    /// Whether nobody wants it any more.
+    pub(crate) cancelled: &'a dyn Fn() -> bool,
+}
+
+/// Receives one message of at most `max` bytes while there is `patience`.
+///
+/// # Errors
+/// As [`receive`].
+pub(crate) fn receive_within<T: DeserializeOwned>(
+    stream: &UnixStream,
+    max: usize,
+    patience: &Patience<'_>,
+) -> std::io::Result<T> {
+    line(stream, max, |_| {
+        let left = patience.deadline.remaining();
+        let left = left.filter(|_| !(patience.cancelled)());
+        Ok(left.ok_or(ErrorKind::TimedOut)?.min(STEP))
+    })
+}
+
+/// How late it is noticed that nobody waits any more.
+const STEP: Duration = Duration::from_millis(20);
+
+/// One line as JSON. `wait` gives the time for the next piece, told whether the last wait was in vain.
+fn line<T: DeserializeOwned>(
+    mut stream: &UnixStream,
+    max: usize,
+    wait: impl Fn(bool) -> std::io::Result<Duration>,
+) -> std::io::Result<T> {
     let mut line = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
+    let mut silent = false;
     loop {
-        let count = stream.read(&mut chunk)?;
+        stream.set_read_timeout(Some(wait(silent)?))?;
+        let read = stream.read(&mut chunk);
+        silent = read.as_ref().is_err_and(is_silence);
+        if silent {
+            continue;
+        }
+        let count = read?;
         line.extend(chunk.iter().take(count));
         if line.ends_with(b"\n") {
             return Ok(serde_json::from_slice(&line)?);
         }
-        let long = u64::try_from(line.len()).unwrap_or(u64::MAX) > MAX_LINE;
-        if count == 0 || long {
-            return Err(std::io::ErrorKind::InvalidData.into());
+        if count == 0 || line.len() > max {
+            return Err(ErrorKind::InvalidData.into());
         }
     }
+}
+
+fn is_silence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// How long a request may take to arrive.
@@ -67,6 +116,27 @@ mod tests {
         }
         let (_silent, b) = UnixStream::pair().unwrap();
         assert!(receive::<serde_json::Value>(&b, wait).is_err());
+    }
+
+    #[test]
+    fn a_message_in_drops_ends_with_the_patience() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let dripping = std::thread::spawn(move || {
+            while (&a).write_all(b" ").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        for (milliseconds, wanted) in [(100, true), (10_000, false)] {
+            let started = std::time::Instant::now();
+            let patience = Patience {
+                deadline: Deadline::after(Duration::from_millis(milliseconds)),
+                cancelled: &|| !wanted,
+            };
+            assert!(receive_within::<String>(&b, 1 << 20, &patience).is_err());
+            assert!(started.elapsed() < Duration::from_secs(5));
+        }
+        drop(b);
+        dripping.join().unwrap();
     }
 
     #[test]

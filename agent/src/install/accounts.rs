@@ -1,28 +1,14 @@
 //! The unprivileged account that sshd runs the commands as, and the accounts that can log in.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use super::units;
 use crate::clock::Deadline;
-use crate::trusted_file::{Trusted, UntrustedFile};
-
-/// Accounts that are taken when they exist, in this order; the first is made when none does.
-const USUAL: [&str; 2] = ["eic", "ec2-instance-connect"];
-
-/// Largest password file in bytes.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+pub(super) use crate::passwd::{Account, read};
 
 /// Where the system's account programs are, whatever PATH says.
 pub(super) const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// A line of `/etc/passwd`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
-    pub(super) name: String,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-}
 
 /// Which account the commands will run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,32 +26,10 @@ impl CommandUser {
     }
 }
 
-pub(super) fn read(passwd: &Path, trusted: &Trusted) -> Result<Vec<Account>, UntrustedFile> {
-    let bytes = trusted.read(passwd, MAX_BYTES)?;
-    Ok(String::from_utf8_lossy(&bytes)
-        .lines()
-        .filter_map(parse_line)
-        .collect())
-}
-
-fn parse_line(line: &str) -> Option<Account> {
-    let mut fields = line.split(':');
-    let (name, _password, uid, gid) = (
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-    );
-    Some(Account {
-        name: name.to_owned(),
-        uid: uid.parse().ok()?,
-        gid: gid.parse().ok()?,
-    })
-}
-
-/// The account that was asked for, or the first usual one.
+/// The account that was asked for, or the first of the `usual` ones (of which the first is made where none exists).
 pub(super) fn choose(
     asked: Option<&str>,
+    usual: &[&'static str],
     accounts: &[Account],
 ) -> Result<CommandUser, AccountError> {
     let find = |name: &str| {
@@ -78,9 +42,9 @@ pub(super) fn choose(
         Some(name) => {
             find(name).ok_or_else(|| AccountError::Missing(eic_protocol::text::printable(name)))?
         }
-        None => match USUAL.into_iter().find_map(find) {
+        None => match usual.iter().copied().find_map(find) {
             Some(account) => account,
-            None => return Ok(CommandUser::ToCreate(USUAL[0])),
+            None => return Ok(CommandUser::ToCreate(usual.first().unwrap_or(&units::USER))),
         },
     };
     // As root a mistake in the commands would be a mistake of root.
@@ -190,12 +154,14 @@ pub enum AccountError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::passwd::USUAL_COMMAND_USERS as USUAL;
 
     fn account(name: &str, uid: u32) -> Account {
         Account {
             name: name.to_owned(),
             uid,
             gid: uid,
+            home: "/".into(),
         }
     }
 
@@ -203,19 +169,19 @@ mod tests {
     fn root_under_any_name_and_strangers_are_refused() {
         let accounts = [account("root", 0), account("toor", 0)];
         assert!(matches!(
-            choose(Some("root"), &accounts),
+            choose(Some("root"), &USUAL, &accounts),
             Err(AccountError::Root(_))
         ));
         assert!(matches!(
-            choose(Some("toor"), &accounts),
+            choose(Some("toor"), &USUAL, &accounts),
             Err(AccountError::Root(_))
         ));
         assert!(matches!(
-            choose(Some("none"), &accounts),
+            choose(Some("none"), &USUAL, &accounts),
             Err(AccountError::Missing(_))
         ));
         assert!(matches!(
-            choose(None, &[account("eic", 0)]),
+            choose(None, &USUAL, &[account("eic", 0)]),
             Err(AccountError::Root(_))
         ));
     }
@@ -224,17 +190,25 @@ mod tests {
     fn the_usual_accounts_are_taken_in_order() {
         let (eic, ec2) = (account("eic", 990), account("ec2-instance-connect", 991));
         let both = [ec2.clone(), eic.clone()];
-        assert_eq!(choose(None, &both).unwrap(), CommandUser::Existing(eic));
         assert_eq!(
-            choose(None, &both[..1]).unwrap(),
-            CommandUser::Existing(ec2)
+            choose(None, &USUAL, &both).unwrap(),
+            CommandUser::Existing(eic)
         );
         assert_eq!(
-            choose(None, &[account("root", 0)]).unwrap(),
+            choose(None, &USUAL, &both[..1]).unwrap(),
+            CommandUser::Existing(ec2)
+        );
+        // The service's own units name that account.
+        let own = choose(None, &[units::USER], &both[..1]).unwrap();
+        assert_eq!(own, CommandUser::ToCreate("eic"));
+        assert_eq!(
+            choose(None, &USUAL, &[account("root", 0)]).unwrap(),
             CommandUser::ToCreate("eic")
         );
         assert_eq!(
-            choose(Some("svc"), &[account("svc", 7)]).unwrap().name(),
+            choose(Some("svc"), &USUAL, &[account("svc", 7)])
+                .unwrap()
+                .name(),
             "svc"
         );
     }

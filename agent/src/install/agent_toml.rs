@@ -1,9 +1,12 @@
-//! The pinned fingerprints and chained commands in an existing configuration: changed in place, every other
-//! byte kept.
+//! The pinned fingerprints, the CA's address and chained commands in an existing configuration: changed in place,
+//! every other byte kept.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
+use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::proof::Audience;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,7 +15,6 @@ use super::existing::OtherCommand;
 use crate::chained::ChainedCommand;
 use crate::chained::tokens::Template;
 use crate::config::Config;
-use crate::fingerprint::Fingerprint;
 
 /// `existing` with `[trust] root_fingerprints` set to `pins`.
 ///
@@ -20,7 +22,7 @@ use crate::fingerprint::Fingerprint;
 /// The file is no valid configuration, or written in a way that cannot be edited without guessing.
 pub(super) fn with_pins(
     existing: Option<&str>,
-    pins: &BTreeSet<Fingerprint>,
+    pins: &BTreeSet<KeyFingerprint>,
     path: &Path,
 ) -> Result<String, InstallError> {
     let existing = existing.unwrap_or(FRESH);
@@ -29,17 +31,131 @@ pub(super) fn with_pins(
         return Ok(existing.to_owned());
     }
     let list: Vec<String> = pins.iter().map(|pin| format!("\"{pin}\"")).collect();
+    let span = probe(existing)
+        .trust
+        .and_then(|trust| trust.root_fingerprints)
+        .map(|value| value.span());
+    let place = Place {
+        table: "trust",
+        key: "root_fingerprints",
+        path,
+    };
     let value = format!("[{}]", list.join(", "));
-    let edited = edit(existing, &value);
-    // The editor may be fooled by an unusual layout; the parser is not.
-    match Config::parse(&edited) {
-        Ok(read) if read.trust.root_fingerprints == *pins && same_besides(&read, &config) => {
-            Ok(edited)
+    place.set(existing, &value, span, |read| {
+        read.trust.root_fingerprints == *pins
+    })
+}
+
+/// `text` with `[service] ca` set.
+///
+/// # Errors
+/// As [`with_pins`].
+pub(super) fn with_ca(text: &str, ca: &Audience, path: &Path) -> Result<String, InstallError> {
+    if Config::parse(text)?.service.ca.as_ref() == Some(ca) {
+        return Ok(text.to_owned());
+    }
+    let span = probe(text)
+        .service
+        .and_then(|service| service.ca)
+        .map(|value| value.span());
+    let place = Place {
+        table: "service",
+        key: "ca",
+        path,
+    };
+    place.set(text, &format!("\"{ca}\""), span, |read| {
+        read.service.ca.as_ref() == Some(ca)
+    })
+}
+
+/// `text` with `[service] command_user` set: the helper's door for logins serves that account.
+///
+/// # Errors
+/// As [`with_pins`].
+pub(super) fn with_command_user(
+    text: &str,
+    user: &str,
+    path: &Path,
+) -> Result<String, InstallError> {
+    let span = probe(text)
+        .service
+        .and_then(|service| service.command_user)
+        .map(|value| value.span());
+    let place = Place {
+        table: "service",
+        key: "command_user",
+        path,
+    };
+    // A JSON string is a TOML string as well.
+    let value = serde_json::Value::from(user).to_string();
+    place.set(text, &value, span, |read| {
+        read.service.command_user.as_deref() == Some(user)
+    })
+}
+
+/// A setting of the configuration's file.
+struct Place<'a> {
+    table: &'static str,
+    key: &'static str,
+    path: &'a Path,
+}
+
+impl Place<'_> {
+    /// `existing` with the setting's value at `span`, or below its table's head, or in a new table at the end.
+    fn set(
+        &self,
+        existing: &str,
+        value: &str,
+        span: Option<Range<usize>>,
+        is_set: impl Fn(&Config) -> bool,
+    ) -> Result<String, InstallError> {
+        let edited = self.edit(existing, value, span);
+        // The editor may be fooled by an unusual layout; the parser is not.
+        match Config::parse(&edited) {
+            Ok(read) if is_set(&read) && self.others(&edited) == self.others(existing) => {
+                Ok(edited)
+            }
+            _ => Err(InstallError::Edit {
+                path: self.path.to_path_buf(),
+                table: self.table,
+                line: format!("{} = {value}", self.key),
+            }),
         }
-        _ => Err(InstallError::Edit {
-            path: path.to_path_buf(),
-            line: format!("root_fingerprints = {value}"),
-        }),
+    }
+
+    fn edit(&self, existing: &str, value: &str, span: Option<Range<usize>>) -> String {
+        if let Some(span) = span {
+            let (before, after) = (existing.get(..span.start), existing.get(span.end..));
+            return [before.unwrap_or_default(), value, after.unwrap_or_default()].concat();
+        }
+        let line = format!("{} = {value}\n", self.key);
+        let head = format!("[{}]", self.table);
+        match after_header(existing, &head) {
+            Some(at) => {
+                let (before, after) = existing.split_at(at);
+                format!("{before}{line}{after}")
+            }
+            None => {
+                let gap = if existing.ends_with('\n') || existing.is_empty() {
+                    ""
+                } else {
+                    "\n"
+                };
+                format!("{existing}{gap}\n{head}\n{line}")
+            }
+        }
+    }
+
+    /// Everything else that a text says.
+    fn others(&self, text: &str) -> Option<toml::Table> {
+        let mut all: toml::Table = text.parse().ok()?;
+        if let Some(toml::Value::Table(table)) = all.get_mut(self.table) {
+            table.remove(self.key);
+            if table.is_empty() {
+                all.remove(self.table);
+            }
+        }
+        Some(all)
     }
 }
 
@@ -98,9 +214,11 @@ fn is_same(chained: &ChainedCommand, words: &[String]) -> bool {
 
 const FRESH: &str = "# Configuration of eic-agent. Only root may be able to write this file.\n";
 
-#[derive(Deserialize)]
+/// Where the values stand that are edited.
+#[derive(Default, Deserialize)]
 struct Probe {
     trust: Option<ProbeTrust>,
+    service: Option<ProbeService>,
 }
 
 #[derive(Deserialize)]
@@ -108,59 +226,27 @@ struct ProbeTrust {
     root_fingerprints: Option<Spanned<Vec<String>>>,
 }
 
-fn edit(existing: &str, value: &str) -> String {
-    let trust = toml::from_str::<Probe>(existing)
-        .ok()
-        .and_then(|probe| probe.trust);
-    if let Some(span) = trust
-        .as_ref()
-        .and_then(|trust| trust.root_fingerprints.as_ref())
-        .map(Spanned::span)
-    {
-        let (before, after) = (existing.get(..span.start), existing.get(span.end..));
-        return [before.unwrap_or_default(), value, after.unwrap_or_default()].concat();
-    }
-    let line = format!("root_fingerprints = {value}\n");
-    match after_header(existing) {
-        Some(at) => {
-            let (before, after) = existing.split_at(at);
-            format!("{before}{line}{after}")
-        }
-        None => {
-            let gap = if existing.ends_with('\n') || existing.is_empty() {
-                ""
-            } else {
-                "\n"
-            };
-            format!("{existing}{gap}\n[trust]\n{line}")
-        }
-    }
+#[derive(Deserialize)]
+struct ProbeService {
+    ca: Option<Spanned<String>>,
+    command_user: Option<Spanned<String>>,
 }
 
-/// Where the line after `[trust]` begins.
-fn after_header(text: &str) -> Option<usize> {
+fn probe(text: &str) -> Probe {
+    toml::from_str(text).unwrap_or_default()
+}
+
+/// Where the line after a table's head begins.
+fn after_header(text: &str, head: &str) -> Option<usize> {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         at += line.len();
-        if line
-            .split('#')
-            .next()
-            .is_some_and(|code| code.trim() == "[trust]")
-            && line.ends_with('\n')
-        {
+        let code = line.split('#').next().unwrap_or_default();
+        if code.trim() == head && line.ends_with('\n') {
             return Some(at);
         }
     }
     None
-}
-
-fn same_besides(a: &Config, b: &Config) -> bool {
-    a.trust.state == b.trust.state
-        && a.trust.bare_principals == b.trust.bare_principals
-        && a.authorized_keys == b.authorized_keys
-        && a.instance_connect.roots == b.instance_connect.roots
-        && a.instance_connect.imds_endpoint == b.instance_connect.imds_endpoint
-        && a.instance_connect.extra_key_types == b.instance_connect.extra_key_types
 }
 
 #[cfg(test)]
@@ -272,6 +358,42 @@ mod tests {
             2
         );
         assert_eq!(with_commands(&once, &commands).unwrap(), once);
+    }
+
+    #[test]
+    fn the_cas_address_is_set_in_place_or_added() {
+        let ca = "https://ca.example".parse().unwrap();
+        let set = |text: &str| with_ca(text, &ca, Path::new("/etc/eic/agent.toml"));
+        let line = "ca = \"https://ca.example\"\n";
+        assert_eq!(
+            set("# mine\n").unwrap(),
+            format!("# mine\n\n[service]\n{line}")
+        );
+        let other = "[service] # s\nca = \"https://old.example\" # c\nreport = false\n";
+        assert_eq!(set(other).unwrap(), other.replace("old.", "ca."));
+        let without = "[service]\nreport = false\n[service.sshd]\nprogram = \"/s\"\n";
+        let set_once = set(without).unwrap();
+        assert_eq!(
+            set_once,
+            without.replace("[service]\n", &format!("[service]\n{line}"))
+        );
+        assert_eq!(set(&set_once).unwrap(), set_once);
+        for odd in ["service = { report = false }\n", "service.report = false\n"] {
+            assert!(matches!(set(odd), Err(InstallError::Edit { .. })), "{odd}");
+        }
+    }
+
+    #[test]
+    fn another_account_for_the_commands_is_set_beside_the_cas_address() {
+        let path = Path::new("/etc/eic/agent.toml");
+        let text = "[service]\nca = \"https://ca.example\"\n";
+        let set = with_command_user(text, "svc", path).unwrap();
+        assert_eq!(
+            set,
+            text.replace("[service]\n", "[service]\ncommand_user = \"svc\"\n")
+        );
+        let again = with_command_user(&set, "other", path).unwrap();
+        assert_eq!(again, set.replace("svc", "other"));
     }
 
     #[test]

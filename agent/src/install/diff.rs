@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use eic_protocol::trust::envelope::Envelope;
+
 use super::transaction::Content;
 
-/// The change of one file. Of a signed document or a list only `summary` is shown.
+/// The change of one file. A signed document is shown as what was signed, of a list only `summary`.
 pub(super) fn show(
     path: &Path,
     before: Option<&Content>,
@@ -20,19 +22,28 @@ pub(super) fn show(
         .map(|content| format!(", mode {:04o}", content.mode))
         .unwrap_or_default();
     let shown = match summary.filter(|_| after.is_some()) {
-        Some(summary) => format!("  {summary}\n"),
+        Some(summary) => {
+            let decoded = |content| decoded(content).unwrap_or_default();
+            format!("  {summary}\n{}", lines(&decoded(before), &decoded(after)))
+        }
         None => lines(&text(before), &text(after)),
     };
     format!("{title}: {}{mode}\n{shown}", path.display())
 }
 
-/// Long lines are signed documents: only their size is shown.
+/// Longer lines are no text for people: only their size is shown.
 const MAX_SHOWN: usize = 400;
 
 fn text(content: Option<&Content>) -> String {
-    content
-        .map(|content| String::from_utf8_lossy(&content.bytes.0).into_owned())
-        .unwrap_or_default()
+    let raw = || content.map(|content| String::from_utf8_lossy(&content.bytes.0).into_owned());
+    decoded(content).or_else(raw).unwrap_or_default()
+}
+
+/// The document in a signed envelope, member by member.
+fn decoded(content: Option<&Content>) -> Option<String> {
+    let envelope: Envelope = serde_json::from_slice(&content?.bytes.0).ok()?;
+    let document: serde_json::Value = serde_json::from_slice(envelope.signed.as_slice()).ok()?;
+    serde_json::to_string_pretty(&document).ok()
 }
 
 /// The differing middle between what both have in common at both ends, with one line of context.
@@ -133,7 +144,35 @@ mod tests {
     }
 
     #[test]
-    fn signed_documents_are_shown_by_size_and_escapes_are_not_passed_on() {
+    fn signed_documents_are_shown_decoded() {
+        let documents = crate::trust_state::tests::Documents::new();
+        let old = content(std::str::from_utf8(&documents.view_json()).unwrap());
+        let mut newer = documents;
+        newer.view.version += 1;
+        let new = content(std::str::from_utf8(&newer.view_json()).unwrap());
+        let shown = show(Path::new("/f"), Some(&old), Some(&new), Some("host view"));
+        let (from, to) = (newer.view.version - 1, newer.view.version);
+        assert!(
+            shown.starts_with("changed: /f, mode 0644\n  host view\n"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains(&format!("-   \"version\": {from}\n")),
+            "{shown}"
+        );
+        assert!(
+            shown.contains(&format!("+   \"version\": {to}\n")),
+            "{shown}"
+        );
+        let whole = show(Path::new("/f"), Some(&new), None, None);
+        assert!(
+            whole.contains("\"instance\": \"i-0123456789abcdef0\""),
+            "{whole}"
+        );
+    }
+
+    #[test]
+    fn long_lines_are_shown_by_size_and_escapes_are_not_passed_on() {
         assert_eq!(lines("", &"x".repeat(1000)), "+ (1000 bytes)\n");
         assert_eq!(lines("", "\u{1b}[2J"), "+ \\u{1b}[2J\n");
     }

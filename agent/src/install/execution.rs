@@ -13,7 +13,7 @@ use super::placement::{self, Placement};
 use super::plan::{Change, Plan};
 use super::transaction::{Content, Transaction};
 use super::trial::{self, Trial};
-use super::{InstallError, InstallOptions, System, effective, reload};
+use super::{InstallError, InstallOptions, System, effective, reload, units};
 use crate::state_lock::StateLock;
 
 impl Plan {
@@ -76,14 +76,17 @@ impl Plan {
     }
 
     fn tell(&self, options: &InstallOptions) -> Result<String, InstallError> {
+        let units = || units::enable(&self.units, &self.drop_in.user, &options.sshd);
         if !self.is_change() {
-            return Ok("nothing to change: sshd asks this agent already\n".to_owned());
+            let told = "nothing to change: sshd asks this agent already\n".to_owned();
+            return Ok(told + &units().unwrap_or_default());
         }
         let told = reload::reload(&options.sshd, self.changes_units())?;
         Ok(format!(
-            "installed: sshd asks {} as {}\n{told}\n",
+            "installed: sshd asks {} as {}\n{told}\n{}",
             self.drop_in.agent.display(),
-            self.drop_in.user
+            self.drop_in.user,
+            units().unwrap_or_default()
         ))
     }
 
@@ -117,6 +120,11 @@ impl Plan {
         manifest.installed.get_or_insert(self.now);
         if let CommandUser::ToCreate(name) = self.command_user {
             manifest.account = Some(name.to_owned());
+        }
+        for unit in &self.units {
+            if !manifest.units.contains(unit) {
+                manifest.units.push(unit.clone());
+            }
         }
         let state = (!self.state.exists()).then(|| self.state.clone());
         let folders: Vec<_> = self.folders.iter().cloned().chain(state).collect();

@@ -152,7 +152,7 @@ impl OtherCommand {
             });
         }
         Ok(Some(format!(
-            "{} ({}) goes on as a chained command, as {ours} instead of {user}: check that {ours} may run it",
+            "{} ({}) goes on as a chained command, as {ours} instead of {user}: check that {ours} may run it, or add `user = \"{user}\"` to it and enable eic-agent-logins.socket",
             self.words.join(" "),
             self.place
         )))
@@ -200,6 +200,7 @@ mod tests {
             name: "toor".to_owned(),
             uid,
             gid: 0,
+            home: "/".into(),
         };
         assert!(matches!(
             command.account_remark("eic", &[account(0)]),

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::sshd::Sshd;
 use crate::sshd::config_file::{self, Statement, words};
 use crate::trust_state::TrustState;
+use crate::ways_in::further::closed_commands;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -62,6 +63,7 @@ impl Inspection {
                 "install openssh-server, or name sshd with --sshd",
             ),
         }
+        found.remarks.extend(closed_commands(config));
         found.look_at_files(state, system, trust);
         found
     }

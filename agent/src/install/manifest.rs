@@ -27,6 +27,9 @@ pub(super) struct Manifest {
     pub(super) folders: Vec<PathBuf>,
     /// The account that did not exist.
     pub(super) account: Option<String>,
+    /// Units of this agent's service that were enabled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) units: Vec<String>,
     /// When the first installation was made, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) installed: Option<u64>,

@@ -16,9 +16,10 @@ use super::transaction::Content;
 use super::uninstall::restored;
 use super::{
     InstallError, InstallOptions, System, agent_toml, ca_keys, confinement, diff, effective,
-    reload, revoked_keys,
+    reload, revoked_keys, units,
 };
 use crate::config::{Config, InvalidConfig, MAX_BYTES};
+use crate::passwd::USUAL_COMMAND_USERS;
 use crate::sshd::{Sshd, Version, config_file};
 use crate::trust_state::{ROOT_FILE, VIEW_FILE};
 use crate::trusted_file::UntrustedFile;
@@ -47,6 +48,8 @@ pub(super) struct Plan {
     pub(super) changes: Vec<Change>,
     /// Folders that are missing for them, outer ones first; the state folder is not among them.
     pub(super) folders: Vec<PathBuf>,
+    /// Units of this agent's service that will be enabled.
+    pub(super) units: Vec<String>,
     /// Settings of Match blocks that may stay.
     pub(super) tolerated: Vec<(String, String)>,
     pub(super) remarks: Vec<String>,
@@ -84,27 +87,22 @@ impl Plan {
         let state = Config::parse(&toml)?.trust.state;
         documents.check_not_older(&state, options, system)?;
         let accounts = accounts::read(&system.passwd, &system.trusted)?;
-        let command_user = accounts::choose(options.command_user.as_deref(), &accounts)?;
+        let command_user = command_user(options, &accounts)?;
         let sshd = usable_sshd(options)?;
         documents.check_host_certificate(&sshd, now)?;
         let found = Found::look(&sshd, options)?;
         let toml = agent_toml::with_commands(&toml, &found.existing.commands)?;
+        let toml = with_command_user(toml, &command_user, &accounts, system)?;
+        let config = Config::parse(&toml)?;
         let previous = Manifest::load(&state, &system.trusted)?.unwrap_or_default();
         let drop_in = DropIn {
             agent,
             config: None,
-            keys_words: Config::parse(&toml)?.authorized_keys.command.sshd_words(),
+            keys_words: config.authorized_keys.command.sshd_words(),
             user: command_user.name().to_owned(),
             ca_keys: state.join(CA_KEYS),
-            revoked_keys: match found.existing.revoked_keys {
-                Some(_) => None,
-                None => Some(state.join(revoked_keys::NAME)),
-            },
-            // One that only the service has put there is shown as well.
-            host_certificate: Some(state.join(HOST_CERTIFICATE)).filter(|path| {
-                let by_service = path.exists() && !previous.originals.contains_key(path);
-                documents.host_certificate.is_some() || by_service
-            }),
+            revoked_keys: found.revoked_keys(&state),
+            host_certificate: shown_certificate(&documents, &state, &previous),
         };
         found.check_overrides(&drop_in, options)?;
         let remarks = remarks(&documents, &drop_in, &found, &accounts)?;
@@ -121,6 +119,7 @@ impl Plan {
             placement: found.placement,
             tolerated: found.existing.tolerated,
             changes,
+            units: units::wanted(options, &config),
             sshd,
             drop_in,
             command_user,
@@ -145,6 +144,9 @@ impl Plan {
         }
         if text.is_empty() {
             text.push_str("nothing would change\n");
+        }
+        if !self.units.is_empty() {
+            text.push_str(&format!("enabled: {}\n", self.units.join(" ")));
         }
         let remarks = self
             .remarks
@@ -243,6 +245,14 @@ impl Found {
         })
     }
 
+    /// Ours, unless the administrator names one: sshd before 10.3 reads one file only.
+    fn revoked_keys(&self, state: &Path) -> Option<PathBuf> {
+        match self.existing.revoked_keys {
+            Some(_) => None,
+            None => Some(state.join(revoked_keys::NAME)),
+        }
+    }
+
     /// The running sshd has the options of a unit that is taken over until systemd restarts it.
     fn check_overrides(
         &self,
@@ -260,6 +270,14 @@ impl Found {
         }
         effective::check_overrides(&drop_in.settings()?, &found)
     }
+}
+
+/// The host certificate's place, where one comes with the documents. One that only the service has put there is
+/// shown as well.
+fn shown_certificate(documents: &Documents, state: &Path, previous: &Manifest) -> Option<PathBuf> {
+    let path = state.join(HOST_CERTIFICATE);
+    let by_service = path.exists() && !previous.originals.contains_key(&path);
+    (documents.host_certificate.is_some() || by_service).then_some(path)
 }
 
 fn remarks(
@@ -315,11 +333,40 @@ fn configuration(options: &InstallOptions, system: &System) -> Result<String, In
         Err(UntrustedFile::Missing(_)) => None,
         Err(e) => return Err(e.into()),
     };
-    agent_toml::with_pins(
-        existing.as_deref(),
-        &options.fingerprints,
-        &system.agent_toml,
-    )
+    let path = &system.agent_toml;
+    let text = agent_toml::with_pins(existing.as_deref(), &options.fingerprints, path)?;
+    match &options.ca {
+        Some(ca) => agent_toml::with_ca(&text, ca, path),
+        None => Ok(text),
+    }
+}
+
+/// The account that was asked for or, for a service as well, the one that its units name.
+fn command_user(
+    options: &InstallOptions,
+    accounts: &[Account],
+) -> Result<CommandUser, InstallError> {
+    let usual = match options.ca {
+        Some(_) => &[units::USER][..],
+        None => &USUAL_COMMAND_USERS,
+    };
+    let asked = options.command_user.as_deref();
+    Ok(accounts::choose(asked, usual, accounts)?)
+}
+
+/// The helper's door for logins must serve the account that sshd will use, where the helper would guess another.
+fn with_command_user(
+    toml: String,
+    user: &CommandUser,
+    accounts: &[Account],
+    system: &System,
+) -> Result<String, InstallError> {
+    let service = Config::parse(&toml)?.service;
+    let created = matches!(user, CommandUser::ToCreate(_)) && service.command_user.is_none();
+    if created || service.command_user(accounts) == user.name() {
+        return Ok(toml);
+    }
+    agent_toml::with_command_user(&toml, user.name(), &system.agent_toml)
 }
 
 /// The file that sshd reads: our drop-in, or its main file with our block.

@@ -9,7 +9,7 @@ use super::drop_in::KEYWORDS;
 use super::overrides::{self, Override};
 
 /// Folders of units, the one that counts most first (systemd.unit(5)).
-const FOLDERS: [&str; 4] = [
+pub(super) const FOLDERS: [&str; 4] = [
     "/etc/systemd/system",
     "/run/systemd/system",
     "/usr/lib/systemd/system",

@@ -11,7 +11,7 @@ use super::transaction::{Content, Transaction, remove_state};
 use super::trial::FOLDER_NAME as TRIAL;
 use super::{
     InstallError, System, UninstallOptions, accounts, demand_root, diff, reload, revoked_keys,
-    service,
+    service, units,
 };
 use crate::config::Config;
 use crate::sshd::Sshd;
@@ -65,7 +65,13 @@ fn take_back(
     let steps = Steps::new(manifest, system)?;
     let mut transaction = Transaction::default();
     match steps.carry_out(&mut transaction, options) {
-        Ok(told) => Ok(steps.report(&told) + &clean_up(manifest, state, &steps)),
+        Ok(told) => {
+            // Before the account goes: the service runs as it.
+            let units = units::disable(&manifest.units);
+            let units = units.map(|e| format!("left over: {}: {e}\n", manifest.units.join(" ")));
+            let cleaned = clean_up(manifest, state, &steps);
+            Ok(steps.report(&told) + &units.unwrap_or_default() + &cleaned)
+        }
         Err(failure) => {
             let failure = undone(transaction, failure);
             // sshd may have been told half-way; it reads what is in place again. The failure is what counts.
@@ -193,6 +199,9 @@ impl Steps {
         let mut text: String = changed
             .map(|(path, now, back)| diff::show(path, now.as_ref(), back.as_ref(), None))
             .collect();
+        if !manifest.units.is_empty() {
+            text.push_str(&format!("disabled: {}\n", manifest.units.join(" ")));
+        }
         if let Some(account) = &manifest.account {
             text.push_str(&format!("removed: system account {account}\n"));
         }

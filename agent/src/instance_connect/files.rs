@@ -43,14 +43,12 @@ pub fn keys(
         .ok_or(UntrustedSigner::Staples)?;
     let signer = path.unrevoked(&staples, now)?;
     let records = read(&options.records, MAX_RECORDS).ok_or(Unusable::Records)?;
+    let fingerprint = options.fingerprint.map(|wanted| wanted.to_string());
     let check = RecordCheck {
         signer: &signer,
         instance: &options.instance,
         extra_key_types: &std::collections::BTreeSet::new(),
-        fingerprint: options
-            .fingerprint
-            .as_ref()
-            .map(crate::fingerprint::Fingerprint::as_str),
+        fingerprint: fingerprint.as_deref(),
         now,
     };
     Ok(check.lines(&records, log))

@@ -16,7 +16,7 @@ use eic_protocol::proof::{Audience, RequestDigest};
 use serde::Deserialize;
 
 use super::http::{Client, HttpError};
-use super::sigv4::{Credentials, Post};
+use super::sigv4::{self, Credentials};
 use crate::clock::Deadline;
 use crate::instance_connect::endpoint::Endpoint;
 use crate::instance_connect::metadata::{Metadata, MetadataError};
@@ -98,7 +98,9 @@ impl Instance {
             .filter(|(name, _)| *name != "authorization")
             .map(|(name, value)| (*name, value.reveal().as_str()))
             .collect();
-        let post = Post {
+        let post = sigv4::Request {
+            method: "POST",
+            path: "/",
             service: "sts",
             region: &self.region.to_string(),
             date: &proof.date.to_string(),
@@ -141,7 +143,9 @@ impl Instance {
                 self.credentials.token.reveal().as_str(),
             ),
         ];
-        let post = Post {
+        let post = sigv4::Request {
+            method: "POST",
+            path: "/",
             service: "sts",
             region: &self.region.to_string(),
             date: &date,
@@ -163,6 +167,13 @@ impl Instance {
         )?;
         token_of(answer.status, &answer.body)
     }
+}
+
+/// The instance's Region and its role's credentials, for another service than STS.
+pub(super) fn region_and_role(endpoint: &Endpoint) -> Result<(AwsRegion, Credentials), NoEvidence> {
+    let mut metadata = Metadata::open(endpoint, Deadline::after(METADATA_DEADLINE))?;
+    let document = metadata.get("dynamic/instance-identity/document")?;
+    Ok((region_of(&document)?, role(&mut metadata)?))
 }
 
 /// The one-time token in its file.
@@ -247,14 +258,14 @@ fn escaped(text: &str) -> String {
 }
 
 /// `YYYYMMDDTHHMMSSZ` of Unix seconds: RFC 3339 without its separators.
-fn amz_date(now: u64) -> String {
+pub(super) fn amz_date(now: u64) -> String {
     let date = crate::calendar::rfc3339(now);
     date.chars().filter(|c| !matches!(c, '-' | ':')).collect()
 }
 
 /// Why there is no evidence.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoEvidence {
+pub(crate) enum NoEvidence {
     /// Instance metadata.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
@@ -262,7 +273,9 @@ pub(super) enum NoEvidence {
     #[error("read the instance identity document")]
     Document,
     /// The instance has no role.
-    #[error("find the instance's role: attach an instance profile, or set `[service] evidence`")]
+    #[error(
+        "find the instance's role: attach an instance profile (or, for host certificates, set `[service] evidence`)"
+    )]
     NoRole,
     /// A field of the credentials is of no known form.
     #[error("use the role's credentials")]

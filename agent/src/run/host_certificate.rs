@@ -1,36 +1,21 @@
 //! The host-certificate task: asked for where there is none, renewed in time, installed by the helper.
 //! Names are the CA's business; this host says only who it is and shows evidence.
 
-use std::time::Duration;
-
-use eic_protocol::api::host_certificate::evidence::Bound;
 use eic_protocol::api::host_certificate::{
-    HostCertificateBinding, HostCertificateRequest, HostCertificateResponse, HostEvidence,
-    HostKeyProof, IssuedHostCertificate,
+    HostCertificateRequest, HostCertificateResponse, HostEvidence, IssuedHostCertificate,
 };
-use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::grant::Nonce;
-use eic_protocol::instance_id::InstanceId;
-use eic_protocol::proof::{Audience, CanonicalRequest, Route};
+use eic_protocol::proof::Audience;
 use eic_protocol::subject_key::SubjectKey;
-use eic_protocol::text::printable;
-use eic_protocol::version;
-use serde::Deserialize;
 
-use super::evidence::{self, Instance, NoEvidence};
+use super::evidence::{self, NoEvidence};
 use super::helper_client::{Helper, NoHelp};
-use super::http::{Answer as HttpAnswer, Client, HttpError};
+use super::host_request::{self, Facts, NotAsked, Purpose};
+use super::http::Client;
 use super::settings::EvidenceKind;
-use crate::config::{Config, InvalidConfig};
+use crate::config::Config;
 use crate::helper::request::{Answer, Request};
-use crate::instance_connect::endpoint::Endpoint;
-use crate::trust_state::{Identity, NoTrust};
-use crate::trusted_file::Trusted;
 
-/// For the request to the CA, which asks STS and EC2 meanwhile.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// Largest answer in bytes.
-const MAX_ANSWER: u64 = 64 * 1024;
 /// How soon to ask again once the console line is written: EC2 refreshes its copy now and then.
 const CONSOLE_PAUSE: u64 = 30;
 
@@ -105,8 +90,10 @@ impl HostCertificate {
         }
         let request = self.request(config, client, helper, &ca, ends.is_some(), now)?;
         let by_token = matches!(request.evidence, HostEvidence::EnrolmentToken(_));
-        let response = ask(client, &ca, &request);
-        self.token_refused |= by_token && matches!(response, Err(NotRenewed::Refused { .. }));
+        let response = host_request::post(Purpose::Certificate, client, &ca, &request)
+            .map_err(NotRenewed::from);
+        self.token_refused |=
+            by_token && matches!(response, Err(NotRenewed::Request(NotAsked::Refused { .. })));
         self.take(response?, helper, now)
     }
 
@@ -130,24 +117,18 @@ impl HostCertificate {
         enrolled: bool,
         now: u64,
     ) -> Result<HostCertificateRequest, NotRenewed> {
-        let keys = match helper.ask(&Request::HostKeys {})? {
-            Answer::HostKeys(keys) => keys,
-            _ => return Err(NoHelp::Answer.into()),
-        };
-        let facts = Facts {
-            instance: Identity::this().id(&Trusted::system())?,
-            nonce: super::nonce().ok_or(NotRenewed::Random)?,
-            keys,
-            challenge: self.challenge(now),
-            now,
-        };
+        let purpose = Purpose::Certificate;
+        let facts = Facts::gather(purpose, self.challenge(now), helper, now)?;
         let first = !enrolled && !self.token_refused;
         let token = config.service.enrolment_token.as_deref();
         let evidence = match token.filter(|path| first && path.exists()) {
             Some(path) => HostEvidence::EnrolmentToken(evidence::enrolment_token(path)?),
-            None => facts.evidence(config, client, ca, enrolled)?,
+            None if enrolled && config.service.evidence == EvidenceKind::EnrolmentToken => {
+                HostEvidence::EnrolledKey {}
+            }
+            None => facts.evidence(config, client, ca)?,
         };
-        facts.signed(evidence, helper)
+        Ok(facts.signed(evidence, helper)?)
     }
 
     fn take(
@@ -175,7 +156,11 @@ impl HostCertificate {
                 expires_at,
                 ..
             } => {
-                helper.ask(&Request::WriteConsole { challenge })?;
+                let line = Request::WriteConsole {
+                    challenge,
+                    all: false,
+                };
+                helper.ask(&line)?;
                 self.challenge = Some((challenge, expires_at));
                 self.due = now.saturating_add(CONSOLE_PAUSE);
                 Ok(Outcome::Waits(
@@ -192,84 +177,6 @@ impl HostCertificate {
     }
 }
 
-/// What a request is made of.
-struct Facts {
-    instance: InstanceId,
-    nonce: Nonce,
-    keys: Vec<SubjectKey>,
-    challenge: Option<Nonce>,
-    now: u64,
-}
-
-impl Facts {
-    fn evidence(
-        &self,
-        config: &Config,
-        client: &Client,
-        ca: &Audience,
-        enrolled: bool,
-    ) -> Result<HostEvidence, NotRenewed> {
-        let service = &config.service;
-        match service.evidence {
-            EvidenceKind::EnrolmentToken if enrolled => Ok(HostEvidence::EnrolledKey {}),
-            EvidenceKind::EnrolmentToken => Err(NotRenewed::NoToken),
-            EvidenceKind::WebIdentity => {
-                let instance = Instance::read(&endpoint(config)?)?;
-                let token = instance.web_identity(ca, service.sts.as_ref(), client, self.now)?;
-                Ok(HostEvidence::WebIdentity(token))
-            }
-            EvidenceKind::InstanceRole => {
-                let instance = Instance::read(&endpoint(config)?)?;
-                let canonical = CanonicalRequest::of(ca, &self.binding(instance.bound()));
-                Ok(instance.evidence(ca, canonical.digest(), self.now)?)
-            }
-        }
-    }
-
-    fn binding<'a>(&'a self, evidence: Bound<'a>) -> HostCertificateBinding<'a> {
-        HostCertificateBinding {
-            protocol: version::CURRENT,
-            instance: &self.instance,
-            time: self.now,
-            nonce: &self.nonce,
-            host_keys: &self.keys,
-            previous_key: None,
-            challenge: self.challenge.as_ref(),
-            evidence,
-        }
-    }
-
-    /// The request with the signatures that only the helper can make.
-    fn signed(
-        self,
-        evidence: HostEvidence,
-        helper: &Helper,
-    ) -> Result<HostCertificateRequest, NotRenewed> {
-        let unsigned = self.keys.into_iter().map(|public_key| HostKeyProof {
-            public_key,
-            signature: Base64Bytes(Vec::new()),
-        });
-        let mut request = HostCertificateRequest {
-            protocol: version::CURRENT,
-            instance: self.instance,
-            time: self.now,
-            nonce: self.nonce,
-            host_keys: unsigned.collect(),
-            previous_key: None,
-            challenge: self.challenge,
-            evidence,
-        };
-        let question = Request::SignHostRequest(Box::new(request.clone()));
-        let Answer::Signatures(signatures) = helper.ask(&question)? else {
-            return Err(NoHelp::Answer.into());
-        };
-        for (proof, signature) in request.host_keys.iter_mut().zip(signatures) {
-            proof.signature = signature;
-        }
-        Ok(request)
-    }
-}
-
 fn is_for_own_key(certificate: &ssh_key::Certificate, config: &Config) -> bool {
     let Ok(files) = std::fs::read_dir(&config.service.sshd.config_dir) else {
         return false;
@@ -279,36 +186,6 @@ fn is_for_own_key(certificate: &ssh_key::Certificate, config: &Config) -> bool {
         let key = text.trim_end().parse::<SubjectKey>();
         key.is_ok_and(|key| key.key_data() == certificate.public_key())
     })
-}
-
-fn endpoint(config: &Config) -> Result<Endpoint, NotRenewed> {
-    let configured = config.instance_connect.imds_endpoint.as_deref();
-    let endpoint = configured.map_or(Ok(Endpoint::default()), str::parse);
-    Ok(endpoint.map_err(InvalidConfig::from)?)
-}
-
-fn ask(
-    client: &Client,
-    ca: &Audience,
-    request: &HostCertificateRequest,
-) -> Result<HostCertificateResponse, NotRenewed> {
-    // Texts and lists always have a JSON form.
-    let body = serde_json::to_vec(request).unwrap_or_default();
-    let url = format!("{ca}{}", Route::HostCertificates.path());
-    let headers = [("content-type", "application/json")];
-    let answer = client.post(&url, &headers, &body, MAX_ANSWER, DEADLINE)?;
-    if !matches!(answer.status, 200..=202) {
-        return Err(refused(&answer));
-    }
-    serde_json::from_slice(&answer.body).map_err(|_| NotRenewed::Form)
-}
-
-/// What a problem document says (RFC 9457), made harmless.
-fn refused(answer: &HttpAnswer) -> NotRenewed {
-    NotRenewed::Refused {
-        status: answer.status,
-        reason: super::problem_text(&answer.body),
-    }
 }
 
 fn install(certificates: &[IssuedHostCertificate], helper: &Helper) -> Result<InPlace, NotRenewed> {
@@ -329,45 +206,14 @@ fn install(certificates: &[IssuedHostCertificate], helper: &Helper) -> Result<In
 /// Why there is no new host certificate.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotRenewed {
-    #[error(transparent)]
+    #[error("get a host certificate")]
+    Request(#[from] NotAsked),
+    #[error("get a host certificate")]
     Evidence(#[from] NoEvidence),
-    #[error(transparent)]
-    Config(#[from] InvalidConfig),
-    #[error(transparent)]
-    Identity(#[from] NoTrust),
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    #[error("get a host certificate: the CA answered {status}: {reason}")]
-    Refused { status: u16, reason: String },
     #[error("get a host certificate: the answer is none of a CA")]
     Form,
-    #[error(
-        "get a host certificate: set `[service] enrolment_token` to a file with a new token of your CA's operator"
-    )]
-    NoToken,
-    #[error("draw random bytes")]
-    Random,
     #[error(transparent)]
     Help(#[from] NoHelp),
-}
-
-/// A problem document as far as it is told.
-#[derive(Deserialize)]
-pub(super) struct Problem {
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    detail: String,
-}
-
-impl Problem {
-    pub(super) fn text(&self) -> String {
-        match (self.title.as_str(), self.detail.as_str()) {
-            ("", detail) => printable(detail),
-            (title, "") => printable(title),
-            (title, detail) => printable(&format!("{title}: {detail}")),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -385,17 +231,5 @@ mod tests {
         assert_eq!(task.challenge(1000), None);
         assert_eq!(task.challenge(999), Some(challenge));
         assert_eq!(HostCertificate::default().challenge(0), None);
-    }
-
-    #[test]
-    fn problem_documents_are_shown_without_their_escapes() {
-        // H-15
-        let evil = b"{\"title\":\"no\",\"detail\":\"\\u001b[31mred\"}";
-        let shown = super::super::problem_text(evil);
-        assert!(
-            shown.starts_with("no: ") && !shown.contains('\u{1b}'),
-            "{shown}"
-        );
-        assert_eq!(super::super::problem_text(b"<html>"), "no reason was given");
     }
 }

@@ -79,14 +79,14 @@ impl Client {
         })
     }
 
-    /// `GET url`, at most `limit` bytes of body, all within `deadline`.
+    /// `GET url` with `headers`, at most `limit` bytes of body, all within `deadline`.
     ///
     /// # Errors
     /// [`HttpError`]; an answer of any status is none.
     pub fn get(
         &self,
         url: &str,
-        etag: Option<&str>,
+        headers: &[(&str, &str)],
         limit: u64,
         deadline: Duration,
     ) -> Result<Answer, HttpError> {
@@ -96,8 +96,8 @@ impl Client {
             .config()
             .timeout_global(Some(deadline))
             .build();
-        if let Some(etag) = etag {
-            request = request.header("if-none-match", etag);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let response = request.call().map_err(|e| failed(&e))?;
         answer(response, limit)

@@ -196,7 +196,7 @@ fn post(ca: &Audience, client: &Client, body: &[u8]) -> Result<u64, NotSent> {
     if !matches!(answer.status, 200..=202) {
         return Err(NotSent::Refused {
             status: answer.status,
-            reason: super::problem_text(&answer.body),
+            reason: super::host_request::problem_text(&answer.body),
         });
     }
     let response: HostReportResponse =

@@ -4,12 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::proof::Audience;
 use eic_protocol::text::printable;
 use serde::Deserialize;
 
+use crate::passwd::{Account, USUAL_COMMAND_USERS};
+
 /// Where the helper listens.
 pub const DEFAULT_SOCKET: &str = "/run/eic-helper.sock";
+/// Where the helper listens for chained commands of other users.
+pub const DEFAULT_LOGINS: &str = "/run/eic-logins.sock";
 /// The service's own folder, in memory: a full or read-only disk must not hide the state.
 pub const DEFAULT_RUNTIME: &str = "/run/eic";
 /// The state that `eic-agent status` shows, in the service's folder.
@@ -21,8 +26,12 @@ pub const STATUS_FILE: &str = "status.json";
 pub struct Service {
     /// The CA's origin: host certificates, reports and, unless `trust_from` is set, trust documents.
     pub ca: Option<Audience>,
-    /// A folder of published trust documents instead of the CA: `https://…/` or `file:/…`.
+    /// A folder of published trust documents instead of the CA: `https://…/`, `s3://bucket/…` or `file:/…`.
     pub trust_from: Option<Folder>,
+    /// The Region of an `s3://` folder's bucket, where it is not the instance's.
+    pub s3_region: Option<AwsRegion>,
+    /// Where S3 is asked, instead of the Region's public endpoint (a VPC endpoint's name).
+    pub s3: Option<Audience>,
     /// A proxy for every connection, `http://host:port`; the environment's is never used.
     pub proxy: Option<String>,
     /// PEM file of the roots that TLS trusts, instead of the system's.
@@ -31,6 +40,11 @@ pub struct Service {
     pub user: String,
     /// The helper's socket.
     pub helper: PathBuf,
+    /// The helper's door for logins: chained commands of other users.
+    pub logins: PathBuf,
+    /// sshd's AuthorizedKeysCommandUser, whom that door serves; where it is not set, the one that `eic-agent
+    /// install` takes.
+    pub command_user: Option<String>,
     /// The service's folder.
     pub runtime: PathBuf,
     /// Seconds between two looks at a folder; the CA is asked once and answers when there is news.
@@ -60,10 +74,14 @@ impl Default for Service {
         Self {
             ca: None,
             trust_from: None,
+            s3_region: None,
+            s3: None,
             proxy: None,
             tls_roots: None,
             user: "eic".to_owned(),
             helper: PathBuf::from(DEFAULT_SOCKET),
+            logins: PathBuf::from(DEFAULT_LOGINS),
+            command_user: None,
             runtime: PathBuf::from(DEFAULT_RUNTIME),
             poll_seconds: 60,
             host_certificates: true,
@@ -80,6 +98,15 @@ impl Default for Service {
 }
 
 impl Service {
+    /// Whom the door for logins serves: the configured account, or the first usual one that exists.
+    #[must_use]
+    pub fn command_user(&self, accounts: &[Account]) -> &str {
+        let exists = |name: &&str| accounts.iter().any(|account| account.name == *name);
+        let usual = || USUAL_COMMAND_USERS.into_iter().find(exists);
+        let named = self.command_user.as_deref().or_else(usual);
+        named.unwrap_or(USUAL_COMMAND_USERS[0])
+    }
+
     /// Where the state is told.
     #[must_use]
     pub fn status_path(&self) -> PathBuf {
@@ -150,6 +177,13 @@ impl TryFrom<String> for LoginLog {
 pub enum Folder {
     /// `https://…/`, ends with a slash (plain http on loopback only).
     Web(String),
+    /// `s3://bucket/prefix/`, read with the instance role's credentials.
+    S3 {
+        /// The bucket's name.
+        bucket: String,
+        /// What the names of its objects begin with: empty, or ending with a slash.
+        prefix: String,
+    },
     /// `file:/…`
     Local(PathBuf),
 }
@@ -167,6 +201,9 @@ impl FromStr for Folder {
                 Err(refused())
             };
         }
+        if let Some(place) = text.strip_prefix("s3://") {
+            return s3_folder(place).ok_or_else(refused);
+        }
         let (origin, path) = split_origin(text).ok_or_else(refused)?;
         let audience: Audience = origin.parse().map_err(|_| refused())?;
         if path.bytes().all(is_path_byte) && !path.contains("/../") {
@@ -176,6 +213,25 @@ impl FromStr for Folder {
             Err(refused())
         }
     }
+}
+
+/// A bucket's name by S3's rules, and a prefix of characters that need no encoding.
+fn s3_folder(place: &str) -> Option<Folder> {
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    let edges = |text: &str| !text.starts_with(['-', '.']) && !text.ends_with(['-', '.']);
+    let named = (3..=63).contains(&bucket.len()) && bucket.bytes().all(inner) && edges(bucket);
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(&b);
+    let parts = || prefix.split('/');
+    let sound = prefix.is_empty() || parts().all(|part| !matches!(part, "" | "." | ".."));
+    (named && sound && prefix.bytes().all(plain)).then(|| Folder::S3 {
+        bucket: bucket.to_owned(),
+        prefix: match prefix {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        },
+    })
 }
 
 fn split_origin(url: &str) -> Option<(&str, &str)> {
@@ -204,7 +260,7 @@ impl TryFrom<String> for Folder {
 pub enum InvalidSetting {
     /// `trust_from`
     #[error(
-        "`{0}` is no folder of trust documents: write `https://host/path/` or `file:/absolute/path`"
+        "`{0}` is no folder of trust documents: write `https://host/path/`, `s3://bucket/prefix/` or `file:/absolute/path`"
     )]
     Folder(String),
     /// `login_log`
@@ -231,6 +287,15 @@ mod tests {
             "trust_from = \"https://bucket.example/a?b\"",
             "trust_from = \"https://bucket.example/a/../b\"",
             "trust_from = \"file:relative\"",
+            "trust_from = \"s3://\"",
+            "trust_from = \"s3://ab\"",
+            "trust_from = \"s3://Bucket/x\"",
+            "trust_from = \"s3://-bucket/x\"",
+            "trust_from = \"s3://user@bucket/x\"",
+            "trust_from = \"s3://bucket/a//b\"",
+            "trust_from = \"s3://bucket/../b\"",
+            "trust_from = \"s3://bucket/a?b\"",
+            "s3_region = \"mars-1\"",
             "trust_from = \"/srv/trust\"",
             "login_log = \"auth.log\"",
             "evidence = \"none\"",
@@ -255,10 +320,39 @@ mod tests {
         for local in ["file:/srv/t", "file:///srv/t"] {
             assert_eq!(local.parse(), Ok(Folder::Local("/srv/t".into())));
         }
+        for (text, wanted) in [
+            ("s3://my.bucket-1", ""),
+            ("s3://my.bucket-1/a/b", "a/b/"),
+            ("s3://my.bucket-1/a/b/", "a/b/"),
+        ] {
+            let bucket = "my.bucket-1".to_owned();
+            let prefix = wanted.to_owned();
+            assert_eq!(text.parse(), Ok(Folder::S3 { bucket, prefix }));
+        }
         assert_eq!(
             "http://127.0.0.1:8000".parse(),
             Ok(Folder::Web("http://127.0.0.1:8000/".to_owned()))
         );
+    }
+
+    #[test]
+    fn the_door_for_logins_is_the_configured_accounts_or_the_usual_ones() {
+        let account = |name: &str| Account {
+            name: name.to_owned(),
+            uid: 7,
+            gid: 7,
+            home: "/".into(),
+        };
+        let usual = service("").unwrap();
+        assert_eq!(usual.command_user(&[]), "eic");
+        assert_eq!(
+            usual.command_user(&[account("ec2-instance-connect")]),
+            "ec2-instance-connect"
+        );
+        let both = [account("ec2-instance-connect"), account("eic")];
+        assert_eq!(usual.command_user(&both), "eic");
+        let own = service("command_user = \"svc\"").unwrap();
+        assert_eq!(own.command_user(&both), "svc");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! AWS Signature Version 4 for POSTs to STS with ring's HMAC: the instance role's proof, and the call for a
-//! web identity token. Header order and values are the caller's; nothing else can be signed with this.
+//! AWS Signature Version 4 with ring's HMAC: the instance role's proof and the call for a web identity token (STS),
+//! trust documents in a private bucket (S3). Method, path, header order and values are the caller's; no query.
 //! Source: AWS General Reference, "Create a signed AWS API request".
 
 use std::fmt;
@@ -11,13 +11,13 @@ use serde::Deserialize;
 /// Credentials of an instance role, as instance metadata gives them.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Credentials {
+pub(super) struct Credentials {
     /// `ASIA…`
-    pub access_key_id: String,
+    pub(super) access_key_id: String,
     /// Signs.
-    pub secret_access_key: Secret<String>,
+    pub(super) secret_access_key: Secret<String>,
     /// Goes with each request.
-    pub token: Secret<String>,
+    pub(super) token: Secret<String>,
 }
 
 impl fmt::Debug for Credentials {
@@ -28,25 +28,29 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What is signed: `POST /` to one service of one Region.
+/// What is signed: one request to one service of one Region.
 #[derive(Debug)]
-pub struct Post<'a> {
-    /// `sts`
-    pub service: &'a str,
+pub(super) struct Request<'a> {
+    /// `POST`, `GET`
+    pub(super) method: &'a str,
+    /// The path, of characters that need no encoding.
+    pub(super) path: &'a str,
+    /// `sts`, `s3`
+    pub(super) service: &'a str,
     /// The Region of the scope.
-    pub region: &'a str,
+    pub(super) region: &'a str,
     /// `YYYYMMDDTHHMMSSZ`
-    pub date: &'a str,
+    pub(super) date: &'a str,
     /// Lower-case names and their values, sorted by name.
-    pub headers: &'a [(&'a str, &'a str)],
+    pub(super) headers: &'a [(&'a str, &'a str)],
     /// The body.
-    pub body: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
-impl Post<'_> {
+impl Request<'_> {
     /// The signature: 64 lower-case hex digits.
     #[must_use]
-    pub fn signature(&self, secret: &Secret<String>) -> String {
+    pub(super) fn signature(&self, secret: &Secret<String>) -> String {
         let scope = self.scope();
         let canonical = hex(&sha256(self.canonical().as_bytes()));
         let text = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{canonical}", self.date);
@@ -55,7 +59,7 @@ impl Post<'_> {
 
     /// The `Authorization` header's value.
     #[must_use]
-    pub fn authorization(&self, credentials: &Credentials) -> String {
+    pub(super) fn authorization(&self, credentials: &Credentials) -> String {
         format!(
             "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
             credentials.access_key_id,
@@ -72,7 +76,11 @@ impl Post<'_> {
             .map(|(name, value)| format!("{name}:{}\n", value.trim()))
             .collect();
         let body = hex(&sha256(self.body));
-        format!("POST\n/\n\n{headers}\n{}\n{body}", self.signed_names())
+        let names = self.signed_names();
+        format!(
+            "{}\n{}\n\n{headers}\n{names}\n{body}",
+            self.method, self.path
+        )
     }
 
     fn signed_names(&self) -> String {
@@ -117,7 +125,9 @@ mod tests {
     #[test]
     fn the_suites_post_has_the_suites_signature() {
         // AWS's signature test suite, case post-vanilla.
-        let post = Post {
+        let post = Request {
+            method: "POST",
+            path: "/",
             service: "service",
             region: "us-east-1",
             date: "20150830T123600Z",
@@ -131,6 +141,31 @@ mod tests {
         assert_eq!(
             post.signature(&secret),
             "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"
+        );
+    }
+
+    #[test]
+    fn s3s_documented_get_has_its_documented_signature() {
+        // Amazon S3 API Reference, "Examples: Signature Calculations", GET Object.
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let get = Request {
+            method: "GET",
+            path: "/test.txt",
+            service: "s3",
+            region: "us-east-1",
+            date: "20130524T000000Z",
+            headers: &[
+                ("host", "examplebucket.s3.amazonaws.com"),
+                ("range", "bytes=0-9"),
+                ("x-amz-content-sha256", empty),
+                ("x-amz-date", "20130524T000000Z"),
+            ],
+            body: b"",
+        };
+        let secret = Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned());
+        assert_eq!(
+            get.signature(&secret),
+            "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
         );
     }
 

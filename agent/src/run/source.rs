@@ -1,4 +1,4 @@
-//! Where trust documents come from: the CA (long poll), a published folder over HTTPS, or a local folder.
+//! Where trust documents come from: the CA (long poll), a published folder over HTTPS or in S3, or a local folder.
 //! Bytes in, documents out; nothing here believes them.
 
 use std::io::Read as _;
@@ -10,20 +10,23 @@ use eic_protocol::instance_id::InstanceId;
 use eic_protocol::proof::Audience;
 use eic_protocol::trust::envelope::Envelope;
 
+use super::evidence::NoEvidence;
 use super::http::{Answer, Client, HttpError};
-use super::settings::{Folder, Service};
+use super::s3::{Access, Bucket};
+use super::settings::Folder;
+use crate::config::{Config, InvalidConfig};
 use crate::trust_state::MAX_ENVELOPE;
 
 /// The file of roots and bundle in a published folder: an answer of the CA without a host's view.
-pub const BUNDLE_FILE: &str = "trust-bundle.json";
+pub(super) const BUNDLE_FILE: &str = "trust-bundle.json";
 /// The folder of host views in a published folder.
-pub const HOSTS_FOLDER: &str = "hosts";
+pub(super) const HOSTS_FOLDER: &str = "hosts";
 /// For everything but the long poll's own wait.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A place to fetch from, and what it gave last.
 #[derive(Debug)]
-pub struct Source {
+pub(super) struct Source {
     place: Place,
     /// The tags of the last answers that were installed, by URL.
     tags: Vec<(String, String)>,
@@ -33,49 +36,59 @@ pub struct Source {
 enum Place {
     Ca(Audience),
     Web(String),
+    S3(Bucket),
     Local(PathBuf),
 }
 
 /// What a host asks for.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub(super) struct Question {
     /// This host.
-    pub host: InstanceId,
+    pub(super) host: InstanceId,
     /// The version of its root.
-    pub root: u64,
+    pub(super) root: u64,
     /// How long the CA may wait for news.
-    pub wait: Duration,
+    pub(super) wait: Duration,
+    /// The time, in Unix seconds: requests to S3 are signed for it.
+    pub(super) now: u64,
 }
 
 /// What came.
 #[derive(Debug)]
-pub struct Fetched {
+pub(super) struct Fetched {
     /// Documents; none where they are those that the last answer gave.
-    pub documents: Option<TrustBundleResponse>,
+    pub(super) documents: Option<TrustBundleResponse>,
     /// The server's clock in Unix seconds, where it tells.
-    pub server_time: Option<u64>,
+    pub(super) server_time: Option<u64>,
     tags: Vec<(String, String)>,
 }
 
 impl Source {
     /// The configured place: `trust_from`, else the CA; none where neither is set.
-    #[must_use]
-    pub fn configured(service: &Service) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The metadata service's address is wrong.
+    pub(super) fn configured(config: &Config) -> Result<Option<Self>, InvalidConfig> {
+        let service = &config.service;
         let place = match (&service.trust_from, &service.ca) {
             (Some(Folder::Web(url)), _) => Place::Web(url.clone()),
+            (Some(Folder::S3 { bucket, prefix }), _) => {
+                let metadata = config.instance_connect.endpoint()?;
+                Place::S3(Bucket::new(bucket, prefix, service, metadata))
+            }
             (Some(Folder::Local(path)), _) => Place::Local(path.clone()),
             (None, Some(ca)) => Place::Ca(ca.clone()),
-            (None, None) => return None,
+            (None, None) => return Ok(None),
         };
-        Some(Self {
+        Ok(Some(Self {
             place,
             tags: Vec::new(),
-        })
+        }))
     }
 
     /// Whether the place answers when there is news.
     #[must_use]
-    pub fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         matches!(self.place, Place::Ca(_))
     }
 
@@ -83,27 +96,40 @@ impl Source {
     ///
     /// # Errors
     /// [`NotFetched`] names what came instead of documents.
-    pub fn fetch(&self, client: &Client, question: &Question) -> Result<Fetched, NotFetched> {
+    pub(super) fn fetch(
+        &self,
+        client: &Client,
+        question: &Question,
+    ) -> Result<Fetched, NotFetched> {
         match &self.place {
             Place::Ca(ca) => self.ask_ca(ca, client, question),
-            Place::Web(url) => self.ask_web(url, client, question),
+            Place::Web(url) => self.ask_web(url, None, client, question),
+            Place::S3(bucket) => {
+                let access = bucket.open(question.now)?;
+                self.ask_web(&access.url(), Some(&access), client, question)
+            }
             Place::Local(folder) => from_folder(folder, question),
         }
     }
 
     /// What was fetched is installed: the next time only something else is wanted.
-    pub fn remember(&mut self, fetched: &Fetched) {
+    pub(super) fn remember(&mut self, fetched: &Fetched) {
         self.tags.clone_from(&fetched.tags);
     }
 
     /// Something in place is not as it should be: the next time everything is wanted.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.tags.clear();
     }
 
     fn tag(&self, url: &str) -> Option<&str> {
         let found = self.tags.iter().find(|(of, _)| of == url);
         found.map(|(_, tag)| tag.as_str())
+    }
+
+    /// The header that says what is known of a URL.
+    fn known(&self, url: &str) -> impl Iterator<Item = (&'static str, &str)> {
+        self.tag(url).map(|tag| ("if-none-match", tag)).into_iter()
     }
 
     fn ask_ca(
@@ -115,7 +141,8 @@ impl Source {
         let (root, host) = (question.root, &question.host);
         let key = format!("{ca}{PATH}?root={root}&host={host}");
         let url = format!("{key}&wait={}", question.wait.as_secs());
-        let answer = client.get(&url, self.tag(&key), limit(), DEADLINE + question.wait)?;
+        let known: Vec<_> = self.known(&key).collect();
+        let answer = client.get(&url, &known, limit(), DEADLINE + question.wait)?;
         let Some(body) = self.news(&answer, &key)? else {
             return Ok(self.unchanged(&answer));
         };
@@ -147,14 +174,21 @@ impl Source {
     fn ask_web(
         &self,
         folder: &str,
+        access: Option<&Access>,
         client: &Client,
         question: &Question,
     ) -> Result<Fetched, NotFetched> {
+        let get = |url: &str, known: bool, limit: u64| {
+            let signed = access.map(|access| access.headers(url)).unwrap_or_default();
+            let signed = signed.iter().map(|(name, value)| (*name, value.as_str()));
+            let known = self.known(url).filter(|_| known);
+            let headers: Vec<(&str, &str)> = signed.chain(known).collect();
+            client.get(url, &headers, limit, DEADLINE)
+        };
         let bundle_url = format!("{folder}{BUNDLE_FILE}");
         let view_url = format!("{folder}{HOSTS_FOLDER}/{}.json", question.host);
-        let (bundle_tag, view_tag) = (self.tag(&bundle_url), self.tag(&view_url));
-        let bundle = client.get(&bundle_url, bundle_tag, limit(), DEADLINE)?;
-        let view = client.get(&view_url, view_tag, envelope_limit(), DEADLINE)?;
+        let bundle = get(&bundle_url, true, limit())?;
+        let view = get(&view_url, true, envelope_limit())?;
         // A host that is new to the CA has no view yet; its bundle counts all the same.
         let view_body = match view.status {
             404 | 403 => None,
@@ -166,7 +200,7 @@ impl Source {
             (Some(bundle), view) => Some(together(bundle, view)?),
             // The view alone is new: the bundle is asked for again, whole, since they go together.
             (None, view) => {
-                let whole = client.get(&bundle_url, None, limit(), DEADLINE)?;
+                let whole = get(&bundle_url, false, limit())?;
                 Some(together(self.news(&whole, "")?.unwrap_or_default(), view)?)
             }
         };
@@ -246,10 +280,13 @@ fn read(path: &Path, cap: usize) -> Result<Vec<u8>, NotFetched> {
 
 /// Why no documents came.
 #[derive(Debug, thiserror::Error)]
-pub enum NotFetched {
+pub(super) enum NotFetched {
     /// No answer.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The role's credentials, for S3.
+    #[error("read the bucket of trust documents")]
+    Role(#[from] NoEvidence),
     /// Another answer than documents.
     #[error("fetch trust documents: the server answered {0}")]
     Status(u16),

@@ -38,7 +38,7 @@ pub(super) struct Trust {
     repair_due: bool,
     /// What was refused, and when.
     refused: Option<(String, Instant)>,
-    /// How sshd's files looked when they were right.
+    /// How sshd's files looked before they were last found right.
     seen: Vec<Option<Look>>,
 }
 
@@ -78,18 +78,17 @@ impl Trust {
         config: &Config,
         helper: &Helper,
     ) -> Result<Option<TrustAnswer>, NotRenewed> {
-        if !self.repair_due && self.seen == looks(&config.trust.state) {
+        let before = looks(&config.trust.state);
+        if !self.repair_due && self.seen == before {
             return Ok(None);
         }
         self.repair_due = true;
         let answer = trust_answer(helper.ask(&Request::Repair {})?)?;
-        self.in_place(config);
+        // As they looked before the helper did: what somebody changes while it works is then seen the next time. And
+        // what it changed itself is looked at once more.
+        self.seen = before;
+        self.repair_due = !answer.changed.is_empty();
         Ok(Some(answer))
-    }
-
-    fn in_place(&mut self, config: &Config) {
-        self.repair_due = false;
-        self.seen = looks(&config.trust.state);
     }
 
     /// One round. `now` is in Unix seconds; `wait` is how long the CA may wait for news.
@@ -103,14 +102,14 @@ impl Trust {
     ) -> Result<Round, NotRenewed> {
         let state = installed_state(config, now)?;
         self.look_once_more();
-        let fetched = self.source.fetch(client, &question(&state, wait)?)?;
+        let fetched = self.source.fetch(client, &question(&state, wait, now)?)?;
         let (mut news, mut installed) = (false, None);
         if let Some(documents) = &fetched.documents {
             let advance = state.advance(&documents.documents(), now);
             news = Stored::of(&advance.state) != Stored::of(&state);
             let mut refused = advance.refused.map(|refusal| refusal.to_string());
             if news {
-                let answer = self.install(config, &fetched, helper)?;
+                let answer = self.install(&fetched, helper)?;
                 // Where the helper was asked, its word is the last one.
                 refused = answer.refused.clone();
                 installed = Some(answer);
@@ -134,12 +133,7 @@ impl Trust {
         }
     }
 
-    fn install(
-        &mut self,
-        config: &Config,
-        fetched: &Fetched,
-        helper: &Helper,
-    ) -> Result<TrustAnswer, NotRenewed> {
+    fn install(&mut self, fetched: &Fetched, helper: &Helper) -> Result<TrustAnswer, NotRenewed> {
         let Some(documents) = fetched.documents.clone() else {
             return Err(NoHelp::Answer.into());
         };
@@ -148,18 +142,18 @@ impl Trust {
             bundle: Some(documents.bundle),
             view: documents.view,
         };
+        // Whatever comes of it, the files are looked at afterwards.
         self.repair_due = true;
-        let answer = trust_answer(helper.ask(&Request::InstallTrust(offer))?)?;
-        self.in_place(config);
-        Ok(answer)
+        trust_answer(helper.ask(&Request::InstallTrust(offer))?)
     }
 }
 
-fn question(state: &TrustState, wait: Duration) -> Result<Question, StoreError> {
+fn question(state: &TrustState, wait: Duration, now: u64) -> Result<Question, StoreError> {
     Ok(Question {
         host: Identity::this().id(&Trusted::system())?,
         root: state.root().version,
         wait,
+        now,
     })
 }
 
@@ -199,4 +193,82 @@ pub(super) enum NotRenewed {
     Stale,
     #[error("let certificates in: the documents' hard stop has passed")]
     Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::helper::wire;
+    use crate::run::status::Installed;
+    use std::os::unix::net::UnixListener;
+
+    /// A helper that answers as often as it is asked; `meanwhile` happens while it works.
+    fn helper(
+        door: &Path,
+        changed: &'static [&'static str],
+        meanwhile: impl Fn(usize) + Send + 'static,
+    ) -> Helper {
+        let listener = UnixListener::bind(door).unwrap();
+        std::thread::spawn(move || {
+            for (count, stream) in listener.incoming().enumerate() {
+                let stream = stream.unwrap();
+                let _: Request = wire::receive(&stream, wire::REQUEST_WAIT).unwrap();
+                meanwhile(count);
+                let changed = changed.iter().filter(|_| count == 0);
+                let answer = TrustAnswer {
+                    installed: Installed {
+                        root_version: 1,
+                        bundle_sequence: None,
+                        host_view_version: None,
+                        refresh_after: None,
+                        hard_stop: None,
+                    },
+                    changed: changed.map(|name| (*name).to_owned()).collect(),
+                    refused: None,
+                    warnings: Vec::new(),
+                };
+                wire::send(&stream, &Answer::Trust(answer)).unwrap();
+            }
+        });
+        Helper::at(door)
+    }
+
+    fn scene() -> (tempfile::TempDir, Config, Trust) {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[trust]\nstate = {:?}\n[service]\ntrust_from = \"file:/nonexistent\"\n",
+            folder.path()
+        );
+        let config = Config::parse(&text).unwrap();
+        for name in FILES {
+            std::fs::write(folder.path().join(name), "right").unwrap();
+        }
+        let source = Source::configured(&config).unwrap().unwrap();
+        (folder, config, Trust::new(source))
+    }
+
+    #[test]
+    fn a_file_that_is_changed_while_the_helper_works_is_looked_at_again() {
+        // F-10
+        let (folder, config, mut trust) = scene();
+        let list = folder.path().join("revoked-keys");
+        let helper = helper(&folder.path().join("door"), &[], move |count| {
+            if count == 0 {
+                std::fs::write(&list, "").unwrap();
+            }
+        });
+        assert!(trust.repair(&config, &helper).unwrap().is_some());
+        assert!(trust.repair(&config, &helper).unwrap().is_some());
+        // Now everything was right from before to after.
+        assert!(trust.repair(&config, &helper).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_the_helper_has_changed_is_looked_at_once_more() {
+        let (folder, config, mut trust) = scene();
+        let helper = helper(&folder.path().join("door"), &["revoked-keys"], |_| {});
+        assert!(trust.repair(&config, &helper).unwrap().is_some());
+        assert!(trust.repair(&config, &helper).unwrap().is_some());
+        assert!(trust.repair(&config, &helper).unwrap().is_none());
+    }
 }

@@ -9,11 +9,11 @@ use std::path::Path;
 mod documents;
 pub(crate) use documents::*;
 
-pub(crate) fn fingerprint(seed: u8) -> Fingerprint {
+pub(crate) fn fingerprint(seed: u8) -> KeyFingerprint {
     public(seed).fingerprint().parse().unwrap()
 }
 
-pub(crate) fn pins() -> BTreeSet<Fingerprint> {
+pub(crate) fn pins() -> BTreeSet<KeyFingerprint> {
     [fingerprint(ROOT_KEY)].into()
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::account::{Account, Password};
 use super::{Kind, WayIn};
+use crate::chained::ChainedCommand;
+use crate::chained::elsewhere::has_door;
 use crate::config::Config;
 use crate::official::Program;
 use crate::sshd::Settings;
@@ -62,11 +64,39 @@ fn asked_in_turn(config: &Config) -> Vec<WayIn> {
         "instance metadata",
     );
     let chained = config.authorized_keys.command.iter().map(|command| {
-        let what = format!("{} ({})", command.name, command.program.display());
-        let unsafe_path = not_run(&command.program.to_string_lossy());
-        WayIn::new(Kind::Command, what, "[[authorized_keys.command]]").blocked(unsafe_path)
+        let user = command.user.as_ref();
+        let user = user
+            .map(|user| format!(", run as {user}"))
+            .unwrap_or_default();
+        let what = format!("{} ({}){user}", command.name, command.program.display());
+        let not_run =
+            not_run(&command.program.to_string_lossy()).or_else(|| without_helper(command, config));
+        WayIn::new(Kind::Command, what, "[[authorized_keys.command]]").blocked(not_run)
     });
     std::iter::once(instance_connect).chain(chained).collect()
+}
+
+/// Why a command of another user is not run, where that is so.
+pub(super) fn without_helper(command: &ChainedCommand, config: &Config) -> Option<String> {
+    let door = &config.service.logins;
+    (command.user.is_some() && !has_door(door)).then(|| {
+        format!(
+            "it needs the root helper, and there is no {}: systemctl enable --now eic-agent-logins.socket",
+            door.display()
+        )
+    })
+}
+
+/// Every command of another user that is not run, with the reason: logins by certificate do not rest on them.
+pub(crate) fn closed_commands(config: &Config) -> impl Iterator<Item = String> {
+    let commands = config.authorized_keys.command.iter();
+    commands.filter_map(|command| {
+        let reason = without_helper(command, config)?;
+        Some(format!(
+            "the keys command `{}` gives no keys: {reason}",
+            command.name
+        ))
+    })
 }
 
 /// What needs no key at all.

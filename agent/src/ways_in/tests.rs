@@ -385,6 +385,21 @@ fn commands_that_sshd_would_not_run_are_refused_for_now() {
 }
 
 #[test]
+fn a_command_of_another_user_is_closed_without_the_helpers_door() {
+    let folder = tempfile::tempdir().unwrap();
+    let door = folder.path().join("door");
+    let text = format!(
+        "[service]\nlogins = {door:?}\n[[authorized_keys.command]]\nname = \"sss\"\ncommand = [\"/bin/echo\"]\nuser = \"daemon\"\n"
+    );
+    let config = Config::parse(&text).unwrap();
+    let command = config.authorized_keys.command.iter().next().unwrap();
+    let blocked = further::without_helper(command, &config).unwrap();
+    assert!(blocked.contains("eic-agent-logins.socket"), "{blocked}");
+    let _listener = std::os::unix::net::UnixListener::bind(&door).unwrap();
+    assert_eq!(further::without_helper(command, &config), None);
+}
+
+#[test]
 fn patterns_match_as_sshds_do() {
     for (pattern, text, fits) in [
         ("", "", true),

@@ -50,6 +50,24 @@ fn a_host_that_is_not_set_up_is_unhealthy() {
 }
 
 #[test]
+fn a_keys_command_of_another_user_without_the_helper_is_told_and_harms_no_health() {
+    let Some(host) = host() else { return };
+    let toml = host.read("etc/eic/agent.toml");
+    let command = "[[authorized_keys.command]]\nname = \"other\"\nuser = \"daemon\"\ncommand = [\"/bin/echo\"]\n";
+    host.write("etc/eic/agent.toml", format!("{toml}\n{command}"));
+    let told = "the keys command `other` gives no keys: it needs the root helper";
+    let status = ok(&host.agent(&["status"]));
+    assert!(status.contains(told), "{status}");
+    assert!(ok(&doctor(&host, &[])).contains(told));
+    let listed = ok(&host.agent(&["keys", "list", "--user", "root"]));
+    assert!(
+        listed.contains("other (/bin/echo), run as daemon"),
+        "{listed}"
+    );
+    assert!(listed.contains("eic-agent-logins.socket"), "{listed}");
+}
+
+#[test]
 fn what_breaks_after_an_installation_is_named_with_its_fix() {
     let Some(host) = host() else { return };
     let unhealthy = |part: &str| {

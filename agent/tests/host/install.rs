@@ -251,6 +251,122 @@ fn a_taken_over_unit_needs_a_restart_and_a_failed_one_is_taken_back() {
     );
 }
 
+const UNITS: &str = "eic-agent-helper.socket eic-agent.service";
+
+/// A host with systemd and the agent's units.
+fn host_with_units(fails: &str) -> Option<Host> {
+    let host = host()?;
+    systemctl(&host, fails);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/systemd");
+    for unit in [
+        "eic-agent-helper.socket",
+        "eic-agent.service",
+        "eic-agent-logins.socket",
+    ] {
+        let text = std::fs::read(format!("{folder}/{unit}")).unwrap();
+        host.write(&format!("etc/systemd/system/{unit}"), text);
+    }
+    Some(host)
+}
+
+#[test]
+fn what_is_no_ca_and_what_cannot_be_enabled_is_told() {
+    let Some(host) = host() else { return };
+    for bad in ["http://ca.example", "ca.example", "https://ca.example/path"] {
+        assert!(
+            refused(&host.install(&["--ca", bad])).contains("is no CA"),
+            "{bad}"
+        );
+    }
+    // No systemd here.
+    let said = ok(&host.install(&["--ca", "https://ca.example"]));
+    assert!(
+        said.contains("the service was not enabled (there is no systemd"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("systemctl enable --now {UNITS}\n")),
+        "{said}"
+    );
+    let Some(host) = host_with_units("enable") else {
+        return;
+    };
+    let said = ok(&host.install(&["--ca", "https://ca.example"]));
+    assert!(
+        said.contains("was not enabled (systemctl said `no`)"),
+        "{said}"
+    );
+    std::fs::remove_file(host.path("etc/systemd/system/eic-agent.service")).unwrap();
+    let said = ok(&host.install(&["--ca", "https://ca.example"]));
+    assert!(
+        said.contains("(eic-agent.service is not in /etc/systemd/system"),
+        "{said}"
+    );
+}
+
+#[test]
+fn another_account_for_the_commands_is_the_one_that_the_helpers_door_serves() {
+    let Some(host) = host() else { return };
+    let before = host.snapshot();
+    ok(&host.install(&["--command-user", "daemon"]));
+    let toml = host.read("etc/eic/agent.toml");
+    assert!(
+        toml.contains("\n[service]\ncommand_user = \"daemon\"\n"),
+        "{toml}"
+    );
+    let again = host.install(&["--command-user", "daemon"]);
+    assert!(ok(&again).starts_with("nothing to change: "));
+    ok(&host.agent(&["uninstall"]));
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
+#[test]
+fn the_service_is_enabled_for_its_ca_and_disabled_by_uninstall() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    let before = host.snapshot();
+    let ca = ["--ca", "https://ca.example"];
+    let shown = ok(&host.install(&[&ca[..], &["--dry-run"]].concat()));
+    assert!(shown.contains("+ ca = \"https://ca.example\"\n"), "{shown}");
+    assert!(shown.contains(&format!("enabled: {UNITS}\n")), "{shown}");
+    assert!(!host.path("run/systemctl.log").exists());
+    let said = ok(&host.install(&ca));
+    assert!(
+        said.contains(&format!("systemctl enable --now {UNITS}\n")),
+        "{said}"
+    );
+    let told = format!("enable --now {UNITS}\n");
+    assert!(host.read("run/systemctl.log").ends_with(&told));
+    let toml = host.read("etc/eic/agent.toml");
+    assert!(
+        toml.contains("\n[service]\nca = \"https://ca.example\"\n"),
+        "{toml}"
+    );
+    // A command of another user needs the helper's second door.
+    let command = "[[authorized_keys.command]]\ncommand = [\"/usr/bin/true\"]\nuser = \"daemon\"\n";
+    host.write("etc/eic/agent.toml", format!("{toml}\n{command}"));
+    let said = ok(&host.install(&ca));
+    assert!(
+        said.contains(&format!("{UNITS} eic-agent-logins.socket\n")),
+        "{said}"
+    );
+    // What an administrator has edited last is kept: this is ours again.
+    host.write("etc/eic/agent.toml", toml);
+    ok(&host.install(&ca));
+    let shown = ok(&host.agent(&["uninstall", "--dry-run"]));
+    assert!(
+        shown.contains(&format!("disabled: {UNITS} eic-agent-logins.socket\n")),
+        "{shown}"
+    );
+    ok(&host.agent(&["uninstall"]));
+    assert!(
+        host.read("run/systemctl.log")
+            .ends_with(&format!("disable --now {UNITS} eic-agent-logins.socket\n"))
+    );
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
 #[test]
 fn a_trial_login_that_is_refused_takes_everything_back() {
     let Some(host) = host() else { return };

@@ -68,8 +68,34 @@ fn issued(certificate: String) -> Reply {
     })
 }
 
+/// A certificate that fits this key.
+pub(crate) fn issued_for(public: &SubjectKey) -> Reply {
+    issued(Made::right(public).line())
+}
+
+/// Instance metadata with an identity document and a role.
+pub(crate) fn instance_metadata() -> Imds {
+    let document = format!("{{\"instanceId\":\"{INSTANCE}\",\"region\":\"eu-west-1\"}}");
+    let role = "/latest/meta-data/iam/security-credentials/";
+    let credentials = "{\"Code\":\"Success\",\"AccessKeyId\":\"ASIAEXAMPLEEXAMPLE12\",\"SecretAccessKey\":\"canary-secret\",\"Token\":\"canarytoken\"}";
+    let identity = "/latest/dynamic/instance-identity";
+    Imds::start()
+        .with(
+            "GET",
+            &format!("{identity}/document"),
+            Answer::ok(&document),
+        )
+        .with(
+            "GET",
+            &format!("{identity}/rsa2048"),
+            Answer::ok("MIAG\nCSqG"),
+        )
+        .with("GET", role, Answer::ok("web-role"))
+        .with("GET", &format!("{role}web-role"), Answer::ok(credentials))
+}
+
 /// The request in a body, its signatures checked.
-fn asked_for(asked: &Asked, audience: &str) -> HostCertificateRequest {
+pub(crate) fn asked_for(asked: &Asked, audience: &str) -> HostCertificateRequest {
     let request = HostCertificateRequest::parse(&asked.body).unwrap();
     let audience: Audience = audience.parse().unwrap();
     request.check_possession(&audience).unwrap();
@@ -82,11 +108,63 @@ fn with_token() -> Option<Station> {
     let station =
         Station::new("enrolment_token = \"/etc/eic/token\"\nevidence = \"enrolment-token\"")?;
     station.host.write("etc/eic/token", format!("{TOKEN}\n"));
-    let toml = station.host.read("etc/eic/agent.toml");
-    let on = toml.replace("host_certificates = false", "host_certificates = true");
-    station.host.write("etc/eic/agent.toml", on);
+    station.with_host_certificates();
     station.ca.serve(station.authority.response());
     Some(station)
+}
+
+/// Certificates that do not fit, each with what its refusal names.
+fn unfit(own: &SubjectKey, foreign: &SubjectKey) -> Vec<(&'static str, String)> {
+    let right = || Made::right(own);
+    let made = |reason, made: Made<'_>| (reason, made.line());
+    vec![
+        made("public key", Made::right(foreign)),
+        // D-08, E-10: what no list could revoke, and what outlives a day.
+        made(
+            "serial",
+            Made {
+                serial: 0,
+                ..right()
+            },
+        ),
+        made(
+            "lifetime",
+            Made {
+                ends: now() + 25 * 3600,
+                ..right()
+            },
+        ),
+        made(
+            "",
+            Made {
+                ca: CA_KEY,
+                ..right()
+            },
+        ),
+        made(
+            "",
+            Made {
+                name: "i-0fedcba9876543210",
+                ..right()
+            },
+        ),
+        made(
+            "",
+            Made {
+                kind: CertType::User,
+                ..right()
+            },
+        ),
+        made(
+            "",
+            Made {
+                ends: now() - 1,
+                ..right()
+            },
+        ),
+        ("", "garbage".to_owned()),
+        ("not one line", format!("{}\nHostKey /x", right().line())),
+    ]
 }
 
 #[test]
@@ -94,75 +172,15 @@ fn a_certificate_that_does_not_fit_is_not_installed() {
     let Some(station) = with_token() else {
         return;
     };
-    let own: SubjectKey = station
-        .host
-        .read("etc/ssh/ssh_host_ed25519_key.pub")
-        .trim_end()
-        .parse()
-        .unwrap();
+    let own = station.host_key("ed25519");
     let foreign = crate::documents::public(30);
     let wrong = Arc::new(Mutex::new(String::new()));
     let told = Arc::clone(&wrong);
     station
         .ca
         .otherwise(move |_| issued(told.lock().unwrap().clone()));
-    let right = || Made::right(&own);
-    let cases = [
-        ("public key", Made::right(&foreign).line()),
-        // D-08, E-10: what no list could revoke, and what outlives a day.
-        (
-            "serial",
-            Made {
-                serial: 0,
-                ..right()
-            }
-            .line(),
-        ),
-        (
-            "lifetime",
-            Made {
-                ends: now() + 25 * 3600,
-                ..right()
-            }
-            .line(),
-        ),
-        (
-            "",
-            Made {
-                ca: CA_KEY,
-                ..right()
-            }
-            .line(),
-        ),
-        (
-            "",
-            Made {
-                name: "i-0fedcba9876543210",
-                ..right()
-            }
-            .line(),
-        ),
-        (
-            "",
-            Made {
-                kind: CertType::User,
-                ..right()
-            }
-            .line(),
-        ),
-        (
-            "",
-            Made {
-                ends: now() - 1,
-                ..right()
-            }
-            .line(),
-        ),
-        ("", "garbage".to_owned()),
-        ("not one line", format!("{}\nHostKey /x", right().line())),
-    ];
     let mut service = None;
-    for (reason, line) in cases {
+    for (reason, line) in unfit(&own, &foreign) {
         *wrong.lock().unwrap() = line.clone();
         drop(service.take());
         service = Some(station.service());
@@ -249,25 +267,9 @@ fn an_instance_shows_its_document_and_its_roles_proof() {
         return;
     };
     let document = format!("{{\"instanceId\":\"{INSTANCE}\",\"region\":\"eu-west-1\"}}");
-    let role = "/latest/meta-data/iam/security-credentials/";
-    let credentials = "{\"Code\":\"Success\",\"AccessKeyId\":\"ASIAEXAMPLEEXAMPLE12\",\"SecretAccessKey\":\"canary-secret\",\"Token\":\"canarytoken\"}";
-    let imds = Imds::start()
-        .with(
-            "GET",
-            "/latest/dynamic/instance-identity/document",
-            Answer::ok(&document),
-        )
-        .with(
-            "GET",
-            "/latest/dynamic/instance-identity/rsa2048",
-            Answer::ok("MIAG\nCSqG"),
-        )
-        .with("GET", role, Answer::ok("web-role"))
-        .with("GET", &format!("{role}web-role"), Answer::ok(credentials));
-    let toml = station.host.read("etc/eic/agent.toml");
-    let toml = toml.replace("host_certificates = false", "host_certificates = true");
-    let imds_line = format!("[instance_connect]\nimds_endpoint = \"{}\"\n", imds.url());
-    station.host.write("etc/eic/agent.toml", imds_line + &toml);
+    let imds = instance_metadata();
+    station.with_host_certificates();
+    station.with_metadata(&imds.url());
     station.ca.serve(station.authority.response());
     let audience = station.ca.url();
     let seen = Arc::new(Mutex::new(None));
@@ -303,28 +305,10 @@ fn a_web_identity_token_is_got_from_sts_for_this_ca_only() {
     let Some(station) = Station::new("evidence = \"web-identity\"") else {
         return;
     };
-    let role = "/latest/meta-data/iam/security-credentials/";
-    let credentials = "{\"AccessKeyId\":\"ASIAEXAMPLEEXAMPLE12\",\"SecretAccessKey\":\"canary-secret\",\"Token\":\"canarytoken\"}";
-    let imds = Imds::start()
-        .with(
-            "GET",
-            "/latest/dynamic/instance-identity/document",
-            Answer::ok("{\"region\":\"eu-west-1\"}"),
-        )
-        .with(
-            "GET",
-            "/latest/dynamic/instance-identity/rsa2048",
-            Answer::ok("MIAG"),
-        )
-        .with("GET", role, Answer::ok("web-role"))
-        .with("GET", &format!("{role}web-role"), Answer::ok(credentials));
-    let toml = station.host.read("etc/eic/agent.toml");
-    let toml = toml.replace("host_certificates = false", "host_certificates = true");
-    let imds_line = format!("[instance_connect]\nimds_endpoint = \"{}\"\n", imds.url());
-    let sts = format!("sts = \"{}\"\n", station.ca.url());
-    station
-        .host
-        .write("etc/eic/agent.toml", imds_line + &toml + &sts);
+    let imds = instance_metadata();
+    station.with_host_certificates();
+    station.with_metadata(&imds.url());
+    station.configure(|toml| format!("{toml}sts = \"{}\"\n", station.ca.url()));
     station.ca.serve(station.authority.response());
     let audience = station.ca.url();
     let seen = Arc::new(Mutex::new(None));
@@ -378,25 +362,14 @@ fn the_challenge_reaches_the_console_with_the_hosts_own_names() {
         })
     });
     station.host.write("run/console", "boot\n");
-    let toml = station.host.read("etc/eic/agent.toml");
-    station.host.write(
-        "etc/eic/agent.toml",
-        format!("{toml}console = \"/run/console\"\n"),
-    );
+    station.configure(|toml| format!("{toml}console = \"/run/console\"\n"));
     let _service = station.service();
     station.wait_for_problem("host certificate", "console");
-    let own: SubjectKey = station
-        .host
-        .read("etc/ssh/ssh_host_ed25519_key.pub")
-        .trim_end()
-        .parse()
-        .unwrap();
+    let own = station.host_key("ed25519");
     let instance = INSTANCE.parse().unwrap();
     let console = station.host.read("run/console");
-    assert!(
-        console::is_written(&console, &instance, &challenge, [&own]),
-        "{console}"
-    );
+    let wanted = console::line(&instance, &challenge, [&own]);
+    assert!(console.lines().any(|line| line == wanted), "{console}");
 }
 
 #[test]
@@ -456,11 +429,8 @@ fn a_newer_sshd_is_told_of_a_new_certificate() {
     };
     station.host.write("bin/sshd-9.9", NEWER_SSHD);
     crate::station::mode(&station.host.path("bin/sshd-9.9"), 0o755);
-    let toml = station.host.read("etc/eic/agent.toml");
     let more = "[service.sshd]\nprogram = \"/usr/local/bin/sshd-9.9\"\n";
-    station
-        .host
-        .write("etc/eic/agent.toml", format!("{toml}{more}"));
+    station.configure(|toml| toml + more);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("Port={}", free.local_addr().unwrap().port());
     drop(free);

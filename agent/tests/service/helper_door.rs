@@ -14,10 +14,13 @@ use crate::documents::{INSTANCE, public};
 use crate::sandbox::{Running, now};
 use crate::station::Station;
 
-/// One line to the helper, as an account of the host's; the answer, empty where there was none.
-fn as_account(station: &Station, account: &str, line: &str) -> String {
+/// The helper's own door.
+const DOOR: &str = "/run/eic-helper.sock";
+
+/// One line to a door of the helper's, as an account of the host's; the answer, empty where there was none.
+pub(crate) fn as_account(station: &Station, account: &str, door: &str, line: &str) -> String {
     let script = format!(
-        "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.settimeout(20)\ns.connect('/run/eic-helper.sock')\ntry:\n s.sendall({line:?}.encode()+b'\\n')\n sys.stdout.write(s.makefile().readline())\nexcept OSError: pass\n"
+        "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.settimeout(20)\ns.connect('{door}')\ntry:\n s.sendall({line:?}.encode()+b'\\n')\n sys.stdout.write(s.makefile().readline())\nexcept OSError: pass\n"
     );
     let mut command = station.host.command("setpriv");
     command.args(["--reuid", account, "--clear-groups"]);
@@ -34,10 +37,10 @@ fn strangers_are_not_served() {
     let Some(station) = Station::new("") else {
         return;
     };
-    assert_eq!(as_account(&station, "nobody", "{\"repair\":{}}"), "");
-    let told = "only root and the service's account are served";
+    assert_eq!(as_account(&station, "nobody", DOOR, "{\"repair\":{}}"), "");
+    let told = "only root and `eic` are served";
     crate::sandbox::wait_until("the refusal", || station.said().contains(told));
-    assert!(as_account(&station, "eic", "{\"repair\":{}}").contains("\"trust\""));
+    assert!(as_account(&station, "eic", DOOR, "{\"repair\":{}}").contains("\"trust\""));
 }
 
 #[test]
@@ -83,12 +86,7 @@ fn the_host_key_signs_for_this_host_now_and_nothing_else() {
     let Some(station) = Station::new("") else {
         return;
     };
-    let own: SubjectKey = station
-        .host
-        .read("etc/ssh/ssh_host_ed25519_key.pub")
-        .trim_end()
-        .parse()
-        .unwrap();
+    let own = station.host_key("ed25519");
     let ask = |request: HostCertificateRequest| {
         station
             .helper()

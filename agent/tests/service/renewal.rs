@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::authority::{Authority, BOTH_ROOT_KEYS, NEXT_BUNDLE_KEY, NEXT_ROOT_KEY};
 use crate::documents::{CA_KEY, ROOT_KEY, ca, public};
 use crate::sandbox::{now, ok, refused, wait_until};
-use crate::standin::Reply;
+use crate::standin::{Asked, Reply};
 use crate::station::{ROOT_HERE, Station};
 
 #[test]
@@ -228,26 +228,26 @@ fn uninstalling_leaves_nothing_of_the_services() {
     );
 }
 
-#[test]
-fn a_web_folder_is_asked_by_tag_and_a_new_view_is_taken_with_its_bundle() {
-    let Some(station) = Station::new("") else {
-        return;
-    };
-    let toml = station.host.read("etc/eic/agent.toml");
-    let folder = format!("trust_from = \"{}/trust\"\n", station.ca.url());
-    station.host.write("etc/eic/agent.toml", toml + &folder);
+/// Has the stand-in serve the authority's documents as files of a folder; `check` sees every request.
+fn publish(
+    station: &Station,
+    folder: &'static str,
+    check: impl Fn(&Asked) + Send + 'static,
+) -> Arc<Mutex<Authority>> {
     let published = Arc::new(Mutex::new(station.authority.clone()));
     let shown = Arc::clone(&published);
     station.ca.otherwise(move |asked| {
+        check(asked);
         let authority = shown.lock().unwrap();
         let mut response = authority.response();
         let view = response.view.take().unwrap();
-        let (version, body) = match asked.line.as_str() {
-            "GET /trust/trust-bundle.json" => (
+        let file = asked.line.strip_prefix(&format!("GET {folder}"));
+        let (version, body) = match file {
+            Some("/trust-bundle.json") => (
                 authority.bundle.sequence,
                 serde_json::to_vec(&response).unwrap(),
             ),
-            "GET /trust/hosts/i-0123456789abcdef0.json" => {
+            Some("/hosts/i-0123456789abcdef0.json") => {
                 (authority.view.version, serde_json::to_vec(&view).unwrap())
             }
             _ => return Reply::status(404, "no such file"),
@@ -263,6 +263,42 @@ fn a_web_folder_is_asked_by_tag_and_a_new_view_is_taken_with_its_bundle() {
             false => Reply::Honest(200, headers, body),
         }
     });
+    published
+}
+
+#[test]
+fn a_private_bucket_is_read_with_the_instances_role() {
+    let Some(station) = Station::new("trust_from = \"s3://trust-bucket/eic\"") else {
+        return;
+    };
+    let imds = crate::certificates::instance_metadata();
+    station.with_metadata(&imds.url());
+    station.configure(|toml| format!("{toml}s3 = \"{}\"\n", station.ca.url()));
+    let published = publish(&station, "/trust-bucket/eic", |asked| {
+        let head = asked.head.to_lowercase();
+        for part in [
+            "authorization: aws4-hmac-sha256 credential=asiaexampleexample12/",
+            "/eu-west-1/s3/aws4_request",
+            "signedheaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token",
+            "x-amz-security-token: canarytoken",
+        ] {
+            assert!(head.contains(part), "{head}");
+        }
+    });
+    let _service = station.service();
+    station.wait_for_sequence(10);
+    published.lock().unwrap().revoke(&[7]);
+    station.wait_for_sequence(11);
+    assert!(!station.said().contains("canary"));
+}
+
+#[test]
+fn a_web_folder_is_asked_by_tag_and_a_new_view_is_taken_with_its_bundle() {
+    let Some(station) = Station::new("") else {
+        return;
+    };
+    station.configure(|toml| format!("{toml}trust_from = \"{}/trust\"\n", station.ca.url()));
+    let published = publish(&station, "/trust", |_| {});
     let _service = station.service();
     station.wait_for_sequence(10);
     let asked = station.ca.asked().len();

@@ -13,11 +13,7 @@ use crate::station::Station;
 
 fn reporting() -> Option<(Station, Arc<Mutex<Vec<SignedHostReport>>>)> {
     let station = Station::new("")?;
-    let toml = station.host.read("etc/eic/agent.toml");
-    station.host.write(
-        "etc/eic/agent.toml",
-        toml.replace("report = false", "report = true"),
-    );
+    station.configure(|toml| toml.replace("report = false", "report = true"));
     station.ca.serve(station.authority.response());
     let reports = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&reports);

@@ -14,6 +14,7 @@ use crate::authority::Authority;
 use crate::documents::{CA_KEY, key};
 use crate::sandbox::{Host, Running, now, ok, wait_until};
 use crate::standin::Standin;
+use eic_protocol::subject_key::SubjectKey;
 use ssh_key::certificate::{Builder, CertType};
 
 pub(crate) struct Station {
@@ -53,6 +54,31 @@ impl Station {
         Some(station)
     }
 
+    /// Edits the agent's configuration, which ends in `[service]`.
+    pub(crate) fn configure(&self, edit: impl FnOnce(String) -> String) {
+        let toml = self.host.read("etc/eic/agent.toml");
+        self.host.write("etc/eic/agent.toml", edit(toml));
+    }
+
+    /// Has host certificates asked for, which the scene leaves out.
+    pub(crate) fn with_host_certificates(&self) {
+        self.configure(|toml| {
+            toml.replace("host_certificates = false", "host_certificates = true")
+        });
+    }
+
+    /// Has instance metadata asked at `url`.
+    pub(crate) fn with_metadata(&self, url: &str) {
+        self.configure(|toml| format!("[instance_connect]\nimds_endpoint = \"{url}\"\n{toml}"));
+    }
+
+    /// The host's public key of a kind, as its file has it.
+    pub(crate) fn host_key(&self, kind: &str) -> SubjectKey {
+        let line = self.host.read(&format!("etc/ssh/ssh_host_{kind}_key.pub"));
+        let words: Vec<&str> = line.split_whitespace().take(2).collect();
+        words.join(" ").parse().unwrap()
+    }
+
     fn listen(&self) -> Running {
         // With what systemd leaves it, not with all of root's capabilities.
         let mut command = self.host.command("setpriv");
@@ -71,6 +97,29 @@ impl Station {
             UnixStream::connect(&socket).is_ok()
         });
         Running(child)
+    }
+
+    /// The helper's door for logins, with the capabilities that its unit leaves it.
+    pub(crate) fn logins(&self, capabilities: &str) -> Running {
+        let socket = self.host.path("run/eic-logins.sock");
+        let _ = fs::remove_file(&socket);
+        // On a terminal it would not start.
+        let mut command = self.host.command("setsid");
+        command.args([
+            "setpriv",
+            "--bounding-set",
+            capabilities,
+            "--inh-caps",
+            "-all",
+        ]);
+        command.args(["--no-new-privs", "/usr/local/bin/eic-agent", "helper"]);
+        command.args(["--logins", "--listen", "/run/eic-logins.sock"]);
+        command.stdout(Stdio::null()).stderr(self.log());
+        let running = Running(command.spawn().unwrap());
+        wait_until("the socket for logins", || {
+            UnixStream::connect(&socket).is_ok()
+        });
+        running
     }
 
     pub(crate) fn stop_helper(&mut self) {
@@ -192,6 +241,7 @@ impl Station {
     /// The user's key with a certificate of this serial by this CA key.
     pub(crate) fn certificate(&self, serial: u64, ca: u8, principal: &str) {
         let user = key(40);
+        self.identity(40);
         let mut builder =
             Builder::new(vec![7; 16], user.public_key(), now() - 10, now() + 300).unwrap();
         builder
@@ -205,12 +255,18 @@ impl Station {
             .valid_principal(principal)
             .unwrap();
         let certificate = builder.sign(&key(ca)).unwrap().to_openssh().unwrap();
+        self.host.write("etc/user/id-cert.pub", certificate);
+    }
+
+    /// A seed's key as the user's, without a certificate.
+    pub(crate) fn identity(&self, seed: u8) {
+        let user = key(seed);
         let private = user.to_openssh(ssh_key::LineEnding::LF).unwrap();
         self.host.write("etc/user/id", private.as_bytes());
         mode(&self.host.path("etc/user/id"), 0o600);
         self.host
             .write("etc/user/id.pub", user.public_key().to_openssh().unwrap());
-        self.host.write("etc/user/id-cert.pub", certificate);
+        let _ = fs::remove_file(self.host.path("etc/user/id-cert.pub"));
     }
 
     /// `ssh root@host COMMAND` with that certificate, through an sshd of its own in inetd mode.

@@ -54,18 +54,16 @@ fn server(station: &Station, pem: &str) -> Option<(Running, u16)> {
 /// A host that fetches from `name` at the server's port and trusts `root`.
 fn fetching(station: &Station, name: &str, port: u16, root: &str) -> Running {
     station.host.write("etc/eic/tls-roots.pem", root);
-    let toml = station.host.read("etc/eic/agent.toml");
-    let kept: Vec<&str> = toml
-        .lines()
-        .filter(|line| !line.starts_with("trust_from") && !line.starts_with("tls_roots"))
-        .collect();
-    let kept = kept.join("\n");
     let more = format!(
         "trust_from = \"https://{name}:{port}/\"\ntls_roots = \"/etc/eic/tls-roots.pem\"\n"
     );
-    station
-        .host
-        .write("etc/eic/agent.toml", format!("{kept}\n{more}"));
+    station.configure(|toml| {
+        let kept: Vec<&str> = toml
+            .lines()
+            .filter(|line| !line.starts_with("trust_from") && !line.starts_with("tls_roots"))
+            .collect();
+        format!("{}\n{more}", kept.join("\n"))
+    });
     station.service()
 }
 

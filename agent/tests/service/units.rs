@@ -17,6 +17,9 @@ fn systemd_accepts_the_units() {
         "eic-agent.service",
         "eic-agent-helper.socket",
         "eic-agent-helper@.service",
+        "eic-agent-logins.socket",
+        "eic-agent-logins.service",
+        "eic-agent-harvest.service",
     ];
     for name in names {
         let unit = std::fs::read(format!("{FOLDER}/{name}")).unwrap();
@@ -39,14 +42,16 @@ fn systemd_accepts_the_units() {
 #[test]
 fn the_units_keep_privileges_apart() {
     let unit = |name: &str| std::fs::read_to_string(format!("{FOLDER}/{name}")).unwrap();
-    let service = unit("eic-agent.service");
-    for line in [
-        "User=eic",
-        "CapabilityBoundingSet=",
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-    ] {
-        assert!(service.lines().any(|l| l == line), "{line}");
+    for name in ["eic-agent.service", "eic-agent-harvest.service"] {
+        let service = unit(name);
+        for line in [
+            "User=eic",
+            "CapabilityBoundingSet=",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+        ] {
+            assert!(service.lines().any(|l| l == line), "{name}: {line}");
+        }
     }
     let helper = unit("eic-agent-helper@.service");
     for line in [
@@ -57,4 +62,12 @@ fn the_units_keep_privileges_apart() {
         assert!(helper.lines().any(|l| l == line), "{line}");
     }
     assert!(!helper.contains("User="));
+    let logins = unit("eic-agent-logins.service");
+    for line in [
+        "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+    ] {
+        assert!(logins.lines().any(|l| l == line), "{line}");
+    }
 }

@@ -1,10 +1,11 @@
 //! Verification of given files: the same refusals as from the metadata service, and the trust anchor's rule.
 
+use eic_protocol::key_fingerprint::KeyFingerprint;
+
 use super::super::test_pki::{
     Authority, INSTANCE, NOW, SIGNER, World, ed25519_line, good_record, pem, signer_key,
 };
 use super::*;
-use crate::fingerprint::Fingerprint;
 use std::fs;
 
 struct Silent;
@@ -210,7 +211,7 @@ fn only_the_wanted_fingerprint_is_given() {
         &[good_record(&ed25519_line(1)), good_record(&ed25519_line(2))].concat(),
     );
     let wanted = |text: &str| {
-        let fingerprint: Fingerprint = text.parse().unwrap();
+        let fingerprint: KeyFingerprint = text.parse().unwrap();
         asked(&ParseOptions {
             fingerprint: Some(fingerprint),
             ..files.options()

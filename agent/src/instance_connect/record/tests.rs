@@ -16,102 +16,99 @@ fn instances(text: &str) -> Vec<Option<String>> {
         .collect()
 }
 
+/// I-07: what is wrong, and the record with `KEY` for the key's line.
+const MALFORMED: &[(&str, &str)] = &[
+    ("no timestamp", "#Instance=i-b\nKEY\nc2ln\n\n"),
+    ("no instance", "#Timestamp=100\nKEY\nc2ln\n\n"),
+    ("no headers", "KEY\nc2ln\n\n"),
+    (
+        "two timestamps",
+        "#Timestamp=100\n#Timestamp=100\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "two instances",
+        "#Timestamp=100\n#Instance=i-b\n#Instance=i-c\nKEY\nc2ln\n\n",
+    ),
+    (
+        "two callers",
+        "#Timestamp=100\n#Instance=i-b\n#Caller=a\n#Caller=b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "two unknown headers",
+        "#Timestamp=100\n#Instance=i-b\n#X=a\n#X=b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "word as timestamp",
+        "#Timestamp=soon\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "empty timestamp",
+        "#Timestamp=\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "negative timestamp",
+        "#Timestamp=-1\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "signed timestamp",
+        "#Timestamp=+100\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "blank in timestamp",
+        "#Timestamp= 100\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "hexadecimal timestamp",
+        "#Timestamp=0x64\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "timestamp 2^64",
+        "#Timestamp=18446744073709551616\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "name in other case",
+        "#timestamp=100\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "blank in name",
+        "# Timestamp=100\n#Instance=i-b\nKEY\nc2ln\n\n",
+    ),
+    (
+        "CRLF",
+        "#Timestamp=100\r\n#Instance=i-b\r\nKEY\r\nc2ln\r\n\r\n",
+    ),
+    (
+        "NUL in header",
+        "#Timestamp=100\n#Instance=i-b\0\nKEY\nc2ln\n\n",
+    ),
+    (
+        "NUL in key",
+        "#Timestamp=100\n#Instance=i-b\nKEY\0\nc2ln\n\n",
+    ),
+    (
+        "escape in caller",
+        "#Timestamp=100\n#Instance=i-b\n#Caller=\u{1b}[2J\nKEY\nc2ln\n\n",
+    ),
+    ("no signature", "#Timestamp=100\n#Instance=i-b\nKEY\n\n"),
+    (
+        "signature that is no base64",
+        "#Timestamp=100\n#Instance=i-b\nKEY\n!!\n\n",
+    ),
+    (
+        "second key instead of a signature",
+        "#Timestamp=100\n#Instance=i-b\nKEY\nKEY\n\n",
+    ),
+    ("headers only", "#Timestamp=100\n#Instance=i-b\n\n"),
+    (
+        "blank line before the key",
+        "#Timestamp=100\n#Instance=i-b\n\n",
+    ),
+];
+
 #[test]
 fn malformed_records_are_dropped_and_their_neighbours_kept() {
-    // I-07
-    for (flaw, bad) in [
-        ("no timestamp", format!("#Instance=i-b\n{KEY}\nc2ln\n\n")),
-        ("no instance", format!("#Timestamp=100\n{KEY}\nc2ln\n\n")),
-        ("no headers", format!("{KEY}\nc2ln\n\n")),
-        (
-            "two timestamps",
-            format!("#Timestamp=100\n#Timestamp=100\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "two instances",
-            format!("#Timestamp=100\n#Instance=i-b\n#Instance=i-c\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "two callers",
-            format!("#Timestamp=100\n#Instance=i-b\n#Caller=a\n#Caller=b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "two unknown headers",
-            format!("#Timestamp=100\n#Instance=i-b\n#X=a\n#X=b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "word as timestamp",
-            format!("#Timestamp=soon\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "empty timestamp",
-            format!("#Timestamp=\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "negative timestamp",
-            format!("#Timestamp=-1\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "signed timestamp",
-            format!("#Timestamp=+100\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "blank in timestamp",
-            format!("#Timestamp= 100\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "hexadecimal timestamp",
-            format!("#Timestamp=0x64\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "timestamp 2^64",
-            format!("#Timestamp=18446744073709551616\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "name in other case",
-            format!("#timestamp=100\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "blank in name",
-            format!("# Timestamp=100\n#Instance=i-b\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "CRLF",
-            format!("#Timestamp=100\r\n#Instance=i-b\r\n{KEY}\r\nc2ln\r\n\r\n"),
-        ),
-        (
-            "NUL in header",
-            format!("#Timestamp=100\n#Instance=i-b\0\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "NUL in key",
-            format!("#Timestamp=100\n#Instance=i-b\n{KEY}\0\nc2ln\n\n"),
-        ),
-        (
-            "escape in caller",
-            format!("#Timestamp=100\n#Instance=i-b\n#Caller=\u{1b}[2J\n{KEY}\nc2ln\n\n"),
-        ),
-        (
-            "no signature",
-            format!("#Timestamp=100\n#Instance=i-b\n{KEY}\n\n"),
-        ),
-        (
-            "signature that is no base64",
-            format!("#Timestamp=100\n#Instance=i-b\n{KEY}\n!!\n\n"),
-        ),
-        (
-            "second key instead of a signature",
-            format!("#Timestamp=100\n#Instance=i-b\n{KEY}\n{KEY}\n\n"),
-        ),
-        (
-            "headers only",
-            "#Timestamp=100\n#Instance=i-b\n\n".to_owned(),
-        ),
-        (
-            "blank line before the key",
-            "#Timestamp=100\n#Instance=i-b\n\n".to_owned(),
-        ),
-    ] {
+    for (flaw, bad) in MALFORMED {
+        let bad = bad.replace("KEY", KEY);
         let text = format!("{}{bad}{}", good("i-a"), good("i-c"));
         assert_eq!(
             instances(&text),

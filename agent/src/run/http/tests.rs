@@ -31,7 +31,7 @@ fn client() -> Client {
 
 fn get(response: &str) -> Result<Answer, HttpError> {
     let (url, asked) = server(response.as_bytes().to_vec());
-    let answer = client().get(&url, None, 1000, WAIT);
+    let answer = client().get(&url, &[], 1000, WAIT);
     asked.join().unwrap();
     answer
 }
@@ -84,7 +84,7 @@ fn a_server_that_says_nothing_costs_the_deadline_only() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let started = std::time::Instant::now();
-    let outcome = client().get(&url, None, 10, Duration::from_millis(200));
+    let outcome = client().get(&url, &[], 10, Duration::from_millis(200));
     assert!(matches!(outcome, Err(HttpError::Deadline)));
     assert!(started.elapsed() < Duration::from_secs(5));
 }
@@ -99,7 +99,7 @@ fn the_configured_proxy_is_used_and_must_be_one() {
     let (url, asked) = server(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n".to_vec());
     let proxy = url.trim_end_matches("/x");
     let client = Client::new(None, Some(proxy), &Trusted::system()).unwrap();
-    let _ = client.get("https://ca.invalid/v1/trust-bundle", None, 10, WAIT);
+    let _ = client.get("https://ca.invalid/v1/trust-bundle", &[], 10, WAIT);
     assert!(asked.join().unwrap().starts_with("CONNECT ca.invalid:443 "));
 }
 
@@ -108,7 +108,9 @@ fn an_answer_carries_status_tag_date_and_body() {
     let (url, asked) = server(
         b"HTTP/1.1 200 OK\r\netag: \"7\"\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: 2\r\n\r\nok".to_vec(),
     );
-    let answer = client().get(&url, Some("\"6\""), 10, WAIT).unwrap();
+    let answer = client()
+        .get(&url, &[("if-none-match", "\"6\"")], 10, WAIT)
+        .unwrap();
     assert_eq!(
         (answer.status, answer.body.as_slice()),
         (200, b"ok".as_slice())

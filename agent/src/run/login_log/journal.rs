@@ -74,7 +74,7 @@ fn run(words: &[String]) -> Result<String, NoLog> {
     }
 }
 
-/// One object a line; values that are no text (journalctl writes bytes as arrays) make it none of ours.
+/// One object a line.
 #[derive(Deserialize)]
 struct Line {
     #[serde(rename = "__CURSOR")]
@@ -105,11 +105,19 @@ fn parse(text: &str, old: Option<&Cursor>) -> Read {
 fn login(line: &Line) -> Option<Entry> {
     let microseconds: u64 = line.time.parse().ok()?;
     let pid = line.pid.as_deref()?.parse().ok()?;
-    entry(
-        Some(microseconds / 1_000_000),
-        pid,
-        line.message.as_ref()?.as_str()?,
-    )
+    let message = text(line.message.as_ref()?)?;
+    entry(Some(microseconds / 1_000_000), pid, &message)
+}
+
+/// journalctl writes what is no plain text as an array of bytes: a login must not go unseen for one such byte.
+fn text(message: &serde_json::Value) -> Option<String> {
+    if let Some(text) = message.as_str() {
+        return Some(text.to_owned());
+    }
+    let bytes = message.as_array()?.iter();
+    let bytes = bytes.map(|byte| u8::try_from(byte.as_u64()?).ok());
+    let bytes: Option<Vec<u8>> = bytes.collect();
+    Some(String::from_utf8_lossy(&bytes?).into_owned())
 }
 
 #[cfg(test)]
@@ -129,6 +137,17 @@ mod tests {
         assert!(read.entries.is_empty());
         assert_eq!(read.cursor, Some(Cursor::Journal("s=2".to_owned())));
         assert_eq!(parse("", read.cursor.as_ref()), read);
+    }
+
+    #[test]
+    fn a_message_that_is_told_in_bytes_is_read() {
+        let bytes = b"Accepted password for a from 10.0.0.7 port 1 ssh2: \xff";
+        let message = serde_json::to_string(&bytes.to_vec()).unwrap();
+        let read = parse(&line("s=1", &message), None);
+        assert_eq!(read.entries[0].login.user, "a");
+        for odd in ["[300]", "[\"a\"]", "{}", "null", "7"] {
+            assert!(parse(&line("s=1", odd), None).entries.is_empty(), "{odd}");
+        }
     }
 
     #[test]

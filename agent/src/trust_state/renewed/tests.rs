@@ -28,7 +28,7 @@ fn by_hand(documents: &Documents) -> ByHand {
 }
 
 fn state(renewed: &LoginTrust, hand: Option<&Documents>) -> Result<TrustState, NoTrust> {
-    let pins = [fingerprint(ROOT_KEY).as_str().to_owned()].into();
+    let pins = [fingerprint(ROOT_KEY).to_string()].into();
     let hand = hand.map(by_hand);
     renewed.state(hand.as_ref(), &pins, &INSTANCE.parse().unwrap(), NOW)
 }
@@ -83,7 +83,7 @@ fn a_newer_claim_without_a_signature_is_passed_over() {
     let mut forged = by_hand(&with_versions(9, 99));
     forged.root.signatures.clear();
     forged.view.signatures.clear();
-    let pins = [fingerprint(ROOT_KEY).as_str().to_owned()].into();
+    let pins = [fingerprint(ROOT_KEY).to_string()].into();
     let state = service
         .state(Some(&forged), &pins, &INSTANCE.parse().unwrap(), NOW)
         .unwrap();

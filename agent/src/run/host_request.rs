@@ -1,0 +1,261 @@
+//! A host's request to the CA: what is said, the evidence for it, the signatures of the helper, the way there. For a
+//! certificate, or to make the keys known of a host that has none.
+
+use std::time::Duration;
+
+use eic_protocol::api::host_certificate::evidence::Bound;
+use eic_protocol::api::host_certificate::{
+    HostCertificateBinding, HostCertificateRequest, HostEvidence, HostKeyProof,
+};
+use eic_protocol::api::host_keys::{HostKeysBinding, HostKeysRequest};
+use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::grant::Nonce;
+use eic_protocol::instance_id::InstanceId;
+use eic_protocol::proof::{Audience, CanonicalRequest, Route};
+use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::text::printable;
+use eic_protocol::version;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::evidence::{Instance, NoEvidence};
+use super::helper_client::{Helper, NoHelp};
+use super::http::{Client, HttpError};
+use super::settings::EvidenceKind;
+use crate::config::{Config, InvalidConfig};
+use crate::helper::request::{Answer, Request};
+use crate::trust_state::{Identity, NoTrust};
+use crate::trusted_file::Trusted;
+
+/// For the request to the CA, which asks STS and EC2 meanwhile.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Largest answer in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+
+/// What a request is for: the same form, another route, other signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A certificate of the preferred key.
+    Certificate,
+    /// All keys, for clients to expect.
+    Keys,
+}
+
+impl Purpose {
+    fn route(self) -> Route {
+        match self {
+            Self::Certificate => Route::HostCertificates,
+            Self::Keys => Route::HostKeys,
+        }
+    }
+
+    fn keys(self) -> Request {
+        match self {
+            Self::Certificate => Request::HostKeys {},
+            Self::Keys => Request::AllHostKeys {},
+        }
+    }
+
+    fn to_sign(self, request: HostCertificateRequest) -> Request {
+        match self {
+            Self::Certificate => Request::SignHostRequest(Box::new(request)),
+            Self::Keys => Request::SignHostKeys(Box::new(HostKeysRequest(request))),
+        }
+    }
+}
+
+/// What a request is made of.
+pub(super) struct Facts {
+    purpose: Purpose,
+    instance: InstanceId,
+    nonce: Nonce,
+    keys: Vec<SubjectKey>,
+    challenge: Option<Nonce>,
+    now: u64,
+}
+
+impl Facts {
+    /// What this host says of itself at `now` (Unix seconds); `challenge` is what the CA wanted to see on the console.
+    pub(super) fn gather(
+        purpose: Purpose,
+        challenge: Option<Nonce>,
+        helper: &Helper,
+        now: u64,
+    ) -> Result<Self, NotAsked> {
+        let Answer::HostKeys(keys) = helper.ask(&purpose.keys())? else {
+            return Err(NoHelp::Answer.into());
+        };
+        Ok(Self {
+            purpose,
+            instance: Identity::this().id(&Trusted::system())?,
+            nonce: super::nonce().ok_or(NotAsked::Random)?,
+            keys,
+            challenge,
+            now,
+        })
+    }
+
+    /// What instance metadata gives, as the configuration wants it.
+    pub(super) fn evidence(
+        &self,
+        config: &Config,
+        client: &Client,
+        ca: &Audience,
+    ) -> Result<HostEvidence, NotAsked> {
+        let service = &config.service;
+        if service.evidence == EvidenceKind::EnrolmentToken {
+            return Err(match self.purpose {
+                Purpose::Certificate => NotAsked::NoToken,
+                Purpose::Keys => NotAsked::TokenForKeys,
+            });
+        }
+        let instance = Instance::read(&config.instance_connect.endpoint()?)?;
+        if service.evidence == EvidenceKind::WebIdentity {
+            let token = instance.web_identity(ca, service.sts.as_ref(), client, self.now)?;
+            return Ok(HostEvidence::WebIdentity(token));
+        }
+        let binding = self.binding(instance.bound());
+        let canonical = match self.purpose {
+            Purpose::Certificate => CanonicalRequest::of(ca, &binding),
+            Purpose::Keys => CanonicalRequest::of(ca, &HostKeysBinding(binding)),
+        };
+        Ok(instance.evidence(ca, canonical.digest(), self.now)?)
+    }
+
+    fn binding<'a>(&'a self, evidence: Bound<'a>) -> HostCertificateBinding<'a> {
+        HostCertificateBinding {
+            protocol: version::CURRENT,
+            instance: &self.instance,
+            time: self.now,
+            nonce: &self.nonce,
+            host_keys: &self.keys,
+            previous_key: None,
+            challenge: self.challenge.as_ref(),
+            evidence,
+        }
+    }
+
+    /// The request with the signatures that only the helper can make.
+    pub(super) fn signed(
+        self,
+        evidence: HostEvidence,
+        helper: &Helper,
+    ) -> Result<HostCertificateRequest, NotAsked> {
+        let unsigned = self.keys.into_iter().map(|public_key| HostKeyProof {
+            public_key,
+            signature: Base64Bytes(Vec::new()),
+        });
+        let mut request = HostCertificateRequest {
+            protocol: version::CURRENT,
+            instance: self.instance,
+            time: self.now,
+            nonce: self.nonce,
+            host_keys: unsigned.collect(),
+            previous_key: None,
+            challenge: self.challenge,
+            evidence,
+        };
+        let question = self.purpose.to_sign(request.clone());
+        let Answer::Signatures(signatures) = helper.ask(&question)? else {
+            return Err(NoHelp::Answer.into());
+        };
+        for (proof, signature) in request.host_keys.iter_mut().zip(signatures) {
+            proof.signature = signature;
+        }
+        Ok(request)
+    }
+}
+
+/// Sends a request; the CA's answer to it.
+pub(super) fn post<T: DeserializeOwned>(
+    purpose: Purpose,
+    client: &Client,
+    ca: &Audience,
+    request: &HostCertificateRequest,
+) -> Result<T, NotAsked> {
+    // Texts and lists always have a JSON form.
+    let body = serde_json::to_vec(request).unwrap_or_default();
+    let url = format!("{ca}{}", purpose.route().path());
+    let headers = [("content-type", "application/json")];
+    let answer = client.post(&url, &headers, &body, MAX_ANSWER, DEADLINE)?;
+    if !matches!(answer.status, 200..=202) {
+        return Err(NotAsked::Refused {
+            status: answer.status,
+            reason: problem_text(&answer.body),
+        });
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| NotAsked::Form)
+}
+
+/// Title and detail of a problem document (RFC 9457), made harmless; a page of something else is not repeated.
+pub(super) fn problem_text(body: &[u8]) -> String {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.text(),
+        Err(_) => "no reason was given".to_owned(),
+    }
+}
+
+/// A problem document as far as it is told.
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl Problem {
+    fn text(&self) -> String {
+        match (self.title.as_str(), self.detail.as_str()) {
+            ("", detail) => printable(detail),
+            (title, "") => printable(title),
+            (title, detail) => printable(&format!("{title}: {detail}")),
+        }
+    }
+}
+
+/// Why the CA gave no answer to a request.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotAsked {
+    #[error(transparent)]
+    Evidence(#[from] NoEvidence),
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    #[error(transparent)]
+    Identity(#[from] NoTrust),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("be accepted: the CA answered {status}: {reason}")]
+    Refused { status: u16, reason: String },
+    #[error("understand the answer: it is none of a CA")]
+    Form,
+    #[error(
+        "show evidence: set `[service] enrolment_token` to a file with a new token of your CA's operator"
+    )]
+    NoToken,
+    #[error(
+        "show evidence: keys are made known by `evidence = \"instance-role\"` or `\"web-identity\"` only"
+    )]
+    TokenForKeys,
+    #[error("draw random bytes")]
+    Random,
+    #[error(transparent)]
+    Help(#[from] NoHelp),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problem_documents_are_shown_without_their_escapes() {
+        // H-15
+        let evil = b"{\"title\":\"no\",\"detail\":\"\\u001b[31mred\"}";
+        let shown = problem_text(evil);
+        assert!(
+            shown.starts_with("no: ") && !shown.contains('\u{1b}'),
+            "{shown}"
+        );
+        assert_eq!(problem_text(b"<html>"), "no reason was given");
+    }
+}
