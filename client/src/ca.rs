@@ -4,5 +4,5 @@ mod client;
 mod error;
 
 pub(crate) use client::common_protocol;
-pub use client::{CaClient, Granted};
+pub use client::{CaClient, Granted, Shown};
 pub use error::CaError;

@@ -80,8 +80,10 @@ causes! {
     Managed "not-an-ec2-instance" "enroll the host: Instance Connect reaches EC2 instances only";
     HostKeyChanged "host-key-changed" "find out why: if the host was rebuilt, remove it from ~/.local/state/eic/hosts.json";
     HostKeyMissing "host-certificate-missing" "its host certificate is gone, or somebody else answers: look at `eic-agent status` on the host";
+    HostRevoked "host-revoked" "do not go on: ask who runs the CA what became of the host (`eic-ca hosts show`)";
     HostCertificate "host-certificate" "somebody else answers at that address, or the host's certificate must be renewed: `eic-agent status` there";
     NotOnConsole "host-key-not-on-console" "somebody else answers at that address: do not go on";
+    NotHarvested "host-key-not-harvested" "somebody else answers at that address, or its host keys were replaced: `eic_harvest_hostkeys` on the host tells the new ones";
     ConsoleContradicts "console-contradicts" "look at `aws ec2 get-console-output`: two sets of keys are there, none is trusted";
     ConsoleUnreadable "console-unreadable" "try again, or allow ec2:GetConsoleOutput";
     Refused "connection-refused" "sshd does not listen there: is it running, on which port (tag eic:ssh-port), is the instance up?";
@@ -91,6 +93,7 @@ causes! {
     ClosedEarly "closed-early" "sshd closes before it talks: MaxStartups, PerSourcePenalties or hosts.deny on the host; wait a minute";
     NoCommonAlgorithm "no-common-algorithm" "set key_type in a [[host]] profile (FIPS hosts: ecdsa-p256), or update the host's sshd";
     SshConfiguration "ssh-configuration" "correct ssh's configuration at the line that the message names";
+    SessionPlugin "session-manager-plugin" "install AWS's session-manager-plugin, version 1.2.498.0 or newer: sessions that are encrypted with a KMS key go through it";
     CertificateRefused "certificate-refused" "the host's sshd refuses the certificate: run `eic-agent doctor --user ACCOUNT` there (TrustedUserCAKeys, principals, account, clock)";
     KeyRefused "pushed-key-refused" "the host takes no pushed keys: has it ec2-instance-connect or eic-agent, and such an account?";
     NothingOffered "nothing-offered" "ssh did not ask this login's agent: its IdentityAgent is overridden";

@@ -11,6 +11,7 @@ use eic_protocol::trust::envelope::Untrusted;
 use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
+use crate::credentials::IdTokenConfig;
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
 use crate::host_name::{HostName, check_pattern};
@@ -43,6 +44,9 @@ pub struct Config {
     /// The CA; without one this is an Instance Connect client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaConfig>,
+    /// Where ID tokens come from, for those who sign in without AWS credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<IdTokenConfig>,
     /// What differs for some hosts; the first match counts.
     #[serde(default, rename = "host", skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostProfile>,
@@ -91,6 +95,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        if let Some(id_token) = &self.id_token {
+            id_token.check().map_err(|e| format!("[id_token] {e}"))?;
+        }
         for pattern in &self.patterns {
             check_pattern(pattern).map_err(|e| format!("patterns: {e}"))?;
         }

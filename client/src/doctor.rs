@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eic_protocol::os_user::OsUser;
+use eic_protocol::text::printable;
 use serde::Serialize;
 
 use crate::cause::Cause;
@@ -176,7 +177,11 @@ fn ssh_version() -> Result<String, Failure> {
 fn identity(patient: &Patient, agent: &Agent) -> Result<String, Failure> {
     match agent.ask(Ask::SignIn(patient.selection.clone()))?.1 {
         Reply::SignedIn(told) => Ok(match (told.caller, told.ca) {
-            (Some(caller), Some(ca)) => format!("{} at {ca}, by {}", caller.arn, told.selection),
+            (Some(caller), Some(ca)) => format!(
+                "{} at {ca}, by {}",
+                printable(&caller.identity()),
+                told.selection
+            ),
             _ => format!("AWS credentials of {}", told.selection),
         }),
         other => Err(unexpected(other)),

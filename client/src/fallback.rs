@@ -118,22 +118,26 @@ pub fn stricter(a: InstanceConnectMode, b: InstanceConnectMode) -> InstanceConne
 pub enum NoPush {
     /// A pushed key is good for everything.
     #[error(
-        "the host takes pushed keys only, and a pushed key cannot carry the login's restrictions"
+        "the host takes pushed keys only, and a pushed key cannot carry the login's restrictions: enroll it, or ask for none"
     )]
     Restricted,
     /// The host only opens to certificates.
-    #[error("the host is enrolled: it opens to a certificate only, and the CA cannot be reached")]
+    #[error(
+        "the host is enrolled: it opens to a certificate only, and the CA cannot be reached; wait for it, or use another way in"
+    )]
     Enrolled,
     /// Switched off.
-    #[error("Instance Connect is switched off for this host")]
+    #[error(
+        "Instance Connect is switched off for this host: enroll it, or ask its owner to change the tag eic:instance-connect"
+    )]
     SwitchedOff,
     /// The CA is there, so this is no emergency.
     #[error(
-        "Instance Connect is for emergencies on this host, and the CA is reachable; the host does not trust the CA yet"
+        "Instance Connect is for emergencies on this host, and the CA is reachable; the host does not trust the CA yet: enroll it"
     )]
     BreakGlassOnly,
     /// `mi-…`
-    #[error("Instance Connect reaches EC2 instances only")]
+    #[error("Instance Connect reaches EC2 instances only: enroll the host")]
     Managed,
 }
 

@@ -1,10 +1,12 @@
 //! Files and folders that only their owner may read: made with their final mode, replaced in one step,
 //! never through a symbolic link that somebody put there before.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -81,21 +83,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileErro
         .map_err(failed)
 }
 
-/// Writes a file that must not exist yet (`O_EXCL | O_NOFOLLOW`), with exactly this mode.
+/// Writes a file that must not exist yet (`O_EXCL`), with exactly this mode.
 ///
 /// # Errors
 /// [`FileError`]; also where something of that name exists, a link included.
 pub fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let failed = |e: io::Error| FileError::new("create", path, e);
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(mode);
-    let fd = rustix::fs::open(path, flags, mode).map_err(|e| failed(e.into()))?;
-    // The umask can only have taken bits away.
-    rustix::fs::fchmod(&fd, mode).map_err(|e| failed(e.into()))?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(failed)
+    let write = || {
+        // O_EXCL follows no link either (open(2)).
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
+        // The umask can only have taken bits away.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|e| FileError::new("create", path, e))
 }
 
 /// The file's bytes, or `None` where there is no file.
@@ -220,7 +225,7 @@ impl FileError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o7777

@@ -163,6 +163,7 @@ pub(crate) mod tests {
             enrolment: Enrolment::Unknown,
             instance_connect: InstanceConnectMode::On,
             users: Vec::new(),
+            host_keys: Vec::new(),
         }
     }
 

@@ -149,13 +149,13 @@ impl std::fmt::Debug for EphemeralKey {
     }
 }
 
-/// Switches core dumps off and hides the process's memory from others of the same user (H-05).
+/// Switches core dumps off and, on Linux, hides the process's memory from others of the same user (H-05).
 /// A system that refuses is told on stderr by the caller; the keys are still wiped when dropped.
 ///
 /// # Errors
 /// The system's error.
 pub fn protect_memory() -> std::io::Result<()> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    use rustix::process::{Resource, Rlimit, setrlimit};
     setrlimit(
         Resource::Core,
         Rlimit {
@@ -163,7 +163,20 @@ pub fn protect_memory() -> std::io::Result<()> {
             maximum: Some(0),
         },
     )?;
+    hide_memory()
+}
+
+/// prctl(2), PR_SET_DUMPABLE.
+#[cfg(target_os = "linux")]
+fn hide_memory() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// macOS asks for the user's password before it lets another program read this one's memory.
+#[cfg(not(target_os = "linux"))]
+fn hide_memory() -> std::io::Result<()> {
     Ok(())
 }
 

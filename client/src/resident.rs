@@ -3,8 +3,10 @@
 //! It acts only on requests of the same user's programs, with the credentials that each request names.
 //! What it holds ends with it; on disk it leaves what is remembered of hosts, and events that the CA lacks.
 
+mod activation;
 mod aws;
 mod by_hand;
+mod ca_trust;
 mod certificates;
 mod connect;
 mod event_queue;
@@ -33,6 +35,7 @@ use crate::exit_code::Failure;
 use crate::host_trust::memory::HostMemory;
 use crate::paths::Paths;
 
+pub use activation::{ActivationError, inherited};
 pub use issue::IssuedFiles;
 pub use login_error::LoginError;
 pub use server::{ServeError, serve};

@@ -7,12 +7,14 @@ use eic_aws::sigv4::sign_identity_proof;
 use eic_protocol::api::discovery::Discovery;
 use eic_protocol::api::instance::{InstancesQuery, InstancesResponse, MAX_HOST};
 use eic_protocol::api::problem::Problem;
-use eic_protocol::api::session::{Proof, SessionBinding, SessionRequest, SessionResponse};
+use eic_protocol::api::session::{
+    Proof, SessionBinding, SessionRequest, SessionResponse, TokenBinding,
+};
 use eic_protocol::api::trust_bundle::{self, TrustBundleResponse};
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::grant::{Authorization, GrantToken, Nonce};
-use eic_protocol::proof::{Audience, CanonicalRequest, Signed};
-use eic_protocol::trust::envelope::Envelope;
+use eic_protocol::proof::oidc::{AwsWebIdentityProof, IdToken, OidcProof};
+use eic_protocol::proof::{Audience, CanonicalRequest, RequestDigest, Signed};
 use eic_protocol::version::VersionRange;
 use http::{Method, Request};
 use serde::Serialize;
@@ -47,6 +49,47 @@ pub struct Granted<'a> {
     pub time: u64,
 }
 
+/// What an identity is proven with.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// AWS credentials.
+    Credentials(&'a Resolved),
+    /// AWS credentials and a token of sts:GetWebIdentityToken.
+    Both(&'a Resolved, &'a IdToken),
+    /// The token of another issuer.
+    Token(&'a IdToken),
+}
+
+impl Shown<'_> {
+    fn token(&self) -> Option<&IdToken> {
+        match self {
+            Self::Credentials(_) => None,
+            Self::Both(_, token) | Self::Token(token) => Some(token),
+        }
+    }
+
+    fn proof(
+        &self,
+        audience: &Audience,
+        digest: RequestDigest,
+        now: u64,
+    ) -> Result<Proof, CaError> {
+        let sign = |with: &Resolved| {
+            sign_identity_proof(&with.credentials, with.region, now, audience, digest)
+        };
+        Ok(match self {
+            Self::Credentials(with) => Proof::AwsSts(sign(with)?),
+            Self::Both(with, token) => Proof::AwsWebIdentity(AwsWebIdentityProof {
+                sts: sign(with)?,
+                token: IdToken::clone(token),
+            }),
+            Self::Token(token) => Proof::Oidc(OidcProof {
+                token: IdToken::clone(token),
+            }),
+        })
+    }
+}
+
 impl CaClient {
     /// A client for the configured CA.
     ///
@@ -74,11 +117,12 @@ impl CaClient {
             .await
     }
 
-    /// `GET /v1/trust-bundle`: the roots after the one of this version, oldest first; not verified here.
+    /// `GET /v1/trust-bundle`: the roots after the one of this version, oldest first, and the bundle; nothing of it is
+    /// verified here.
     ///
     /// # Errors
     /// [`CaError`].
-    pub async fn roots_after(&self, version: u64) -> Result<Vec<Envelope>, CaError> {
+    pub async fn trust_bundle(&self, version: u64) -> Result<TrustBundleResponse, CaError> {
         let request = Request::get(format!(
             "{}{}?root={version}",
             self.audience,
@@ -98,12 +142,11 @@ impl CaClient {
             return Err(CaError::Status(answer.status));
         }
         let parsed = TrustBundleResponse::parse(&answer.body);
-        let parsed = parsed.map_err(|e| CaError::Malformed(e.to_string()))?;
-        Ok(parsed.roots)
+        parsed.map_err(|e| CaError::Malformed(e.to_string()))
     }
 
-    /// `POST /v1/sessions`: proves who holds `credentials`, and binds the grant to `key`.
-    /// The credentials stay here; what is sent is one signature for this request and this CA.
+    /// `POST /v1/sessions`: proves who one is, and binds the grant to `key`. Credentials stay here; what is sent is
+    /// one signature for this request and this CA, and a token for this CA whose hash `key` signs as well.
     ///
     /// # Errors
     /// [`CaError`].
@@ -111,7 +154,7 @@ impl CaClient {
         &self,
         protocol: u32,
         key: &EphemeralKey,
-        credentials: &Resolved,
+        shown: Shown<'_>,
         now: u64,
     ) -> Result<SessionResponse, CaError> {
         let nonce = nonce()?;
@@ -120,20 +163,16 @@ impl CaClient {
             public_key: key.public(),
             nonce: &nonce,
         };
-        let canonical = CanonicalRequest::of(&self.audience, &binding);
-        let digest = canonical.digest();
-        let proof = sign_identity_proof(
-            &credentials.credentials,
-            credentials.region,
-            now,
-            &self.audience,
-            digest,
-        )?;
+        let canonical = match shown.token() {
+            Some(token) => CanonicalRequest::of(&self.audience, &TokenBinding { binding, token }),
+            None => CanonicalRequest::of(&self.audience, &binding),
+        };
+        let proof = shown.proof(&self.audience, canonical.digest(), now)?;
         let request = SessionRequest {
             protocol,
             public_key: key.public().clone(),
             nonce,
-            proof: Proof::AwsSts(proof),
+            proof,
             key_signature: Base64Bytes(key.sign_request(canonical.as_slice())?),
         };
         self.send(Method::POST, "/v1/sessions", None, json(&request)?)
@@ -170,14 +209,21 @@ impl CaClient {
     ) -> Result<InstancesResponse, CaError> {
         let authorization = self.authorization(granted, query)?;
         let path = InstancesQuery::ROUTE.path();
-        let path = match &query.host {
-            Some(host) if host.len() <= MAX_HOST => format!("{path}?host={}", percent(host)),
-            Some(_) => {
-                return Err(CaError::Malformed(
-                    "the host is too long to be asked for".to_owned(),
-                ));
-            }
-            None => path.to_owned(),
+        let too_long = |host: &String| host.len() > MAX_HOST;
+        if query.host.as_ref().is_some_and(too_long) {
+            return Err(CaError::Malformed(
+                "the host is too long to be asked for".to_owned(),
+            ));
+        }
+        let host = query.host.as_deref().map(|host| ("host", host));
+        let after = query.after.as_ref().map(|id| ("after", id.as_str()));
+        let pairs = host.into_iter().chain(after);
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{name}={}", percent(value)))
+            .collect();
+        let path = match pairs.join("&") {
+            none if none.is_empty() => path.to_owned(),
+            pairs => format!("{path}?{pairs}"),
         };
         self.send(Method::GET, &path, Some(authorization), Vec::new())
             .await

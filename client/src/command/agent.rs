@@ -1,5 +1,5 @@
-//! `eic-login agent`: the resident agent. Started on demand by the other commands, detached; by hand to see why
-//! it does not start.
+//! `eic-login agent`: the resident agent. Started on demand by the other commands, detached; by systemd or launchd
+//! when somebody asks at its socket; by hand to see why it does not start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use clap::Args;
 use rustix::fs::Mode;
 
 use super::{paths, run_dir, runtime};
+use crate::control::socket_path;
 use crate::exit_code::Failure;
 use crate::key::protect_memory;
-use crate::resident::{Resident, ServeError, serve};
+use crate::resident::{Resident, ServeError, inherited, serve};
 
 /// Without a request for so long, it ends: sessions last 15 minutes, certificates at most an hour.
 const DEFAULT_IDLE_MINUTES: u64 = 60;
@@ -42,11 +43,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(dir) => dir.clone(),
         None => run_dir(&paths)?,
     };
+    let inherited = inherited(&socket_path(&dir));
+    let inherited = inherited.map_err(|e| Failure::usage(e.to_string()))?;
     let program = std::env::current_exe()
         .map_err(|e| Failure::of(&e).context("cannot tell which program this is"))?;
     let resident = Arc::new(Resident::new(&paths, &dir, program)?);
     let idle = Duration::from_secs(arguments.idle.saturating_mul(60));
-    match runtime()?.block_on(serve(resident, &dir, idle)) {
+    match runtime()?.block_on(serve(resident, &dir, inherited, idle)) {
         // Two logins at once both start one: the second has nothing to do.
         Err(ServeError::Running) if arguments.detached => Ok(()),
         other => other.map_err(|e| Failure::of(&e)),

@@ -12,7 +12,7 @@ use crate::host_name::HostName;
 use crate::terminal;
 
 /// Commands whose next word is a host, beside the ones that clap does not know.
-const WITH_HOST: [&str; 5] = ["ssh", "hosts", "explain", "doctor", "push"];
+const WITH_HOST: [&str; 6] = ["ssh", "hosts", "explain", "doctor", "push", "tunnel"];
 /// Commands that are parsed by hand and yet are for people.
 const BY_HAND: [&str; 1] = ["ssh"];
 /// Most hosts that are offered: a terminal shows no more.

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     if listings.iter().any(|listing| listing.truncated) {
         terminal::note(
-            "the CA knows more hosts than one answer holds (1,000): name the host that you look for",
+            "not all hosts are listed: there are more than fit, or an account does not answer the CA; name the host that you look for",
         );
     }
     Ok(())

@@ -55,7 +55,7 @@ fn render(signed_in: &SignedIn) -> String {
             printable(ca),
             printable(&caller.name),
             standing(caller.name_standing),
-            printable(&caller.arn.to_string()),
+            printable(&caller.identity()),
             moment(signed_in.expires_at.unwrap_or_default()),
         ),
         _ => format!(
@@ -143,11 +143,13 @@ mod tests {
             enrolment: Enrolment::Legacy,
             instance_connect: InstanceConnectMode::On,
             users: vec!["ubuntu".parse().unwrap()],
+            host_keys: Vec::new(),
         };
         let caller = CallerView {
             arn: "arn:aws:sts::123456789012:assumed-role/Dev/alice"
                 .parse()
-                .unwrap(),
+                .ok(),
+            issuer: None,
             user_id: "AROA:alice".to_owned(),
             name: "alice".to_owned(),
             name_standing: NameStanding::Claimed,

@@ -64,8 +64,7 @@ fn as_json(paths: &Paths, config: &Config) -> Result<(), Failure> {
         "set_up": Installation::new(&paths.ssh_dir).is_in_place(),
         "agent": status,
     });
-    terminal::print(&format!("{told:#}\n"));
-    Ok(())
+    terminal::print_json(&told)
 }
 
 fn render(status: &Status) -> String {

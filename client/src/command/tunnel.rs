@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 use eic_protocol::aws_region::AwsRegion;
@@ -22,6 +23,9 @@ use crate::transport::order::{TunnelAsk, TunnelTarget};
 use crate::transport::race::Canceller;
 use crate::transport::slots::QUOTA;
 use crate::transport::{Link, hand_over};
+
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
@@ -133,7 +137,7 @@ fn carry_stdio(run_dir: PathBuf, ask: TunnelAsk) -> Result<(), Failure> {
     open.notes().iter().for_each(|note| terminal::note(note));
     let (ours, theirs) = UnixStream::pair().map_err(|e| broke(&e))?;
     let pumping = std::thread::spawn(move || hand_over::hand_over(Link::Carried(ours)));
-    let ended = carrier::carry_until_end(&runtime, open, theirs);
+    let ended = carrier::carry_to(&runtime, open, theirs);
     // All that came is written before the end is told.
     let written = pumping.join().unwrap_or(Ok(()));
     ended.and_then(|()| written.map_err(|e| broke(&e)))
@@ -177,7 +181,11 @@ impl Listener {
         terminal::print(&format!("Listening for connections on port {port}.\n"));
         let mut number = 0_u64;
         loop {
-            let (stream, _) = self.listener.accept().map_err(|e| broke(&e))?;
+            let Ok((stream, _)) = self.listener.accept() else {
+                // Out of descriptors, or a client that went away: the tunnels that are open go on.
+                std::thread::sleep(ACCEPT_PAUSE);
+                continue;
+            };
             if self.open.load(Ordering::Acquire) >= self.most {
                 terminal::print(&format!(
                     "Max websocket connections {} have been reached, closing incoming connection.\n",
@@ -215,7 +223,7 @@ fn carry_one(run_dir: &Path, ask: TunnelAsk, stream: TcpStream) -> Result<(), Fa
     let open = carrier::open_endpoint(&runtime, run_dir, ask)?;
     open.notes().iter().for_each(|note| terminal::note(note));
     let _ = stream.set_nodelay(true);
-    carrier::carry_tcp(&runtime, open, stream)
+    carrier::carry_to(&runtime, open, stream)
 }
 
 #[cfg(test)]

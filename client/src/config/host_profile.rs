@@ -14,6 +14,7 @@ use crate::host_name::matches_pattern;
 use crate::key::KeyType;
 use crate::transport::bastion::Bastion;
 use crate::transport::endpoint::EndpointId;
+use crate::transport::ssm::SessionBy;
 use crate::transport::{Via, Way};
 
 /// One `[[host]]` of the configuration.
@@ -48,7 +49,7 @@ pub struct HostProfile {
     #[serde(default = "allowed")]
     pub instance_connect: InstanceConnectMode,
     /// Which way to take to the host.
-    #[serde(default, skip_serializing_if = "is_auto")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub via: Via,
     /// An ssh host through which it is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,10 +57,13 @@ pub struct HostProfile {
     /// The EC2 Instance Connect Endpoint for it; absent: the one that fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<EndpointId>,
+    /// Who speaks the data channel of Session Manager's sessions to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ssm: SessionBy,
 }
 
-fn is_auto(via: &Via) -> bool {
-    *via == Via::Auto
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn allowed() -> InstanceConnectMode {
@@ -81,6 +85,7 @@ impl Default for HostProfile {
             via: Via::Auto,
             bastion: None,
             endpoint: None,
+            ssm: SessionBy::Auto,
         }
     }
 }

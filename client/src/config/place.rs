@@ -26,6 +26,10 @@ pub struct Place {
     /// Its account id, so that hosts which a CA names are known to belong here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
+    /// Whether names are used while it cannot be searched. It may hold another host of the name: then the one that
+    /// was found elsewhere is taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 impl Place {

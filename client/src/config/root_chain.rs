@@ -9,13 +9,14 @@ use super::{CaConfig, ConfigError, MAX_FILE};
 use crate::files;
 use crate::paths::Paths;
 
-/// Most roots of one chain: a rotation every month for five years. `eic-login setup` starts a new one.
+/// Roots beyond this are left out where later ones do without them: a chain must not end for want of room.
 const MAX_ROOTS: usize = 64;
 
 /// A verified chain of at least one root.
 #[derive(Clone, Debug)]
 pub struct RootChain {
     envelopes: Vec<Envelope>,
+    first: Root,
     root: Root,
 }
 
@@ -36,6 +37,7 @@ impl RootChain {
         let root = Root::pinned(&envelope, &ca.root_fingerprints)?;
         Ok(Self {
             envelopes: vec![envelope],
+            first: root.clone(),
             root,
         })
     }
@@ -52,19 +54,19 @@ impl RootChain {
             what,
         };
         let stored = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
-        let mut envelopes = match stored {
+        let envelopes = match stored {
             Stored::One(envelope) => vec![envelope],
             Stored::Several { roots } => roots,
-        }
-        .into_iter();
+        };
         let first = envelopes
-            .next()
+            .first()
             .ok_or_else(|| invalid("it holds no root".to_owned()))?;
-        let mut chain = Self::pin(first, ca)?;
-        for envelope in envelopes {
-            chain = chain.followed_by(envelope)?;
-        }
-        Ok(chain)
+        let first = Self::pin(first.clone(), ca)?.first;
+        Ok(Self {
+            root: first.walk_kept(&envelopes)?,
+            first,
+            envelopes,
+        })
     }
 
     /// Stores a chain that was verified, whatever is there.
@@ -110,15 +112,20 @@ impl RootChain {
     /// # Errors
     /// [`Untrusted`].
     pub fn followed_by(&self, envelope: Envelope) -> Result<Self, Untrusted> {
-        if self.envelopes.len() >= MAX_ROOTS {
-            return Err(Untrusted::Malformed(format!(
-                "more than {MAX_ROOTS} roots follow each other"
-            )));
-        }
         let root = self.root.successor(&envelope)?;
         let mut envelopes = self.envelopes.clone();
         envelopes.push(envelope);
-        Ok(Self { envelopes, root })
+        if envelopes.len() > MAX_ROOTS {
+            let needed = self.first.fewest(&envelopes);
+            envelopes.truncate(1);
+            envelopes.extend(needed);
+        }
+        let first = self.first.clone();
+        Ok(Self {
+            envelopes,
+            first,
+            root,
+        })
     }
 
     /// The newest root.
@@ -234,6 +241,22 @@ pub(crate) mod tests {
         let installed = second.advance(&paths, &ca()).unwrap();
         assert_eq!(installed.root().version, 3);
         assert_eq!(RootChain::load(&paths, &ca()).unwrap().root().version, 3);
+    }
+
+    #[test]
+    fn a_chain_of_years_finds_room_for_the_next_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_path_buf();
+        let paths =
+            Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap();
+        let mut chain = two_of_three();
+        for version in 2..=80 {
+            let next = envelope(version, &[1, 2, 3], 2, &[1, 2]);
+            chain = chain.followed_by(next).unwrap();
+        }
+        assert!(chain.envelopes.len() <= MAX_ROOTS);
+        chain.store(&paths).unwrap();
+        assert_eq!(RootChain::load(&paths, &ca()).unwrap().root().version, 80);
     }
 
     #[test]

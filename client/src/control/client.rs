@@ -162,9 +162,7 @@ impl Conversation {
     /// # Errors
     /// [`ControlError`]; also where the other end is another user.
     pub fn new(stream: UnixStream) -> Result<Self, ControlError> {
-        let peer = rustix::net::sockopt::socket_peercred(&stream)
-            .map_err(|e| ControlError::Talk(e.into()))?;
-        if peer.uid != rustix::process::geteuid() {
+        if !is_ours(&stream).map_err(ControlError::Talk)? {
             return Err(ControlError::Stranger);
         }
         stream
@@ -196,6 +194,20 @@ impl Conversation {
     pub fn tell(&mut self, message: &impl serde::Serialize) -> Result<(), ControlError> {
         frame::write(&mut self.0, message).map_err(ControlError::Talk)
     }
+}
+
+/// Whether the other end is the same user. The folder is private; this is the second lock.
+#[cfg(target_os = "linux")]
+fn is_ours(stream: &UnixStream) -> io::Result<bool> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(peer.uid == rustix::process::geteuid())
+}
+
+/// getpeereid(3).
+#[cfg(not(target_os = "linux"))]
+fn is_ours(stream: &UnixStream) -> io::Result<bool> {
+    let (uid, _) = nix::unistd::getpeereid(stream)?;
+    Ok(uid.as_raw() == rustix::process::geteuid().as_raw())
 }
 
 /// The other end closed without an answer.

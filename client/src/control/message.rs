@@ -19,7 +19,7 @@ use crate::transport::Via;
 use crate::transport::bastion::Bastion;
 use crate::transport::endpoint::{Administration, EndpointId, EndpointStatus};
 use crate::transport::order::{Opening, TunnelAsk};
-use crate::transport::ssm::{SessionAsk, SessionOpening};
+use crate::transport::ssm::{PluginSession, SessionAsk, SessionBy, SessionOpening};
 
 /// This build; the two ends of the socket must be the same one.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -63,7 +63,7 @@ pub enum Ask {
     Tunnel(TunnelAsk),
     /// List, make or remove endpoints: answered by [`Reply::Endpoints`].
     Endpoints(EndpointsAsk),
-    /// Start a session of Session Manager: answered by [`Reply::Session`].
+    /// Start a session of Session Manager: answered by [`Reply::Session`] or [`Reply::PluginSession`].
     Session(SessionAsk),
     /// What the agent holds: answered by [`Reply::Status`].
     Status,
@@ -139,6 +139,8 @@ pub enum Reply {
     Endpoints(Vec<EndpointStatus>),
     /// A session that was started.
     Session(Box<SessionOpening>),
+    /// One for AWS's plugin.
+    PluginSession(Box<PluginSession>),
     /// What the agent holds.
     Status(Status),
     /// All is forgotten.
@@ -228,6 +230,8 @@ pub struct RouteWays {
     pub bastion: Option<Bastion>,
     /// The endpoint for it; none: the one that fits.
     pub endpoint: Option<EndpointId>,
+    /// Who speaks the data channel of its sessions.
+    pub session_by: SessionBy,
     /// Hosts for which the same way is the best: account and Region.
     pub group: String,
     /// Whether it is a machine outside EC2 (`mi-…`).

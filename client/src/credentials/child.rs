@@ -63,6 +63,8 @@ pub(super) struct Wire {
     pub(super) endpoint_instance_connect: Option<String>,
     #[serde(default)]
     pub(super) endpoint_ssm: Option<String>,
+    #[serde(default)]
+    pub(super) endpoint_sts: Option<String>,
 }
 
 /// A secret text that `Debug` does not show.
@@ -91,6 +93,8 @@ pub struct Resolved {
     pub instance_connect: Option<Endpoint>,
     /// Where Systems Manager is, if not at AWS's own place.
     pub ssm: Option<Endpoint>,
+    /// Where tokens of sts:GetWebIdentityToken are asked for, if not at AWS's own place.
+    pub sts: Option<Endpoint>,
 }
 
 /// Resolves the credentials that `selection` means, in a child process of `program`.
@@ -161,6 +165,7 @@ fn resolved(wire: Wire) -> Result<Resolved, CredentialsError> {
         ec2: endpoint(wire.endpoint_ec2).map_err(|e| invalid(&e))?,
         instance_connect: endpoint(wire.endpoint_instance_connect).map_err(|e| invalid(&e))?,
         ssm: endpoint(wire.endpoint_ssm).map_err(|e| invalid(&e))?,
+        sts: endpoint(wire.endpoint_sts).map_err(|e| invalid(&e))?,
     })
 }
 

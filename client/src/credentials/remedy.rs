@@ -18,7 +18,11 @@ pub(super) fn remedy(selection: &Selection) -> String {
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();
     let from_environment = selection.label().starts_with("environment ");
-    advise(selection.profile(), from_environment, &text)
+    let advice = advise(selection.profile(), from_environment, &text);
+    if selection.is_job_without_token() && !selection.names_credentials() {
+        return format!("give the job `permissions: id-token: write`, or {advice}");
+    }
+    advice
 }
 
 fn advise(profile: Option<&str>, from_environment: bool, config: &str) -> String {
@@ -127,6 +131,19 @@ mod tests {
         }
         assert!(advise(None, false, "").contains("set AWS_PROFILE"));
         assert!(advise(Some("dev"), true, CONFIG).contains("AWS_SESSION_TOKEN"));
+    }
+
+    #[test]
+    fn a_job_without_a_token_is_told_the_permission() {
+        let of = |variables: &[(&str, &str)]| {
+            let owned = |(n, v): &(&str, &str)| ((*n).to_owned(), (*v).to_owned());
+            remedy(&Selection::from_variables(variables.iter().map(owned)))
+        };
+        let job = ("GITHUB_ACTIONS", "true");
+        assert!(of(&[job]).contains("id-token: write"));
+        let url = ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://x");
+        assert!(!of(&[job, url]).contains("id-token"));
+        assert!(!of(&[]).contains("id-token"));
     }
 
     #[test]

@@ -67,6 +67,7 @@ async fn resolve() -> Answer {
             endpoint_ec2: endpoint("AWS_ENDPOINT_URL_EC2", &config),
             endpoint_instance_connect: endpoint("AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT", &config),
             endpoint_ssm: endpoint("AWS_ENDPOINT_URL_SSM", &config),
+            endpoint_sts: endpoint("AWS_ENDPOINT_URL_STS", &config),
         }),
     }
 }

@@ -10,8 +10,12 @@ use eic_protocol::text::printable;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::id_token;
+
 /// Variables beside `AWS_*` that credential programs and the SDK need. No proxy variable is among them.
-const PASSED: [&str; 15] = [
+const PASSED: [&str; 16] = [
+    // For the remedy alone: whether this is a job of GitHub.
+    "GITHUB_ACTIONS",
     "HOME",
     "PATH",
     "USER",
@@ -40,6 +44,13 @@ const NAMING_CREDENTIALS: [&str; 10] = [
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
+];
+/// Variables that lead to an ID token.
+const NAMING_TOKENS: [&str; 4] = [
+    id_token::VARIABLE,
+    id_token::FILE,
+    id_token::GITHUB_URL,
+    id_token::GITHUB_BEARER,
 ];
 /// Longest value that is passed on; session tokens stay under 8 KiB.
 const MAX_VALUE: usize = 16 * 1024;
@@ -95,6 +106,7 @@ impl Selection {
             .0
             .iter()
             .filter(|(name, _)| !NAMING_CREDENTIALS.contains(&name.as_str()))
+            .filter(|(name, _)| !NAMING_TOKENS.contains(&name.as_str()))
             .map(|(name, value)| (name.clone(), value.clone()));
         let profile = ("AWS_PROFILE".to_owned(), Secret::new(profile.to_owned()));
         Self(kept.chain([profile]).collect())
@@ -136,10 +148,9 @@ impl Selection {
     #[must_use]
     pub fn id(&self) -> SelectionId {
         let mut hash = Sha256::new();
-        let identifying = self
-            .0
-            .iter()
-            .filter(|(name, _)| name.starts_with("AWS_") || *name == "HOME");
+        let identifying = self.0.iter().filter(|(name, _)| {
+            name.starts_with("AWS_") || *name == "HOME" || NAMING_TOKENS.contains(&name.as_str())
+        });
         for (name, value) in identifying {
             feed(&mut hash, name.as_bytes());
             feed(&mut hash, value.reveal().as_bytes());
@@ -159,10 +170,12 @@ impl Selection {
     fn files(&self) -> impl Iterator<Item = PathBuf> {
         let credentials = self.file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
         let token = self.get("AWS_WEB_IDENTITY_TOKEN_FILE").map(PathBuf::from);
+        let id_token = self.get(id_token::FILE).map(PathBuf::from);
         self.config_file()
             .into_iter()
             .chain(credentials)
             .chain(token)
+            .chain(id_token)
     }
 
     fn file(&self, variable: &str, default: &str) -> Option<PathBuf> {
@@ -170,7 +183,12 @@ impl Selection {
         named.or_else(|| self.get("HOME").map(|home| Path::new(home).join(default)))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// Whether this is a job of GitHub Actions to which no ID token is offered.
+    pub(super) fn is_job_without_token(&self) -> bool {
+        self.get("GITHUB_ACTIONS").is_some() && self.get(id_token::GITHUB_URL).is_none()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
             .map(|value| value.reveal().as_str())
@@ -179,7 +197,7 @@ impl Selection {
 }
 
 fn is_passed(name: &str) -> bool {
-    name.starts_with("AWS_") || PASSED.contains(&name)
+    name.starts_with("AWS_") || PASSED.contains(&name) || NAMING_TOKENS.contains(&name)
 }
 
 /// Length first, so that no variable can run into the next.

@@ -45,6 +45,8 @@ pub struct HostRecord {
 pub enum KeySource {
     /// From the instance's console.
     Console,
+    /// From the CA, to which the host's own agent told them.
+    Harvested,
     /// By the first login.
     FirstUse,
 }
@@ -285,6 +287,7 @@ mod tests {
             enrolment,
             instance_connect: InstanceConnectMode::On,
             users: Vec::new(),
+            host_keys: Vec::new(),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Known<'a> {
     pub record: Option<&'a HostRecord>,
     /// The pinned host CAs.
     pub host_cas: &'a [CaKey],
+    /// Whether what the host shows is on the CA's revocation list (F-23).
+    pub revoked: bool,
 }
 
 impl Known<'_> {
@@ -51,6 +53,9 @@ pub enum Verdict {
 pub fn judge(blob: &[u8], known: &Known<'_>, now: u64) -> Result<Verdict, Untrusted> {
     let enrolled = known.enrolment == Enrolment::Enrolled
         || known.record.is_some_and(|record| record.enrolled);
+    if known.revoked {
+        return Err(Untrusted::Revoked(known.instance.clone()));
+    }
     if is_certificate(blob) {
         match host_certificate(blob, known.instance, known.host_cas, now) {
             Ok(key) => return Ok(Verdict::Certified(key)),
@@ -75,6 +80,24 @@ pub fn judge(blob: &[u8], known: &Known<'_>, now: u64) -> Result<Verdict, Untrus
             fingerprint: key.fingerprint(),
         }),
     }
+}
+
+/// What to remember of a legacy host that was unknown and whose keys the CA has from the host itself.
+///
+/// # Errors
+/// [`Untrusted::NotHarvested`] where it shows another one.
+pub fn judge_by_harvest(
+    instance: &InstanceId,
+    key: &SubjectKey,
+    harvested: &[SubjectKey],
+) -> Result<(Vec<SubjectKey>, KeySource), Untrusted> {
+    if harvested.contains(key) {
+        return Ok((harvested.to_vec(), KeySource::Harvested));
+    }
+    Err(Untrusted::NotHarvested {
+        instance: instance.clone(),
+        fingerprint: key.fingerprint(),
+    })
 }
 
 /// What to remember of a legacy host that was unknown, once its console was read.
@@ -115,6 +138,12 @@ pub enum Untrusted {
         /// What is wrong.
         mismatch: Mismatch,
     },
+    /// On the CA's list.
+    #[error(
+        "the host certificate of {0} is revoked: its key may be in other hands, or the host was blocked or rebuilt; \
+         ask who runs the CA (`eic-ca hosts show {0}`)"
+    )]
+    Revoked(InstanceId),
     /// An enrolled host without its certificate.
     #[error(
         "{0} is enrolled but showed a plain key: somebody else answers at its address, or its host certificate is gone (renew it: `eic-ca host-state --host-key`, then `eic-agent install` there)"
@@ -136,6 +165,17 @@ pub enum Untrusted {
         "{instance} showed the key {fingerprint}, which is not among those on its console: somebody else answers at its address"
     )]
     NotOnConsole {
+        /// The instance.
+        instance: InstanceId,
+        /// The key that it shows.
+        fingerprint: String,
+    },
+    /// The CA has other keys from the host.
+    #[error(
+        "{instance} showed the key {fingerprint}, which is not among those that its agent told the CA: somebody else answers at its address, \
+         or its keys were replaced (`eic_harvest_hostkeys` there tells the new ones)"
+    )]
+    NotHarvested {
         /// The instance.
         instance: InstanceId,
         /// The key that it shows.

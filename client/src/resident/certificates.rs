@@ -36,6 +36,7 @@ const MAX_KEPT: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Issued {
     pub(super) key: Arc<EphemeralKey>,
+    certificate: Certificate,
     /// In SSH wire form.
     pub(super) blob: Vec<u8>,
     /// With a forced command, source addresses or fewer extensions than the default.
@@ -68,6 +69,14 @@ impl Issued {
     fn is_usable(&self, now: u64) -> bool {
         let life = self.valid_before.saturating_sub(self.valid_after);
         now.saturating_add(MIN_REMAINING.min(life / 2)) < self.valid_before
+    }
+
+    /// Whether hosts that are up to date would take it: a key that was retired, or the certificate revoked, since it was
+    /// issued makes another one due.
+    fn still_opens(&self, ca: &Ca, scope: &CertificateScope, now: u64) -> bool {
+        let signer = self.certificate.signature_key();
+        let cas = ca.trust.user_cas(scope, now);
+        cas.iter().any(|ca| ca.key().key_data() == signer) && !ca.trust.revokes(&self.certificate)
     }
 }
 
@@ -141,6 +150,7 @@ impl Resident {
             .sessions
             .peek(&owner)
             .and_then(|s| self.certificates.get(&wanted(&s.key), self.now()))
+            .filter(|kept| kept.still_opens(ca, scope, self.now()))
         {
             return Ok(kept);
         }
@@ -159,7 +169,7 @@ impl Resident {
             }
             other => (session, other?),
         };
-        let checked = check(ca, &session.key, &request, &response, self.now())?;
+        let checked = check(ca, &session.key, &request, &response, self.now()).await?;
         let issued = Arc::new(Issued {
             answer: self.next_answer(),
             ..checked
@@ -187,16 +197,31 @@ fn request(
     }
 }
 
-/// The CA is not trusted blindly: what differs from the request is named and not used (H-01).
-fn check(
+/// The CA is not trusted blindly: what differs from the request is named and not used (H-01). A signature key that is
+/// not known may be one that was endorsed or announced since the CA was last asked for its bundle.
+async fn check(
     ca: &Ca,
     key: &Arc<EphemeralKey>,
     request: &UserCertificateRequest,
     response: &UserCertificateResponse,
     now: u64,
 ) -> Result<Issued, LoginError> {
-    let certificate = checked(&ca.user_cas(), request, response, now)
-        .map_err(|error| of_a_later_root(ca, error))?;
+    let verified = || {
+        checked(
+            &ca.trust.user_cas(&request.scope, now),
+            request,
+            response,
+            now,
+        )
+    };
+    let certificate = match verified() {
+        Err(CaError::Certificate(Mismatch::Field("signature key"))) => {
+            ca.refresh(now).await;
+            verified()
+        }
+        other => other,
+    };
+    let certificate = certificate.map_err(|error| of_a_later_root(ca, error))?;
     let principal = request.scope.principal();
     if let (Some(told), CertificateScope::Target { instance, .. }) =
         (&response.instance, &request.scope)
@@ -219,12 +244,13 @@ fn check(
         serial: certificate.serial(),
         valid_after: certificate.valid_after(),
         valid_before: certificate.valid_before(),
+        certificate,
     })
 }
 
 /// A key that is not known may be one of a root that is not installed.
 fn of_a_later_root(ca: &Ca, error: CaError) -> LoginError {
-    match (ca.behind(), &error) {
+    match (ca.trust.behind(), &error) {
         (Some((installed, offered)), CaError::Certificate(Mismatch::Field("signature key"))) => {
             LoginError::RootBehind { installed, offered }
         }
@@ -274,6 +300,7 @@ fn asked_text(profile: &HostProfile) -> String {
         via: _,
         bastion: _,
         endpoint: _,
+        ssm: _,
         key_type,
         ttl_seconds,
         extensions,

@@ -444,6 +444,7 @@ impl Begun {
                 via: self.profile.via,
                 bastion: self.profile.bastion.clone(),
                 endpoint: self.profile.endpoint.clone(),
+                session_by: self.profile.ssm,
                 group: format!("{}/{}", view.account, view.region.as_str()),
                 is_managed: view.id.is_managed(),
             },

@@ -1,7 +1,8 @@
 //! What a login would do and why, told without doing it: no certificate is asked for, no key is pushed.
 
+use super::ca_trust::CaTrust;
 use super::resolve::{Source, Target};
-use super::settings::{Ca, Setting};
+use super::settings::Setting;
 use super::{LoginError, Resident};
 use crate::config::HostProfile;
 use crate::control::message::{ConnectAsk, Explanation};
@@ -38,7 +39,8 @@ impl Resident {
     fn host_key_told(&self, setting: &Setting, target: &Target) -> String {
         let memory = self.memory();
         let record = memory.get(&target.view.id);
-        let host_cas = setting.ca.as_ref().map(Ca::host_cas).unwrap_or_default();
+        let trust = setting.ca.as_ref().map(|ca| &ca.trust);
+        let host_cas = trust.map(CaTrust::host_cas).unwrap_or_default();
         let enrolled = record.is_some_and(|record| record.enrolled)
             || target.view.enrolment == eic_protocol::api::instance::Enrolment::Enrolled;
         if enrolled {
@@ -63,6 +65,7 @@ fn remembered(record: Option<&HostRecord>) -> String {
     };
     let how = match record.and_then(|record| record.source) {
         Some(KeySource::Console) => "its console showed them",
+        Some(KeySource::Harvested) => "the host told them to the CA",
         _ => "it showed it at the first login",
     };
     let more = keys.len().saturating_sub(1);

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use eic_protocol::api::instance::Enrolment;
+use eic_protocol::cert::check::Mismatch;
 use eic_protocol::subject_key::SubjectKey;
+use ssh_key::Certificate;
 
+use super::ca_trust::CaTrust;
 use super::login_board::Entry;
 use super::{LoginError, Resident};
 use crate::control::message::{ConnectAsk, HostKeyAsk, Reply};
@@ -55,7 +58,16 @@ impl Resident {
         entry: &Entry,
         blob: &[u8],
     ) -> Result<(SubjectKey, Vec<String>), LoginError> {
-        match self.judge(entry, blob)? {
+        let mut verdict = self.judge(entry, blob);
+        if let (Err(Untrusted::Certificate { mismatch, .. }), Some(ca)) =
+            (&verdict, &entry.setting.ca)
+            && *mismatch == Mismatch::Field("signature key")
+        {
+            // The host CA may have been replaced since the CA was last asked.
+            ca.refresh(self.now()).await;
+            verdict = self.judge(entry, blob);
+        }
+        match verdict? {
             Verdict::Certified(key) => {
                 self.memory().mark_enrolled(&entry.view.id, self.now())?;
                 Ok((key, Vec::new()))
@@ -66,18 +78,17 @@ impl Resident {
     }
 
     fn judge(&self, entry: &Entry, blob: &[u8]) -> Result<Verdict, Untrusted> {
-        let host_cas = entry
-            .setting
-            .ca
-            .as_ref()
-            .map(super::settings::Ca::host_cas)
-            .unwrap_or_default();
+        let trust = entry.setting.ca.as_ref().map(|ca| &ca.trust);
+        let host_cas = trust.map(CaTrust::host_cas).unwrap_or_default();
+        let revoked = Certificate::from_bytes(blob)
+            .is_ok_and(|shown| trust.is_some_and(|trust| trust.revokes(&shown)));
         let memory = self.memory();
         let known = Known {
             instance: &entry.view.id,
             enrolment: entry.view.enrolment,
             record: memory.get(&entry.view.id),
             host_cas: &host_cas,
+            revoked,
         };
         verdict::judge(blob, &known, self.now())
     }
@@ -87,11 +98,19 @@ impl Resident {
         entry: &Entry,
         key: SubjectKey,
     ) -> Result<(SubjectKey, Vec<String>), LoginError> {
-        let console = self.console(entry).await?;
-        let (keys, source) = verdict::judge_by_console(&entry.view.id, &key, console)?;
+        let (id, harvested) = (&entry.view.id, &entry.view.host_keys);
+        let (keys, source) = if harvested.is_empty() {
+            verdict::judge_by_console(id, &key, self.console(entry).await?)?
+        } else {
+            verdict::judge_by_harvest(id, &key, harvested)?
+        };
         let note = match source {
             KeySource::Console => format!(
                 "the host key of {} is the one on its console; it is remembered",
+                entry.view.id
+            ),
+            KeySource::Harvested => format!(
+                "the host key of {} is one that the host told the CA; it is remembered",
                 entry.view.id
             ),
             KeySource::FirstUse => format!(

@@ -1,9 +1,13 @@
 //! The list of hosts: of the CA's inventory, or of EC2 where there is no CA to ask. What is found is kept for
 //! completion and for ssh's `User`, and read from there by whoever asked.
 
-use eic_protocol::api::instance::InstancesQuery;
+use std::sync::Arc;
+
+use eic_protocol::api::instance::{InstanceView, InstancesQuery};
+use eic_protocol::instance_id::InstanceId;
 
 use super::resolve::Listed;
+use super::sessions::Session;
 use super::settings::{Ca, Setting};
 use super::{LoginError, Resident};
 use crate::control::message::HostsListed;
@@ -12,6 +16,26 @@ use crate::host_cache::{CachedHost, HostCache, Listing};
 use crate::key::KeyType;
 use crate::ssh_config::host_users;
 use crate::ssh_config::installation::Installation;
+
+/// Most pages of one listing: 50,000 hosts, about what the cache holds.
+const MAX_PAGES: usize = 50;
+
+/// What the CA shows.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The hosts, by name within each page.
+    pub(super) instances: Vec<InstanceView>,
+    /// Whether there are more.
+    pub(super) truncated: bool,
+}
+
+impl Found {
+    /// As the cache keeps them.
+    pub(super) fn cached(&self) -> Vec<CachedHost> {
+        let hosts = self.instances.iter().cloned();
+        hosts.map(|view| CachedHost { view, state: None }).collect()
+    }
+}
 
 impl Resident {
     /// Lists and keeps.
@@ -33,24 +57,47 @@ impl Resident {
 
     async fn list_by_ca(&self, ca: &Ca, selection: &Selection) -> Result<Listing, LoginError> {
         let session = self.session(ca, selection, KeyType::default()).await?;
-        let granted = session.granted(self.now());
-        let query = InstancesQuery::default();
-        let found = match ca.client.instances(granted, &query).await {
-            Err(error) if error.wants_new_session() => {
-                let session = self.renew_session(ca, selection, KeyType::default());
-                let session = session.await?;
-                let granted = session.granted(self.now());
-                ca.client.instances(granted, &query).await?
-            }
-            other => other?,
-        };
-        let hosts = found.instances.into_iter();
+        let found = self.all_of_ca(ca, selection, session).await?;
         Ok(Listing {
             at: self.now(),
             by_ca: true,
             truncated: found.truncated,
-            hosts: hosts.map(|view| CachedHost { view, state: None }).collect(),
+            hosts: found.cached(),
         })
+    }
+
+    /// Every host that the CA shows, page by page. A session that has ended is renewed, as after each page where the
+    /// CA grants single requests.
+    pub(super) async fn all_of_ca(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        mut session: Arc<Session>,
+    ) -> Result<Found, LoginError> {
+        let mut found = Found::default();
+        let mut query = InstancesQuery::default();
+        for _ in 0..MAX_PAGES {
+            let asked = ca.client.instances(session.granted(self.now()), &query);
+            let page = match asked.await {
+                Err(error) if error.wants_new_session() => {
+                    session = self
+                        .renew_session(ca, selection, KeyType::default())
+                        .await?;
+                    let granted = session.granted(self.now());
+                    ca.client.instances(granted, &query).await?
+                }
+                other => other?,
+            };
+            found.instances.extend(page.instances);
+            found.truncated = page.truncated;
+            // One that does not go on would never end.
+            let goes_on = |next: &InstanceId| query.after.as_ref() < Some(next);
+            match page.next.filter(goes_on) {
+                Some(next) => query.after = Some(next),
+                None => return Ok(found),
+            }
+        }
+        Ok(found)
     }
 
     async fn hosts_by_ec2(

@@ -56,6 +56,7 @@ impl Resident {
             private_key: issued.key.reveal_openssh()?,
             certificate: certificate.map_err(|e| CaError::Malformed(e.to_string()))?,
             known_hosts: ca
+                .trust
                 .host_cas()
                 .iter()
                 .map(|key| format!("@cert-authority {instance} {key}\n"))

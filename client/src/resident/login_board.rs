@@ -296,9 +296,9 @@ async fn serve(
 
 /// The peer's process, where the peer is the same user. Others cannot reach the folder; this is the second lock.
 pub(super) fn peer(stream: &UnixStream) -> Option<Option<u32>> {
-    let credentials = rustix::net::sockopt::socket_peercred(stream).ok()?;
-    let same = credentials.uid == rustix::process::geteuid();
-    same.then(|| u32::try_from(credentials.pid.as_raw_nonzero().get()).ok())
+    let credentials = stream.peer_cred().ok()?;
+    let same = credentials.uid() == rustix::process::geteuid().as_raw();
+    same.then(|| u32::try_from(credentials.pid()?).ok())
 }
 
 async fn talk(

@@ -10,7 +10,7 @@ use super::Resident;
 use crate::ca::CaError;
 use crate::cause::Cause;
 use crate::config::ConfigError;
-use crate::credentials::{CredentialsError, Selection};
+use crate::credentials::{CredentialsError, Selection, TokenError};
 use crate::exit_code::{self, Failure};
 use crate::fallback::NoPush;
 use crate::files::FileError;
@@ -31,6 +31,9 @@ pub enum LoginError {
     /// No credentials.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// No ID token, or one that does not count.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The CA.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -197,6 +200,7 @@ impl From<LoginError> for Failure {
             }
             LoginError::Config(error) => return error.into(),
             LoginError::Credentials(error) => return error.into(),
+            LoginError::Token(error) => return error.into(),
             LoginError::Ca(error) => return error.into(),
             LoginError::Untrusted(_)
             | LoginError::OtherInstance { .. }
@@ -246,9 +250,11 @@ fn cause(error: &LoginError) -> Cause {
         LoginError::Untrusted(untrusted) => match untrusted {
             Untrusted::Unreadable => Cause::NoCommonAlgorithm,
             Untrusted::Certificate { .. } => Cause::HostCertificate,
+            Untrusted::Revoked(_) => Cause::HostRevoked,
             Untrusted::PlainKey(_) => Cause::HostKeyMissing,
             Untrusted::Changed { .. } => Cause::HostKeyChanged,
             Untrusted::NotOnConsole { .. } => Cause::NotOnConsole,
+            Untrusted::NotHarvested { .. } => Cause::NotHarvested,
             Untrusted::Contradicting(_) => Cause::ConsoleContradicts,
         },
         LoginError::Console { .. } => Cause::ConsoleUnreadable,

@@ -80,6 +80,11 @@ fn strictest(newer: InstanceView, older: &InstanceView) -> InstanceView {
             _ => newer.enrolment,
         },
         instance_connect: stricter(newer.instance_connect, older.instance_connect),
+        // Not every answer of the CA has them.
+        host_keys: match newer.host_keys.is_empty() {
+            true => older.host_keys.clone(),
+            false => newer.host_keys,
+        },
         ..newer
     }
 }
@@ -240,6 +245,7 @@ impl Resident {
     ) -> Result<Vec<InstanceView>, LoginError> {
         let query = InstancesQuery {
             host: Some(host.to_string()),
+            after: None,
         };
         let session = self.session(ca, selection, kind).await?;
         let asked = ca
@@ -272,31 +278,48 @@ impl Resident {
             return Ok(kept);
         }
         let meanings = self.with_respelled(meanings(host, config)?);
-        let looked = self.look_up(config, selection, &meanings).await;
+        let mut looked = self.look_up(config, selection, &meanings).await;
         let answer = self.next_answer();
-        let (views, selections): (Vec<_>, Vec<_>) = looked.found.into_iter().unzip();
+        let found = std::mem::take(&mut looked.found);
+        let notes = std::mem::take(&mut looked.notes);
+        let (views, selections): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         let ids: Vec<InstanceId> = views.iter().map(|view| view.id.clone()).collect();
         let only = only_one(host, &meant_id(host, config), views);
-        let view = match (only, looked.failed.into_iter().next()) {
-            (Err(LoginError::UnknownHost(_)), Some((_, error))) => return Err(error),
-            (Ok(_), Some((place, cause))) if !is_placed(&meanings) => {
-                return Err(LoginError::NotSearched {
-                    host: host.clone(),
-                    place,
-                    cause: Box::new(cause),
-                });
+        let view = match only {
+            Err(LoginError::UnknownHost(host)) => {
+                return Err(looked
+                    .first_failure()
+                    .unwrap_or(LoginError::UnknownHost(host)));
             }
-            (only, _) => only?,
+            Ok(view) => sure(view, host, looked, &meanings)?,
+            Err(other) => return Err(other),
         };
         let at = ids.iter().position(|id| *id == view.id).unwrap_or(0);
         let target = Target {
             with: selections.get(at).unwrap_or(selection).clone(),
-            notes: looked.notes,
+            notes,
             view,
             answer,
             source: Source::Ec2,
         };
         Ok(self.routes.keep(name, target, self.now()))
+    }
+}
+
+/// The one host that was found, unless a place that must be searched could hold another one.
+fn sure(
+    view: InstanceView,
+    host: &HostName,
+    looked: ec2::Looked,
+    meanings: &[Meaning],
+) -> Result<InstanceView, LoginError> {
+    match looked.failed.into_iter().next() {
+        Some((place, cause)) if !is_placed(meanings) => Err(LoginError::NotSearched {
+            host: host.clone(),
+            place,
+            cause: Box::new(cause),
+        }),
+        _ => Ok(view),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,22 +28,33 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 const CONVERSATION_DEADLINE: Duration = Duration::from_secs(130);
 /// Most conversations at a time: an Ansible run with 100 forks and their host keys.
 const MAX_CONVERSATIONS: usize = 512;
+/// How long an agent that was started for a socket waits for the one before it to end.
+const SUCCESSION: Duration = Duration::from_secs(10);
 /// How often sockets that are over are closed.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Serves until it is told to end, or nobody asked for `idle`.
+/// Serves until it is told to end, or nobody asked for `idle`: on `inherited`, or on a socket of its own.
 ///
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(
     resident: Arc<Resident>,
     run_dir: &Path,
+    inherited: Option<std::os::unix::net::UnixListener>,
     idle: Duration,
 ) -> Result<(), ServeError> {
     files::private_dir(run_dir)?;
-    let _lock = lock(run_dir)?;
+    // Whoever passed the socket starts nobody else: one that is just ending still has the lock.
+    let patience = inherited.as_ref().map_or(Duration::ZERO, |_| SUCCESSION);
+    let _lock = lock_within(run_dir, patience).await?;
     resident.logins.clean_up();
-    let listener = bind(run_dir)?;
+    let (listener, own) = match inherited {
+        Some(listener) => (
+            UnixListener::from_std(listener).map_err(ServeError::Socket)?,
+            None,
+        ),
+        None => (bind(run_dir)?, identity(&socket_path(run_dir))),
+    };
     let server = Arc::new(Server {
         resident,
         end: Notify::new(),
@@ -51,8 +62,17 @@ pub async fn serve(
     });
     let ended = server.run(&listener, idle).await;
     server.resident.forget_all();
-    let _ = std::fs::remove_file(socket_path(run_dir));
+    // One that systemd opened at the same place meanwhile stays.
+    if own.is_some() && identity(&socket_path(run_dir)) == own {
+        let _ = std::fs::remove_file(socket_path(run_dir));
+    }
     ended
+}
+
+/// Which file this is.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
 }
 
 struct Server {
@@ -183,6 +203,18 @@ impl Server {
     }
 }
 
+async fn lock_within(run_dir: &Path, patience: Duration) -> Result<OwnedFd, ServeError> {
+    let until = Instant::now() + patience;
+    loop {
+        match lock(run_dir) {
+            Err(ServeError::Running) if Instant::now() < until => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 fn lock(run_dir: &Path) -> Result<OwnedFd, ServeError> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(lock_path(run_dir), flags, Mode::RUSR | Mode::WUSR);
@@ -208,7 +240,9 @@ fn bind(run_dir: &Path) -> Result<UnixListener, ServeError> {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Another one does.
-    #[error("a resident agent is running already")]
+    #[error(
+        "a resident agent is running already: `eic-login status` shows it, `eic-login logout` ends it"
+    )]
     Running,
     /// The folder or the socket's file.
     #[error(transparent)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::aws::scope;
 use super::{LoginError, Resident};
 use crate::control::message::Reply;
-use crate::transport::ssm::{SessionAsk, StartError, start};
+use crate::transport::ssm::{Host, SessionAsk, StartError, start};
 
 /// StartSession calls per second and account (Systems Manager quotas).
 const PER_SECOND: usize = 3;
@@ -31,7 +31,7 @@ impl Pace {
 }
 
 impl Resident {
-    /// Answers [`Reply::Session`].
+    /// Answers [`Reply::Session`] or [`Reply::PluginSession`].
     pub(super) async fn start_session(&self, ask: SessionAsk) -> Result<Reply, LoginError> {
         let selection = ask.selection.filtered();
         let setting = self.settings.current()?;
@@ -45,8 +45,21 @@ impl Resident {
             .map_err(|cause| LoginError::Aws { doing, cause })?;
         let scope = scope(&with, region, "ssm", self.now());
         self.pace.turn().await;
-        match start(&client, &endpoint, &scope, &target.view.id, ask.port).await {
-            Ok(opening) => Ok(Reply::Session(Box::new(opening))),
+        let host = Host {
+            id: &target.view.id,
+            region,
+            port: ask.port,
+        };
+        let started = start(&client, &endpoint, &scope, host).await;
+        let reply = started.and_then(|started| match ask.by_plugin {
+            true => {
+                let session = started.for_plugin(host, &endpoint, &target.with)?;
+                Ok(Reply::PluginSession(Box::new(session)))
+            }
+            false => Ok(Reply::Session(Box::new(started.opening(&scope)?))),
+        });
+        match reply {
+            Ok(reply) => Ok(reply),
             Err(StartError::Aws(cause)) => Err(self.aws_error(&target.with, doing, told(cause))),
             Err(other) => Err(LoginError::Session(other)),
         }

@@ -3,16 +3,27 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use eic_aws::error::AwsError;
+use eic_aws::sts;
 use eic_protocol::api::discovery::SessionMode;
-use eic_protocol::api::session::CallerView;
+use eic_protocol::api::problem::ProblemCode;
+use eic_protocol::api::session::{CallerView, SessionResponse};
+use eic_protocol::arn::AccountId;
 use eic_protocol::grant::GrantToken;
+use eic_protocol::proof::Audience;
+use eic_protocol::proof::oidc::IdToken;
+use eic_protocol::text::printable;
+use serde::Deserialize;
 
+use super::aws::scope;
 use super::keyring::Owner;
-use super::settings::Ca;
+use super::settings::{Announced, Ca};
 use super::{LoginError, Resident, lock};
-use crate::ca::{CaError, Granted};
+use crate::ca::{CaError, Granted, Shown};
 use crate::control::message::SessionStatus;
-use crate::credentials::Selection;
+use crate::credentials::{Resolved, Selection, TokenError, TokenSource};
 use crate::key::{EphemeralKey, KeyType};
 
 /// A session that ends sooner is renewed while it is still used. Seconds.
@@ -202,23 +213,113 @@ impl Resident {
         selection: &Selection,
         kind: KeyType,
     ) -> Result<Arc<Session>, LoginError> {
-        let now = self.now();
-        let credentials = self.aws.credentials(selection, now).await?;
-        let owner = self.owner(Some(ca), selection, kind);
-        let key = self
-            .keyring
-            .key(&owner, credentials.credentials.access_key_id(), now)?;
+        let setting = self.settings.current()?;
+        let source = TokenSource::of(selection, setting.config.id_token.as_ref());
+        let Some(source) = source else {
+            return self.open_by_credentials(ca, selection, kind).await;
+        };
         let announced = ca.announced().await?;
+        if announced.takes_tokens {
+            self.open_by_token(ca, selection, kind, &source, &announced)
+                .await
+        } else if source.is_offer() {
+            self.open_by_credentials(ca, selection, kind).await
+        } else {
+            Err(TokenError::NotTaken.into())
+        }
+    }
+
+    async fn open_by_credentials(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        kind: KeyType,
+    ) -> Result<Arc<Session>, LoginError> {
+        let credentials = self.aws.credentials(selection, self.now()).await?;
+        let access_key_id = credentials.credentials.access_key_id();
+        let owner = self.owner(Some(ca), selection, kind);
+        let key = self.keyring.key(&owner, access_key_id, self.now())?;
+        let announced = ca.announced().await?;
+        let token = self.web_identity(ca, &credentials, &announced).await;
+        let shown = match &token {
+            Ok(Some(token)) => Shown::Both(&credentials, token),
+            _ => Shown::Credentials(&credentials),
+        };
         // The clock again: credentials may have taken a minute, a proof is good for five.
         let now = self.now();
-        let opened = ca
-            .client
-            .open_session(announced.protocol, &key, &credentials, now)
-            .await;
-        let opened = opened.map_err(|error| self.sign_in_error(selection, error))?;
+        let opened = ca.client.open_session(announced.protocol, &key, shown, now);
+        let (opened, ()) = tokio::join!(opened, ca.refresh(now));
+        let opened = opened.map_err(|error| match token {
+            Err(cause) if wants_web_identity(&error) => TokenError::WebIdentity(cause).into(),
+            _ => self.sign_in_error(selection, error),
+        })?;
+        let session = Session::new(key, opened, &announced, now);
+        Ok(Arc::new(Session {
+            access_key_id: access_key_id.to_owned(),
+            label: selection.label(),
+            ..session
+        }))
+    }
+
+    /// A token of sts:GetWebIdentityToken, where the CA takes one of the credentials' account. Where AWS gives none,
+    /// the CA decides whether that matters.
+    async fn web_identity(
+        &self,
+        ca: &Ca,
+        with: &Resolved,
+        announced: &Announced,
+    ) -> Result<Option<IdToken>, AwsError> {
+        if announced.web_identity.is_empty() {
+            return Ok(None);
+        }
+        let (client, endpoint) = self.aws.target(with.sts.as_ref(), "sts", with.region)?;
+        let scope = scope(with, with.region, "sts", self.now());
+        let audience = &ca.config.url;
+        let token = sts::get_web_identity_token(&client, &endpoint, &scope, audience).await?;
+        let account = account_of(&token);
+        let taken = account.is_some_and(|account| announced.web_identity.contains(&account));
+        Ok(taken.then_some(token))
+    }
+
+    async fn open_by_token(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        kind: KeyType,
+        source: &TokenSource,
+        announced: &Announced,
+    ) -> Result<Arc<Session>, LoginError> {
+        let audience = &ca.config.url;
+        let token = source.token(audience, selection).await?;
+        let owner = self.owner(Some(ca), selection, kind);
+        let key = self.keyring.key(&owner, NO_ACCESS_KEY, self.now())?;
+        let shown = Shown::Token(&token);
+        let now = self.now();
+        let opened = ca.client.open_session(announced.protocol, &key, shown, now);
+        let (opened, ()) = tokio::join!(opened, ca.refresh(now));
+        let opened = opened.map_err(|error| token_error(source, audience, error))?;
+        let session = Session::new(key, opened, announced, now);
+        Ok(Arc::new(Session {
+            access_key_id: NO_ACCESS_KEY.to_owned(),
+            label: source.label(),
+            ..session
+        }))
+    }
+}
+
+/// In place of an access key id where a token was shown: the id of no AWS credentials.
+const NO_ACCESS_KEY: &str = "";
+
+impl Session {
+    fn new(
+        key: Arc<EphemeralKey>,
+        opened: SessionResponse,
+        announced: &Announced,
+        now: u64,
+    ) -> Self {
         let clock_offset =
             i64::try_from(opened.server_time).unwrap_or(0) - i64::try_from(now).unwrap_or(0);
-        Ok(Arc::new(Session {
+        Self {
             key,
             grant: opened.grant,
             caller: opened.caller,
@@ -228,8 +329,72 @@ impl Resident {
             clock_offset,
             protocol: announced.protocol,
             single_use: announced.sessions == SessionMode::Off,
-            access_key_id: credentials.credentials.access_key_id().to_owned(),
-            label: selection.label(),
-        }))
+            access_key_id: String::new(),
+            label: String::new(),
+        }
+    }
+}
+
+fn wants_web_identity(error: &CaError) -> bool {
+    matches!(error, CaError::Problem(problem) if problem.code == ProblemCode::WebIdentityRequired)
+}
+
+/// What the CA says of the token itself, with what to do about it; other errors as they are.
+fn token_error(source: &TokenSource, audience: &Audience, error: CaError) -> LoginError {
+    match error {
+        CaError::Problem(problem)
+            if matches!(
+                problem.code,
+                ProblemCode::ProofRefused | ProblemCode::ProofReplayed | ProblemCode::ProofStale
+            ) =>
+        {
+            TokenError::Refused {
+                label: source.label(),
+                remedy: source.remedy(&problem, audience),
+                told: printable(&problem.detail),
+            }
+            .into()
+        }
+        other => other.into(),
+    }
+}
+
+/// The account of a token of sts:GetWebIdentityToken, to choose whether to send it: the CA verifies it.
+fn account_of(token: &IdToken) -> Option<AccountId> {
+    #[derive(Deserialize)]
+    struct Claims {
+        #[serde(rename = "https://sts.amazonaws.com/")]
+        aws: Aws,
+    }
+    #[derive(Deserialize)]
+    struct Aws {
+        aws_account: AccountId,
+    }
+    let payload = URL_SAFE_NO_PAD
+        .decode(token.reveal().split('.').nth(1)?)
+        .ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    Some(claims.aws.aws_account)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_of_what_is_no_token_of_aws_is_none() {
+        let of = |payload: &str| {
+            let text = format!("aA.{}.aA", URL_SAFE_NO_PAD.encode(payload));
+            account_of(&text.parse().unwrap()).map(|account| account.to_string())
+        };
+        for bad in [
+            "x",
+            "{}",
+            r#"{"https://sts.amazonaws.com/":{"aws_account":"1"}}"#,
+        ] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        let good = r#"{"https://sts.amazonaws.com/":{"aws_account":"111122223333","x":1}}"#;
+        assert_eq!(of(good).as_deref(), Some("111122223333"));
     }
 }

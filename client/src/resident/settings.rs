@@ -3,15 +3,16 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use eic_protocol::api::discovery::{Discovery, SessionMode};
-use eic_protocol::subject_key::CaKey;
+use eic_protocol::api::discovery::{AuthMethod, Discovery, SessionMode};
+use eic_protocol::arn::AccountId;
 use eic_protocol::trust::envelope::Untrusted;
-use eic_protocol::trust::root::KeyState;
 
+use super::ca_trust::CaTrust;
 use super::{LoginError, lock};
 use crate::ca::{CaClient, CaError, common_protocol};
-use crate::config::{CaConfig, Config, RootChain};
+use crate::config::{CaConfig, Config};
 use crate::paths::Paths;
 
 /// Gives the current configuration.
@@ -33,24 +34,26 @@ pub(super) struct Setting {
 pub(super) struct Ca {
     pub(super) config: CaConfig,
     pub(super) client: CaClient,
-    paths: Paths,
-    trust: Mutex<Trust>,
-}
-
-/// What is trusted of it.
-#[derive(Debug)]
-struct Trust {
-    roots: RootChain,
-    /// Version of a good root that the CA has and that cannot be taken, since those between are missing.
-    ahead: Option<u64>,
+    pub(super) trust: CaTrust,
+    asked: tokio::sync::Mutex<Option<u64>>,
 }
 
 /// What a CA announces.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Announced {
     pub(super) protocol: u32,
     pub(super) sessions: SessionMode,
+    /// Accounts of which it takes a web identity token beside AWS credentials.
+    pub(super) web_identity: Vec<AccountId>,
+    /// Whether it takes tokens of any issuer.
+    pub(super) takes_tokens: bool,
 }
+
+/// How long the CA's bundle is not asked for again. Seconds: a host with a foreign certificate must not make a request of
+/// every try.
+const ASKED_AGAIN: u64 = 3;
+/// How long the answer may take: it is waited for beside a sign-in, and where something unknown was met.
+const REFRESH: Duration = Duration::from_secs(3);
 
 type Stamp = [Option<(i64, i64, u64, u64)>; 2];
 
@@ -75,10 +78,12 @@ impl Settings {
             return Ok(Arc::clone(setting));
         }
         let config = Config::load(&self.paths)?;
+        let before = lock(&self.cached).as_ref().map(|(_, old)| Arc::clone(old));
+        let before = before.as_ref().and_then(|old| old.ca.as_ref());
         let ca = config
             .ca
             .clone()
-            .map(|ca| Ca::new(ca, &self.paths))
+            .map(|ca| Ca::new(ca, &self.paths, before))
             .transpose()?;
         let setting = Arc::new(Setting { config, ca });
         *lock(&self.cached) = Some((stamp, Arc::clone(&setting)));
@@ -87,14 +92,18 @@ impl Settings {
 }
 
 impl Ca {
-    fn new(config: CaConfig, paths: &Paths) -> Result<Self, LoginError> {
-        let roots = RootChain::load(paths, &config)?;
-        let client = CaClient::new(&config)?;
+    /// `before` is the CA as it was when the files were read last.
+    fn new(config: CaConfig, paths: &Paths, before: Option<&Self>) -> Result<Self, LoginError> {
+        let trust = CaTrust::load(paths, &config)?;
+        let same = before.filter(|before| before.config.url == config.url);
         Ok(Self {
+            client: CaClient::new(&config)?,
+            trust: match same {
+                Some(before) => trust.with_news_of(&before.trust),
+                None => trust,
+            },
             config,
-            client,
-            paths: paths.clone(),
-            trust: Mutex::new(Trust { roots, ahead: None }),
+            asked: tokio::sync::Mutex::default(),
         })
     }
 
@@ -103,57 +112,51 @@ impl Ca {
         let discovery = self.client.discovery().await?;
         let protocol = common_protocol(discovery.protocol)?;
         self.take_newer_root(&discovery).await;
+        let takes_tokens = |method: &AuthMethod| matches!(method, AuthMethod::Oidc { .. });
         Ok(Announced {
             protocol,
             sessions: discovery.sessions,
+            takes_tokens: discovery.auth.iter().any(takes_tokens),
+            web_identity: discovery
+                .auth
+                .into_iter()
+                .find_map(accounts_with_tokens)
+                .unwrap_or_default(),
         })
     }
 
     /// A root that the installed one's threshold did not sign is left alone: the installed one stays in force.
-    /// The pinned fingerprints count at setup only; later a root key alone could lower the threshold by them.
     async fn take_newer_root(&self, discovery: &Discovery) {
-        let installed = lock(&self.trust).roots.clone();
-        let (next, ahead) = match installed.followed_by(discovery.root.clone()) {
-            Ok(roots) => (Some(roots), None),
-            Err(Untrusted::Gap { offered, .. }) => (self.walk(&installed).await, Some(offered)),
-            Err(_) => (None, None),
+        let Err(Untrusted::Gap { offered, installed }) =
+            self.trust.take_next(discovery.root.clone())
+        else {
+            return;
         };
-        let mut trust = lock(&self.trust);
-        // One that cannot be stored is not used: the next start would not know it.
-        if let Some(Ok(roots)) = next.map(|roots| roots.advance(&self.paths, &self.config)) {
-            trust.roots = roots;
+        let between = self.client.trust_bundle(installed).await;
+        let roots = between.map(|answer| answer.roots).unwrap_or_default();
+        self.trust.take_roots(&roots, offered);
+    }
+
+    /// Asks the CA for roots and bundle, unless it was asked a moment ago; `now` is in Unix seconds. Whether it answered
+    /// or not, what is trusted afterwards counts: neither sign-in nor login depends on it.
+    pub(super) async fn refresh(&self, now: u64) {
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|then| now.saturating_sub(then) < ASKED_AGAIN) {
+            return;
         }
-        trust.ahead = ahead.filter(|offered| *offered > trust.roots.root().version);
+        let version = self.trust.roots().root().version;
+        let answer = tokio::time::timeout(REFRESH, self.client.trust_bundle(version)).await;
+        if let Ok(Ok(answer)) = answer {
+            self.trust.take(&answer, now);
+        }
+        *asked = Some(now);
     }
+}
 
-    /// Through the roots between, where the CA keeps them: each must follow from the one before it.
-    async fn walk(&self, installed: &RootChain) -> Option<RootChain> {
-        let version = installed.root().version;
-        let between = self.client.roots_after(version).await.ok()?;
-        let step = |chain: RootChain, envelope| chain.followed_by(envelope).ok();
-        between.into_iter().try_fold(installed.clone(), step)
-    }
-
-    /// The installed root's version and that of the CA's, where there are others between them.
-    pub(super) fn behind(&self) -> Option<(u64, u64)> {
-        let trust = lock(&self.trust);
-        trust
-            .ahead
-            .map(|offered| (trust.roots.root().version, offered))
-    }
-
-    pub(super) fn user_cas(&self) -> Vec<CaKey> {
-        let trust = lock(&self.trust);
-        let signing = trust
-            .roots
-            .root()
-            .trusted_user_cas()
-            .filter(|ca| ca.state == KeyState::Active);
-        signing.map(|ca| ca.key.clone()).collect()
-    }
-
-    pub(super) fn host_cas(&self) -> Vec<CaKey> {
-        lock(&self.trust).roots.root().host_cas.clone()
+fn accounts_with_tokens(method: AuthMethod) -> Option<Vec<AccountId>> {
+    match method {
+        AuthMethod::AwsSts { web_identity, .. } => Some(web_identity),
+        _ => None,
     }
 }
 

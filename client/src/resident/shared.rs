@@ -1,6 +1,7 @@
 //! The socket of `eic-login exec`: identities of several targets or of fleets, renewed when they are asked for,
 //! for one command and gone with it. The asking process is the whole agent: its keys end with it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
 use super::login_board::{ACCEPT_PAUSE, MAX_SOCKET_PATH, peer};
-use super::{LoginError, Resident};
+use super::{LoginError, Resident, lock};
 use crate::control::message::ConnectAsk;
 use crate::credentials::Selection;
 use crate::files;
@@ -27,6 +28,8 @@ use crate::ssh_agent::shared::{Identity, SharedConversation, Withdrawal};
 pub(super) const SOCKET: &str = "agent.sock";
 /// Most connections at a time: Ansible with 100 forks, twice.
 const MAX_CONNECTIONS: usize = 256;
+/// Most processes that are remembered; then those that have ended are forgotten.
+const MAX_PROCESSES: usize = 4_096;
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(600);
 /// How long a command that is over waits for the CA to hear of its pushes; then they go on waiting in the queue.
@@ -51,6 +54,26 @@ pub struct SharedSocket {
     lock: Arc<AgentLock>,
     own_agent: Option<PathBuf>,
     folder: PathBuf,
+    /// Those of ssh before 8.9.
+    logged_in: std::sync::Mutex<HashSet<SshProcess>>,
+}
+
+/// A process whose program is called `ssh`, and when it began, since numbers of processes come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SshProcess {
+    pid: u32,
+    begun: u64,
+}
+
+impl SshProcess {
+    /// proc(5): `/proc/PID/stat` is `PID (NAME) STATE …`, its 22nd field the beginning.
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (before, after) = stat.rsplit_once(") ")?;
+        let (_, name) = before.split_once(" (")?;
+        let begun = after.split(' ').nth(19)?.parse().ok()?;
+        (name == "ssh").then_some(Self { pid, begun })
+    }
 }
 
 #[derive(Debug)]
@@ -85,6 +108,7 @@ impl SharedSocket {
             lock: Arc::default(),
             own_agent,
             folder,
+            logged_in: std::sync::Mutex::default(),
         });
         let notes = socket.renew().await?;
         let path = socket.path();
@@ -140,20 +164,20 @@ impl SharedSocket {
             let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
                 return;
             };
-            if peer(&stream).is_none() {
-                continue;
-            }
+            let Some(pid) = peer(&stream) else { continue };
+            let ssh = pid.and_then(SshProcess::of);
             let socket = Arc::clone(&self);
             tokio::spawn(async move {
                 // A broken connection is the tool's business.
-                let _ = socket.talk(stream).await;
+                let _ = socket.talk(stream, ssh).await;
                 drop(permit);
             });
         }
     }
 
-    async fn talk(&self, mut stream: UnixStream) -> std::io::Result<()> {
-        let mut conversation = SharedConversation::new(Arc::clone(&self.lock));
+    async fn talk(&self, mut stream: UnixStream, ssh: Option<SshProcess>) -> std::io::Result<()> {
+        let is_after_login = ssh.is_some_and(|ssh| lock(&self.logged_in).contains(&ssh));
+        let mut conversation = SharedConversation::new(Arc::clone(&self.lock), is_after_login);
         loop {
             let next = tokio::time::timeout(SILENCE, message::read(&mut stream)).await;
             let Some(request) = next.map_err(|_| std::io::ErrorKind::TimedOut)?? else {
@@ -166,7 +190,12 @@ impl SharedSocket {
                 let _ = self.renew().await;
             }
             let identities = self.identities().await;
-            match conversation.step(&request, &identities) {
+            let step = conversation.step(&request, &identities);
+            if let Some(ssh) = ssh.filter(|_| conversation.has_signed_unbound()) {
+                // Before the signature leaves: the host that gets it may ask at once.
+                self.remember(ssh);
+            }
+            match step {
                 Step::Answer(answer) => message::write(&mut stream, &answer, SILENCE).await?,
                 Step::AnswerAfter(pause, answer) => {
                     tokio::time::sleep(pause).await;
@@ -175,6 +204,14 @@ impl SharedSocket {
                 Step::Forward => return self.forward(stream, &request).await,
             }
         }
+    }
+
+    fn remember(&self, ssh: SshProcess) {
+        let mut logged_in = lock(&self.logged_in);
+        if logged_in.len() >= MAX_PROCESSES {
+            logged_in.retain(|known| SshProcess::of(known.pid) == Some(*known));
+        }
+        logged_in.insert(ssh);
     }
 
     async fn forward(&self, mut stream: UnixStream, request: &[u8]) -> std::io::Result<()> {

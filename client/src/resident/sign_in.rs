@@ -1,6 +1,8 @@
 //! Signing in on purpose (`eic-login` without a command), and what the agent tells about itself.
 
-use eic_protocol::api::instance::{InstanceView, InstancesQuery};
+use std::sync::Arc;
+
+use eic_protocol::api::instance::InstanceView;
 
 use super::settings::{Ca, Setting};
 use super::{LoginError, Resident};
@@ -32,26 +34,21 @@ impl Resident {
         self.aws.forget(selection);
         let kind = KeyType::default();
         let session = self.renew_session(ca, selection, kind).await?;
-        let granted = session.granted(self.now());
-        let found = ca
-            .client
-            .instances(granted, &InstancesQuery::default())
-            .await?;
+        let found = self.all_of_ca(ca, selection, Arc::clone(&session)).await?;
         self.send_events(ca, selection, kind).await;
-        let hosts = found.instances.iter().cloned();
         let listing = Listing {
             at: self.now(),
             by_ca: true,
             truncated: found.truncated,
-            hosts: hosts.map(|view| CachedHost { view, state: None }).collect(),
+            hosts: found.cached(),
         };
         let notes = self.kept(setting, selection, listing);
         Ok(SignedIn {
             ca: Some(ca.config.url.to_string()),
             caller: Some(session.caller.clone()),
             expires_at: Some(session.expires_at),
-            instances: found.instances,
-            truncated: found.truncated,
+            truncated: found.truncated || found.instances.len() > MAX_SHOWN,
+            instances: shown(found.instances),
             selection: selection.label(),
             notes,
         })
@@ -81,14 +78,13 @@ impl Resident {
             .hosts
             .into_iter()
             .filter(|(_, state)| matches!(state.as_str(), "running" | "pending"));
-        let mut instances: Vec<_> = up.map(|(view, _)| view).collect();
+        let instances: Vec<_> = up.map(|(view, _)| view).collect();
         let truncated = instances.len() > MAX_SHOWN;
-        instances.truncate(MAX_SHOWN);
         Ok(SignedIn {
             ca: None,
             caller: None,
             expires_at: None,
-            instances,
+            instances: shown(instances),
             truncated,
             selection: selection.label(),
             notes,
@@ -122,4 +118,11 @@ impl Resident {
         self.aws.clear();
         self.sessions.clear()
     }
+}
+
+/// Sorted by name and id, as far as signing in shows them.
+fn shown(mut instances: Vec<InstanceView>) -> Vec<InstanceView> {
+    instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    instances.truncate(MAX_SHOWN);
+    instances
 }

@@ -6,3 +6,5 @@ mod host_keys;
 mod logins;
 mod names;
 pub(in crate::resident) mod stub;
+mod tokens;
+mod trust;

@@ -55,6 +55,9 @@ impl Withdrawal {
 pub struct SharedConversation {
     lock: Arc<AgentLock>,
     session: Session,
+    /// Whether the asking ssh has logged in by another connection already.
+    is_after_login: bool,
+    has_signed_unbound: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,13 +72,22 @@ enum Session {
 }
 
 impl SharedConversation {
-    /// A new connection to a socket with this lock.
+    /// A new connection to a socket with this lock. `is_after_login`: of an ssh that has logged in without binding its
+    /// connection. ssh before 8.9 marks nothing, and asks its agent again only for a host that it forwards it to (H-20).
     #[must_use]
-    pub fn new(lock: Arc<AgentLock>) -> Self {
+    pub fn new(lock: Arc<AgentLock>, is_after_login: bool) -> Self {
         Self {
             lock,
             session: Session::Unbound,
+            is_after_login,
+            has_signed_unbound: false,
         }
+    }
+
+    /// Whether a login was signed although the connection is not bound.
+    #[must_use]
+    pub fn has_signed_unbound(&self) -> bool {
+        self.has_signed_unbound
     }
 
     /// Takes one message with the identities of this moment.
@@ -87,6 +99,9 @@ impl SharedConversation {
         if let Request::SessionBind(body) = request {
             return self.bind(body);
         }
+        if self.is_after_login && matches!(self.session, Session::Unbound) {
+            return Step::Forward;
+        }
         // A connection with a false binding has no business with the lock either.
         let decided = match &self.session {
             Session::Refused => None,
@@ -95,11 +110,13 @@ impl SharedConversation {
         decided.unwrap_or_else(|| self.answer(&request, identities))
     }
 
-    fn answer(&self, request: &Request<'_>, identities: &[Identity]) -> Step {
+    fn answer(&mut self, request: &Request<'_>, identities: &[Identity]) -> Step {
         match request {
             Request::Identities => self.list(identities),
             Request::Sign { blob, data, flags } => {
                 let signature = self.sign(identities, blob, data, *flags);
+                let unbound = matches!(self.session, Session::Unbound);
+                self.has_signed_unbound |= unbound && signature.is_some();
                 Step::Answer(signature.map_or_else(message::failure, |s| message::signature(&s)))
             }
             Request::Remove(blob) => self.remove(identities, |identity| identity.offers(blob)),
@@ -277,6 +294,25 @@ mod tests {
     }
 
     #[test]
+    fn after_the_login_of_an_ssh_that_marks_nothing_an_unbound_connection_is_a_forwarded_one() {
+        // H-20
+        let identities = [identity("ubuntu")];
+        let blob = &identities[0].offered[0].0;
+        let good = sign_request(blob, &login(b"s", "ubuntu", blob));
+        let mut first = SharedConversation::default();
+        assert!(!first.has_signed_unbound());
+        assert!(is_signed(&first.step(&good, &identities)) && first.has_signed_unbound());
+        for request in [&[11][..], &good, &with_text(22, b"word")] {
+            let mut second = SharedConversation::new(Arc::default(), true);
+            assert_eq!(second.step(request, &identities), Step::Forward);
+        }
+        // One that binds says itself what it is.
+        let mut bound = SharedConversation::new(Arc::default(), true);
+        let _ = bound.step(&bind(b"s", 0), &identities);
+        assert!(is_signed(&bound.step(&good, &identities)) && !bound.has_signed_unbound());
+    }
+
+    #[test]
     fn adding_keys_is_refused_with_constraints_and_without() {
         // H-06: no key is taken, so that no constraint can be lost.
         let refused = Step::Answer(message::failure());
@@ -316,8 +352,8 @@ mod tests {
         let identities = [identity("ubuntu")];
         let blob = &identities[0].offered[0].0;
         let lock = Arc::new(AgentLock::default());
-        let mut one = SharedConversation::new(Arc::clone(&lock));
-        let mut other = SharedConversation::new(Arc::clone(&lock));
+        let mut one = SharedConversation::new(Arc::clone(&lock), false);
+        let mut other = SharedConversation::new(Arc::clone(&lock), false);
         let locked = one.step(&with_text(22, b"word"), &identities);
         assert_eq!(locked, Step::Answer(message::success()));
         let none = Step::Answer(message::identities(&[]));
@@ -327,7 +363,7 @@ mod tests {
         // A forwarded connection is one also while the lock is on.
         assert_eq!(other.step(&bind(b"s", 1), &identities), Step::Forward);
         // A connection with a false binding cannot open it.
-        let mut refused = SharedConversation::new(lock);
+        let mut refused = SharedConversation::new(lock, false);
         let _ = refused.step(&with_text(27, b"session-bind@openssh.com"), &identities);
         let step = refused.step(&with_text(23, b"word"), &identities);
         assert_eq!(step, Step::Answer(message::failure()));

@@ -2,6 +2,7 @@
 //! told what to open on that very socket, answers there, and from then on the socket carries the bytes.
 //! It never sees credentials: whoever starts it has asked the resident agent for one signed address already.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -20,6 +21,7 @@ use super::race::Canceller;
 use super::slots::{self, SlotError};
 use super::ssm::{self, Session, SessionAsk, SessionError, SessionOpening};
 use super::websocket::{self, Socket, UpgradeError};
+use crate::cause::Cause;
 use crate::control::client::Agent;
 use crate::control::frame;
 use crate::control::message::{Ask, Reply};
@@ -120,13 +122,10 @@ pub fn open(order: &Order, canceller: &Canceller) -> Result<(UnixStream, Vec<Str
     ours.set_read_timeout(Some(OPEN)).map_err(broken)?;
     ours.set_write_timeout(Some(ORDER)).map_err(broken)?;
     frame::write(&mut ours, order).map_err(broken)?;
-    let kept = KEPT
-        .iter()
-        .filter_map(|name| Some((name, std::env::var_os(name)?)));
     let child = Command::new(std::env::current_exe().map_err(broken)?)
         .arg("carry")
         .env_clear()
-        .envs(kept)
+        .envs(kept_environment())
         .current_dir("/")
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
@@ -137,6 +136,12 @@ pub fn open(order: &Order, canceller: &Canceller) -> Result<(UnixStream, Vec<Str
     ours.set_read_timeout(None).map_err(broken)?;
     ours.set_write_timeout(None).map_err(broken)?;
     Ok((ours, notes))
+}
+
+/// What a process that carries a tunnel keeps of the environment.
+pub(super) fn kept_environment() -> impl Iterator<Item = (&'static str, OsString)> {
+    let kept = KEPT.into_iter();
+    kept.filter_map(|name| Some((name, std::env::var_os(name)?)))
 }
 
 /// Waits for the process's word. One that gives none is killed: nobody would take its tunnel any more, and it
@@ -168,7 +173,7 @@ pub fn carry() -> Result<(), Failure> {
     let runtime = runtime()?;
     let carried = match order.cargo {
         Cargo::Endpoint(opening) => match enter(&runtime, &order.run_dir, opening) {
-            Ok(open) if up(&mut socket, &open.notes) => carry_until_end(&runtime, open, socket),
+            Ok(open) if up(&mut socket, &open.notes) => carry_to(&runtime, open, socket),
             Ok(_) => Ok(()),
             Err(failure) => return down(&mut socket, failure),
         },
@@ -266,23 +271,6 @@ fn connect(runtime: &tokio::runtime::Runtime, opening: &Opening) -> Result<Socke
     runtime.block_on(websocket::upgrade(tcp, host, opening.path.reveal(), &[]))
 }
 
-/// Pumps an open tunnel to a local stream until one side ends.
-///
-/// # Errors
-/// A [`Failure`] with the service's reason where it ended the tunnel.
-pub fn carry_until_end(
-    runtime: &tokio::runtime::Runtime,
-    open: Open,
-    socket: UnixStream,
-) -> Result<(), Failure> {
-    let broken = |e: io::Error| Failure::of(&e);
-    socket.set_nonblocking(true).map_err(broken)?;
-    runtime.block_on(async {
-        let local = tokio::net::UnixStream::from_std(socket).map_err(broken)?;
-        pumped(open, local).await
-    })
-}
-
 /// Opens a session that was started: this process speaks its data channel.
 fn open_session(
     runtime: &tokio::runtime::Runtime,
@@ -299,42 +287,72 @@ fn open_session(
         .map_err(session_failure)
 }
 
-fn carry_session(
-    runtime: &tokio::runtime::Runtime,
-    session: Session<TlsStream<tokio::net::TcpStream>>,
-    socket: UnixStream,
-) -> Result<(), Failure> {
-    let broken = |e: io::Error| Failure::of(&e);
-    socket.set_nonblocking(true).map_err(broken)?;
-    runtime.block_on(async {
-        let local = tokio::net::UnixStream::from_std(socket).map_err(broken)?;
-        session.pump(local).await.map_err(session_failure)
-    })
-}
-
 fn session_failure(error: SessionError) -> Failure {
-    Failure::new(exit_code::UNREACHABLE, error.to_string())
+    let failure = Failure::new(exit_code::UNREACHABLE, error.to_string());
+    if error.is_the_plugins() {
+        failure.because(Cause::SessionPlugin)
+    } else {
+        failure
+    }
 }
 
 fn now_in_ms() -> u64 {
     crate::clock::unix_now().saturating_mul(1000)
 }
 
-/// The same for a TCP connection.
+/// Pumps an open tunnel to a local connection until one side ends.
 ///
 /// # Errors
-/// As [`carry_until_end`].
-pub fn carry_tcp(
+/// A [`Failure`] with the service's reason where it ended the tunnel.
+pub fn carry_to<L: Local>(
     runtime: &tokio::runtime::Runtime,
     open: Open,
-    stream: TcpStream,
+    local: L,
 ) -> Result<(), Failure> {
-    let broken = |e: io::Error| Failure::of(&e);
-    stream.set_nonblocking(true).map_err(broken)?;
+    runtime.block_on(async { pumped(open, local.into_async()?).await })
+}
+
+fn carry_session(
+    runtime: &tokio::runtime::Runtime,
+    session: Session<TlsStream<tokio::net::TcpStream>>,
+    socket: UnixStream,
+) -> Result<(), Failure> {
     runtime.block_on(async {
-        let local = tokio::net::TcpStream::from_std(stream).map_err(broken)?;
-        pumped(open, local).await
+        let pumped = session.pump(socket.into_async()?).await;
+        pumped.map_err(session_failure)
     })
+}
+
+/// A connection on this machine that a tunnel is pumped to.
+pub trait Local {
+    /// What the runtime waits for.
+    type Async: AsyncRead + AsyncWrite;
+
+    /// The same connection for the runtime, within which this is called.
+    ///
+    /// # Errors
+    /// The system's error.
+    fn into_async(self) -> Result<Self::Async, Failure>;
+}
+
+impl Local for UnixStream {
+    type Async = tokio::net::UnixStream;
+
+    fn into_async(self) -> Result<Self::Async, Failure> {
+        let ready = self.set_nonblocking(true);
+        let stream = ready.and_then(|()| tokio::net::UnixStream::from_std(self));
+        stream.map_err(|e| Failure::of(&e))
+    }
+}
+
+impl Local for TcpStream {
+    type Async = tokio::net::TcpStream;
+
+    fn into_async(self) -> Result<Self::Async, Failure> {
+        let ready = self.set_nonblocking(true);
+        let stream = ready.and_then(|()| tokio::net::TcpStream::from_std(self));
+        stream.map_err(|e| Failure::of(&e))
+    }
 }
 
 /// The place at the endpoint is kept until the end.
@@ -406,6 +424,7 @@ mod tests {
             selection: Selection::from_variables([secret]),
             host: "i-01234567".parse().unwrap(),
             port: 22,
+            by_plugin: false,
         };
         let order = Order::of(run_dir, Wish::Session(ask)).unwrap();
         let told = serde_json::to_string(&order).unwrap();

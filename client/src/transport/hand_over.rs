@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt,
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, getsockname, sendmsg,
 };
 
 use super::Link;
@@ -33,7 +33,7 @@ pub fn passes_descriptors() -> bool {
 }
 
 fn is_unix_socket(fd: BorrowedFd<'_>) -> bool {
-    sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::UNIX)
+    getsockname(fd).is_ok_and(|address| address.address_family() == AddressFamily::UNIX)
 }
 
 /// One byte with the descriptor attached, as OpenSSH's `mm_receive_fd` expects it.
@@ -44,11 +44,12 @@ fn pass(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::Error::other("no room for a descriptor"));
     }
+    // SIGPIPE is ignored since the start of the program, as in every Rust program; macOS has no flag for it.
     let sent = sendmsg(
         socket,
         &[IoSlice::new(&[0])],
         &mut ancillary,
-        SendFlags::NOSIGNAL,
+        SendFlags::empty(),
     )?;
     if sent == 1 {
         Ok(())

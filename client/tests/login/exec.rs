@@ -314,3 +314,52 @@ async fn paramiko_and_asyncssh_log_in_with_the_certificate() {
         );
     }
 }
+
+/// Lists identities, has a login signed, and lists them on a second connection: as many as the first gave, and the second.
+const TWO_CONNECTIONS: &str = r"
+import os, socket, struct
+def connected():
+    s = socket.socket(socket.AF_UNIX); s.connect(os.environ['SSH_AUTH_SOCK']); return s
+def ask(s, message):
+    s.sendall(struct.pack('>I', len(message)) + message)
+    length = struct.unpack('>I', s.recv(4, socket.MSG_WAITALL))[0]
+    return s.recv(length, socket.MSG_WAITALL)
+string = lambda b: struct.pack('>I', len(b)) + b
+count = lambda answer: struct.unpack('>I', answer[1:5])[0] if answer[0] == 12 else -1
+first = connected()
+listed = ask(first, b'\x0b')
+length = struct.unpack('>I', listed[5:9])[0]
+blob = listed[9:9 + length]
+kind = blob[4:4 + struct.unpack('>I', blob[:4])[0]]
+data = string(b'session') + b'\x32' + string(os.environ['ACCOUNT'].encode()) + string(b'ssh-connection')
+data += string(b'publickey') + b'\x01' + string(kind) + string(blob)
+signed = ask(first, b'\x0d' + string(blob) + string(data) + struct.pack('>I', 0))
+print(count(listed), signed[0], count(ask(connected(), b'\x0b')))
+";
+
+#[tokio::test]
+async fn an_ssh_that_marks_nothing_cannot_forward_the_commands_identities() {
+    // H-20: ssh before 8.9, whose second connection is the forwarded one. Other programs log in over many.
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let target = format!("{}@web-1", scene.user);
+    let dir = scene.world.dir.path();
+    let script = dir.join("two.py");
+    std::fs::write(&script, TWO_CONNECTIONS).unwrap();
+    for (name, told) in [("ssh", "1 14 -1\n"), ("library", "1 14 1\n")] {
+        let interpreter = dir.join(name);
+        std::os::unix::fs::symlink("/usr/bin/python3", &interpreter).unwrap();
+        let words = [
+            interpreter.display().to_string(),
+            script.display().to_string(),
+        ];
+        let mut command = exec(&scene, &["--target", &target], &words);
+        command.env("ACCOUNT", &scene.user);
+        let done = output(command).await;
+        assert_eq!(
+            String::from_utf8_lossy(&done.stdout),
+            told,
+            "{}",
+            said(&done)
+        );
+    }
+}

@@ -15,6 +15,7 @@ fn place(scene: &Scene) {
         profile: None,
         regions: Vec::new(),
         account: Some("123456789012".parse().unwrap()),
+        optional: false,
     };
     let config = Config {
         places: vec![prod],

@@ -50,6 +50,8 @@ pub(crate) struct State {
     /// Messages that the agent got twice, and flags that it got.
     pub(crate) resent: usize,
     pub(crate) flags: Vec<u32>,
+    /// Sessions whose client declined what the agent asked for.
+    pub(crate) declined: usize,
     /// Names that were asked of the proxy.
     pub(crate) connects: Vec<String>,
 }

@@ -276,8 +276,15 @@ impl Agent {
         match payload_type {
             6 => {
                 let answer: serde_json::Value = serde_json::from_slice(payload).unwrap();
-                assert_eq!(answer["ProcessedClientActions"][0]["ActionStatus"], 1);
                 self.expected += 1;
+                let status = &answer["ProcessedClientActions"][0]["ActionStatus"];
+                if self.fault == "encrypted" {
+                    // Declined: the agent ends the session.
+                    assert_eq!(*status, 3);
+                    state.lock().unwrap().declined += 1;
+                    return true;
+                }
+                assert_eq!(*status, 1);
                 self.send(
                     socket,
                     7,

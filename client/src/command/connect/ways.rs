@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cause::Cause;
 use crate::clock::unix_now;
-use crate::control::message::{ConnectAsk, RouteWays};
+use crate::control::client::Agent;
+use crate::control::message::{Ask, ConnectAsk, Reply, RouteWays};
 use crate::exit_code::{self, Failure};
 use crate::paths::Paths;
 use crate::terminal;
@@ -14,7 +16,7 @@ use crate::transport::carrier::{self, Order, Wish};
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
 use crate::transport::order::{TunnelAsk, TunnelTarget};
 use crate::transport::race::{Opener, race};
-use crate::transport::ssm::SessionAsk;
+use crate::transport::ssm::{self, SessionAsk, SessionBy};
 use crate::transport::winner::Winner;
 use crate::transport::{Link, Via, Way, direct};
 
@@ -136,11 +138,46 @@ impl Ways {
     }
 
     fn session(&self) -> Opener {
-        self.carried(Wish::Session(SessionAsk {
+        let native = self.carried(Wish::Session(self.session_ask(false)));
+        let plugin = self.by_plugin();
+        match self.route.session_by {
+            SessionBy::Native => native,
+            SessionBy::Plugin => plugin,
+            SessionBy::Auto => Box::new(move |canceller| match native(canceller) {
+                // Where there is no plugin, what it is needed for is the better message.
+                Err(failure) if failure.cause == Cause::SessionPlugin => {
+                    match ssm::Plugin::installed() {
+                        Err(ssm::PluginError::Missing) => Err(failure),
+                        _ => plugin(canceller),
+                    }
+                }
+                other => other,
+            }),
+        }
+    }
+
+    fn session_ask(&self, by_plugin: bool) -> SessionAsk {
+        SessionAsk {
             selection: self.ask.selection.clone(),
             host: self.ask.host.clone(),
             port: self.port,
-        }))
+            by_plugin,
+        }
+    }
+
+    /// The plugin is looked for first: a session that nobody takes goes on for 20 minutes.
+    fn by_plugin(&self) -> Opener {
+        let (run_dir, ask) = (self.run_dir.clone(), self.session_ask(true));
+        Box::new(move |canceller| {
+            let plugin = ssm::Plugin::installed()?;
+            match Agent::new(&run_dir)?.ask(Ask::Session(ask))?.1 {
+                Reply::PluginSession(session) => {
+                    plugin.open(&session, canceller).map(Link::Carried)
+                }
+                Reply::Failed(failure) => Err(failure),
+                _ => Err(super::unexpected()),
+            }
+        })
     }
 
     fn carried(&self, wish: Wish) -> Opener {

@@ -87,9 +87,36 @@ fn judged(
             enrolment,
             record,
             host_cas: &cas,
+            revoked: false,
         },
         NOW,
     )
+}
+
+#[test]
+fn what_the_ca_has_revoked_is_refused_whatever_else_holds() {
+    // F-23
+    let (instance, cas) = (id(), [ca(1)]);
+    for enrolment in [Enrolment::Enrolled, Enrolment::Legacy] {
+        let known = Known {
+            instance: &instance,
+            enrolment,
+            record: None,
+            host_cas: &cas,
+            revoked: true,
+        };
+        let blob = other_key().blob().to_vec();
+        assert_eq!(judge(&blob, &known, NOW), Err(Untrusted::Revoked(id())));
+    }
+}
+
+#[test]
+fn a_host_that_shows_a_key_it_did_not_tell_the_ca_is_refused() {
+    let (told, shown) = (other_key(), other_key());
+    let refused = judge_by_harvest(&id(), &shown, std::slice::from_ref(&told));
+    assert!(matches!(refused, Err(Untrusted::NotHarvested { .. })));
+    let taken = judge_by_harvest(&id(), &told, std::slice::from_ref(&told));
+    assert_eq!(taken, Ok((vec![told], KeySource::Harvested)));
 }
 
 #[test]

@@ -24,6 +24,8 @@ struct Corner {
     selection: Selection,
     region: Option<AwsRegion>,
     label: String,
+    /// [`crate::config::Place::optional`]
+    optional: bool,
 }
 
 /// What a look-up in all corners gave.
@@ -33,6 +35,8 @@ pub(super) struct Looked {
     pub(super) found: Vec<(InstanceView, Selection)>,
     /// Corners that could not be asked.
     pub(super) failed: Vec<(String, LoginError)>,
+    /// Of those that need not answer.
+    pub(super) excused: Vec<LoginError>,
     /// Lines for stderr.
     pub(super) notes: Vec<String>,
 }
@@ -138,12 +142,10 @@ impl Resident {
                 Err(error) => looked.fail(corner, error),
             }
         }
-        match looked.failed.into_iter().next() {
-            Some((_, error)) if asked == 0 => Err(error),
-            _ => Ok(Listed {
-                notes: looked.notes,
-                ..listed
-            }),
+        listed.notes = std::mem::take(&mut looked.notes);
+        match looked.first_failure() {
+            Some(error) if asked == 0 => Err(error),
+            _ => Ok(listed),
         }
     }
 
@@ -207,7 +209,17 @@ impl Looked {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
-        self.failed.push((corner.label.clone(), error));
+        if corner.optional {
+            self.excused.push(error);
+        } else {
+            self.failed.push((corner.label.clone(), error));
+        }
+    }
+
+    /// Why one of them could not be asked.
+    pub(super) fn first_failure(self) -> Option<LoginError> {
+        let failed = self.failed.into_iter().map(|(_, error)| error);
+        failed.chain(self.excused).next()
     }
 }
 
@@ -233,6 +245,7 @@ fn corners(config: &Config, selection: &Selection, within: &Within) -> Vec<Corne
             selection: selection.clone(),
             region: within.region,
             label,
+            optional: false,
         }];
     }
     let of_place = |place: &crate::config::Place| {
@@ -242,11 +255,12 @@ fn corners(config: &Config, selection: &Selection, within: &Within) -> Vec<Corne
             None => place.regions.iter().copied().map(Some).collect(),
         };
         let selection = place.selection(selection);
-        let name = place.name.clone();
+        let (name, optional) = (place.name.clone(), place.optional);
         regions.into_iter().map(move |region| Corner {
             selection: selection.clone(),
             region,
             label: region.map_or_else(|| name.clone(), |region| format!("{name} {region}")),
+            optional,
         })
     };
     places.into_iter().flat_map(of_place).collect()
@@ -343,5 +357,6 @@ pub(super) fn view_of(
         },
         instance_connect: mode,
         users,
+        host_keys: Vec::new(),
     }
 }

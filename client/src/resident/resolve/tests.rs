@@ -22,6 +22,7 @@ fn instance(id: &str, tags: &[(&str, &str)]) -> Instance {
         private_ip: None,
         public_ip: None,
         ipv6: Vec::new(),
+        instance_profile: None,
         tags: tags
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

@@ -31,10 +31,10 @@ async fn a_second_agent_in_the_same_folder_is_refused() {
     let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
     let first = tokio::spawn({
         let (resident, run_dir) = (Arc::clone(&resident), run_dir.clone());
-        async move { serve(resident, &run_dir, Duration::from_secs(60)).await }
+        async move { serve(resident, &run_dir, None, Duration::from_secs(60)).await }
     });
     drop(connected(dir.path()).await);
-    let second = serve(resident, &run_dir, Duration::from_secs(60)).await;
+    let second = serve(resident, &run_dir, None, Duration::from_secs(60)).await;
     assert!(matches!(second, Err(ServeError::Running)));
     first.abort();
 }
@@ -45,7 +45,7 @@ async fn absurd_and_malformed_requests_end_the_conversation_only() {
     let dir = tempfile::tempdir().unwrap();
     let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
     let server =
-        tokio::spawn(async move { serve(resident, &run_dir, Duration::from_secs(60)).await });
+        tokio::spawn(async move { serve(resident, &run_dir, None, Duration::from_secs(60)).await });
     for bytes in [
         &[0xff_u8, 0xff, 0xff, 0xff, b'{'][..],
         &[0, 0, 0, 2, b'{', b'{'],
@@ -71,7 +71,7 @@ async fn an_agent_of_another_version_makes_room() {
     let dir = tempfile::tempdir().unwrap();
     let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
     let server =
-        tokio::spawn(async move { serve(resident, &run_dir, Duration::from_secs(60)).await });
+        tokio::spawn(async move { serve(resident, &run_dir, None, Duration::from_secs(60)).await });
     let mut stream = connected(dir.path()).await;
     let newer = serde_json::json!({"version": "99.0.0", "ask": {"SomethingNew": 1}});
     frame::write_async(&mut stream, &newer).await.unwrap();
@@ -87,7 +87,7 @@ async fn an_agent_that_nobody_asks_ends() {
     let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
     let ended = tokio::time::timeout(
         Duration::from_secs(10),
-        serve(resident, &run_dir, Duration::from_millis(50)),
+        serve(resident, &run_dir, None, Duration::from_millis(50)),
     )
     .await;
     ended.expect("it did not end").unwrap();

@@ -1,5 +1,6 @@
 //! Names across places, accounts of hosts, and the list of hosts.
 
+use eic_protocol::api::discovery::SessionMode;
 use eic_protocol::api::instance::Enrolment;
 
 use super::stub::{INSTANCE, OTHER_INSTANCE, World};
@@ -17,6 +18,7 @@ fn two_places(world: &World, ca: Option<&str>) {
         profile: Some(profile.to_owned()),
         regions: Vec::new(),
         account: Some(account.parse().unwrap()),
+        optional: false,
     };
     let config = Config {
         places: vec![
@@ -127,6 +129,30 @@ async fn a_name_is_not_used_while_a_place_that_may_hold_another_one_does_not_ans
 }
 
 #[tokio::test]
+async fn a_name_is_used_without_a_place_that_need_not_answer_and_that_is_said() {
+    let world = World::new().await;
+    two_places(&world, None);
+    of_profiles(&world, &[INSTANCE], &[]);
+    let text = std::fs::read_to_string(world.paths.config_file()).unwrap();
+    let text = text.replace("\"DEV\"", "\"EXPIRED\"\noptional = true");
+    files::write_atomic(&world.paths.config_file(), text.as_bytes(), 0o600).unwrap();
+    let notes = world
+        .connect(without_profile(&world, "web-1"))
+        .await
+        .unwrap();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.contains("dev was not searched")),
+        "{notes:?}"
+    );
+    // Where nothing is found elsewhere, it is not said that there is no such host.
+    of_profiles(&world, &[], &[]);
+    let failure = world.connect(without_profile(&world, "web-2")).await;
+    assert_eq!(failure.unwrap_err().code, exit_code::CREDENTIALS);
+}
+
+#[tokio::test]
 async fn a_legacy_host_that_the_ca_names_is_pushed_to_with_its_own_accounts_profile() {
     let world = World::new().await;
     let url = world.aws.clone();
@@ -198,6 +224,28 @@ async fn hosts_are_listed_kept_and_given_their_account() {
         listed.notes[0].contains("EC2 was asked instead"),
         "{listed:?}"
     );
+}
+
+#[tokio::test]
+async fn a_listing_goes_through_all_pages_of_the_ca() {
+    for mode in [SessionMode::On, SessionMode::Off] {
+        let world = World::new().await;
+        let ids: Vec<String> = (1..=5).map(|n| format!("i-{n:08x}")).collect();
+        {
+            let mut state = world.state();
+            (state.instances, state.page) = (ids.clone(), 2);
+            // One request for each grant: each page needs a session of its own.
+            state.sessions_mode = mode;
+        }
+        let (_, Reply::Hosts(listed)) = world.ask(Ask::Hosts(world.selection("MAIN"))).await else {
+            panic!()
+        };
+        let cache = HostCache::new(&world.paths.cache_dir);
+        let listing = cache.listing(&listed.source).unwrap();
+        let hosts = listing.hosts.iter().map(|host| host.view.id.to_string());
+        assert_eq!(hosts.collect::<Vec<_>>(), ids);
+        assert!(!listing.truncated);
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,9 @@ use eic_protocol::api::instance::{
     Enrolment, InstanceConnectMode, InstanceView, InstancesResponse,
 };
 use eic_protocol::api::problem::{Problem, ProblemCode};
-use eic_protocol::api::session::{CallerView, NameStanding, SessionRequest, SessionResponse};
+use eic_protocol::api::session::{
+    CallerView, NameStanding, Proof, SessionRequest, SessionResponse,
+};
 use eic_protocol::api::trust_bundle::TrustBundleResponse;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::cert::options::Extension;
@@ -52,6 +54,10 @@ pub(crate) struct State {
     pub(crate) enrolment: Enrolment,
     pub(crate) mode: InstanceConnectMode,
     pub(crate) sessions_mode: SessionMode,
+    /// The ways to sign in that the CA announces.
+    pub(crate) auth: Vec<AuthMethod>,
+    /// The proofs that came.
+    pub(crate) proofs: Vec<Proof>,
     /// Answer certificate requests with this problem.
     pub(crate) refuse: Option<ProblemCode>,
     /// Answer sign-ins with this problem.
@@ -64,6 +70,8 @@ pub(crate) struct State {
     pub(crate) tamper: Option<&'static str>,
     pub(crate) restricted: bool,
     pub(crate) instances: Vec<String>,
+    /// Most instances of one answer of the CA.
+    pub(crate) page: usize,
     /// Instances by the value of a filter that EC2 is asked with; others give `instances`.
     pub(crate) by_filter: BTreeMap<String, Vec<String>>,
     /// Instances by the name that the CA is asked for; others give `instances`.
@@ -76,8 +84,10 @@ pub(crate) struct State {
     pub(crate) by_key: BTreeMap<String, Vec<String>>,
     /// A call of AWS that is refused, and with which code.
     pub(crate) aws_refuses: Option<(&'static str, &'static str)>,
-    /// The roots that the CA keeps; none: it has no such endpoint.
+    /// The roots that the CA keeps.
     pub(crate) kept_roots: Vec<Envelope>,
+    /// Its bundle; none and no roots: it has no such endpoint.
+    pub(crate) bundle: Option<Envelope>,
     /// Name of every instance's image; none: they have no image.
     pub(crate) image: Option<&'static str>,
     /// Tags of every instance in EC2.
@@ -141,6 +151,7 @@ pub(crate) fn public(seed: u8) -> SubjectKey {
 pub(crate) const ROOT: u8 = 1;
 pub(crate) const USER_CA: u8 = 2;
 pub(crate) const HOST_CA: u8 = 3;
+pub(crate) const BUNDLE: u8 = 4;
 pub(crate) const STRANGER: u8 = 9;
 
 /// A host's certificate, as a running agent on it would show.
@@ -181,6 +192,11 @@ impl World {
             enrolment: Enrolment::Enrolled,
             mode: InstanceConnectMode::On,
             sessions_mode: SessionMode::On,
+            auth: vec![AuthMethod::AwsSts {
+                accounts: Vec::new(),
+                web_identity: Vec::new(),
+            }],
+            proofs: Vec::new(),
             refuse: None,
             refuse_session: None,
             absent: false,
@@ -188,6 +204,7 @@ impl World {
             tamper: None,
             restricted: false,
             instances: vec![INSTANCE.to_owned()],
+            page: 1_000,
             by_filter: BTreeMap::new(),
             by_name: BTreeMap::new(),
             name: "web-1",
@@ -195,6 +212,7 @@ impl World {
             by_key: BTreeMap::new(),
             aws_refuses: None,
             kept_roots: Vec::new(),
+            bundle: None,
             image: None,
             tags: Vec::new(),
             users: Vec::new(),
@@ -274,7 +292,7 @@ impl World {
         let resident = self.resident();
         let run_dir = self.run_dir.clone();
         tokio::spawn(async move {
-            serve(Arc::new(resident), &run_dir, Duration::from_secs(60))
+            serve(Arc::new(resident), &run_dir, None, Duration::from_secs(60))
                 .await
                 .unwrap()
         });
@@ -284,7 +302,7 @@ impl World {
     fn credentials_program(&self) -> PathBuf {
         let program = self.dir.path().join("program");
         let found = format!(
-            r#"{{"Found":{{"access_key_id":"'"AKIA0000000000${{AWS_PROFILE:-MAIN}}"'","secret_access_key":"secret","session_token":null,"expires_at":null,"region":"eu-west-1","endpoint_ec2":"{0}","endpoint_instance_connect":"{0}"}}}}"#,
+            r#"{{"Found":{{"access_key_id":"'"AKIA0000000000${{AWS_PROFILE:-MAIN}}"'","secret_access_key":"secret","session_token":null,"expires_at":null,"region":"eu-west-1","endpoint_ec2":"{0}","endpoint_instance_connect":"{0}","endpoint_sts":"{0}"}}}}"#,
             self.aws
         );
         let failed = r#"{"Failed":{"reason":"Expired","message":"the SSO token has expired"}}"#;
@@ -429,12 +447,17 @@ pub(crate) fn root() -> Envelope {
 
 /// A root of this version, which names this user CA.
 pub(crate) fn root_of(version: u64, user_ca: u8) -> Envelope {
-    let root = Root {
+    changed_root(version, user_ca, |_| {})
+}
+
+/// The same with one thing changed.
+pub(crate) fn changed_root(version: u64, user_ca: u8, change: impl FnOnce(&mut Root)) -> Envelope {
+    let mut root = Root {
         version,
         issued: 1,
         root_keys: vec![public(ROOT)],
         threshold: 1,
-        bundle_keys: Vec::new(),
+        bundle_keys: vec![public(BUNDLE)],
         user_cas: vec![ScopedCa {
             key: public(user_ca).to_string().parse().unwrap(),
             state: KeyState::Active,
@@ -442,15 +465,25 @@ pub(crate) fn root_of(version: u64, user_ca: u8) -> Envelope {
         }],
         host_cas: vec![public(HOST_CA).to_string().parse().unwrap()],
     };
-    let bytes = serde_json::to_vec(&root).unwrap();
-    let signature = private(ROOT)
-        .try_sign(&sshsig::signed_data(Namespace::Root, &bytes))
+    change(&mut root);
+    enveloped(Namespace::Root, &root, ROOT)
+}
+
+/// A document that this key signed.
+pub(crate) fn enveloped(
+    namespace: Namespace,
+    document: &impl serde::Serialize,
+    by: u8,
+) -> Envelope {
+    let bytes = serde_json::to_vec(document).unwrap();
+    let signature = private(by)
+        .try_sign(&sshsig::signed_data(namespace, &bytes))
         .unwrap();
-    let blob = sshsig::blob(Namespace::Root, &public(ROOT), &signature).unwrap();
+    let blob = sshsig::blob(namespace, &public(by), &signature).unwrap();
     Envelope {
         signed: Base64Bytes(bytes),
         signatures: vec![EnvelopeSignature {
-            key: public(ROOT),
+            key: public(by),
             signature: Base64Bytes(blob),
         }],
     }
@@ -537,17 +570,29 @@ fn answer(head: &str, body: &[u8], state: &mut State) -> (u16, Vec<u8>) {
                 host.as_ref()
                     .is_none_or(|h| !h.starts_with("i-") || h == *id)
             });
+            let after = as_sent
+                .split("after=")
+                .nth(1)
+                .map(|rest| rest.split(' ').next().unwrap());
+            let mut ids: Vec<&String> = ids.collect();
+            ids.sort();
+            ids.retain(|id| after.is_none_or(|after| id.as_str() > after));
+            let more = ids.len() > state.page;
+            ids.truncate(state.page);
             json(&InstancesResponse {
-                instances: ids.map(|id| view(id, state)).collect(),
-                truncated: false,
+                next: ids.last().filter(|_| more).map(|id| id.parse().unwrap()),
+                instances: ids.into_iter().map(|id| view(id, state)).collect(),
+                truncated: more,
             })
         }
         "/v1/certificates/user" => certificate(body, state),
-        "/v1/trust-bundle" if !state.kept_roots.is_empty() => json(&TrustBundleResponse {
-            roots: state.kept_roots.clone(),
-            bundle: root(),
-            view: None,
-        }),
+        "/v1/trust-bundle" if !state.kept_roots.is_empty() || state.bundle.is_some() => {
+            json(&TrustBundleResponse {
+                roots: state.kept_roots.clone(),
+                bundle: state.bundle.clone().unwrap_or_else(root),
+                view: None,
+            })
+        }
         "/v1/events" => {
             let request: EventRequest = serde_json::from_slice(body).unwrap();
             state.events.push(request.event);
@@ -599,9 +644,7 @@ fn discovery(state: &State) -> Discovery {
     Discovery {
         server: "stub".to_owned(),
         protocol: VersionRange::OURS,
-        auth: vec![AuthMethod::AwsSts {
-            accounts: Vec::new(),
-        }],
+        auth: state.auth.clone(),
         root: state.root.clone(),
         sessions: state.sessions_mode,
         bundle_sequence: None,
@@ -611,11 +654,13 @@ fn discovery(state: &State) -> Discovery {
 fn session(body: &[u8], state: &mut State) -> SessionResponse {
     let request: SessionRequest = serde_json::from_slice(body).unwrap();
     state.sessions.push(request.public_key);
+    state.proofs.push(request.proof);
     SessionResponse {
         grant: format!("grant.{}", state.sessions.len()).parse().unwrap(),
         expires_at: unix_now() + 900,
         caller: CallerView {
-            arn: "arn:aws:iam::123456789012:user/alice".parse().unwrap(),
+            arn: "arn:aws:iam::123456789012:user/alice".parse().ok(),
+            issuer: None,
             user_id: state.user_id.clone(),
             name: "alice".to_owned(),
             name_standing: NameStanding::Attested,
@@ -638,6 +683,7 @@ pub(crate) fn view(id: &str, state: &State) -> InstanceView {
         enrolment: state.enrolment,
         instance_connect: state.mode,
         users: state.users.iter().map(|u| u.parse().unwrap()).collect(),
+        host_keys: Vec::new(),
     }
 }
 

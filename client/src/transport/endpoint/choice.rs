@@ -181,7 +181,9 @@ pub enum Obstacle {
         instance: String,
     },
     /// The kind of name that was asked for.
-    #[error("{id} has no {word} name")]
+    #[error(
+        "{id} has no {word} name: change AWS_USE_FIPS_ENDPOINT or AWS_USE_DUALSTACK_ENDPOINT, or its address type"
+    )]
     NoName {
         /// The endpoint.
         id: EndpointId,
@@ -201,7 +203,7 @@ pub enum Obstacle {
         address: IpAddr,
     },
     /// No private address.
-    #[error("unable to find any IP address on the instance to connect to")]
+    #[error("unable to find any IP address on the instance to connect to: is it running?")]
     NoAddress,
     /// Stopped.
     #[error("the instance is {0}: start it first")]
@@ -225,7 +227,9 @@ pub enum Obstacle {
 fn none_where(named: Option<&EndpointId>, vpc: Option<&str>) -> String {
     match (named, vpc) {
         (Some(id), _) => format!(": {id} does not exist in this Region and account"),
-        (None, Some(vpc)) => format!(" in {vpc}"),
+        (None, Some(vpc)) => {
+            format!(" in {vpc}: `eic-login endpoint create` makes one, or use another way")
+        }
         (None, None) => String::new(),
     }
 }

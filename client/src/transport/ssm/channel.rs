@@ -23,6 +23,9 @@ const MIN_TIMEOUT: u64 = 200;
 const MAX_TIMEOUT: u64 = 1_000;
 /// When a message that nobody acknowledges means that nobody is there. Milliseconds.
 const GIVE_UP: u64 = 60_000;
+/// Values of `ActionStatus` in the answer to a handshake.
+const DONE: u32 = 1;
+const UNSUPPORTED: u32 = 3;
 /// Most messages that are sent again at once.
 const BURST: usize = 64;
 
@@ -35,6 +38,8 @@ pub(super) enum Event {
     Output(Vec<u8>),
     /// The handshake is over.
     Ready,
+    /// It asks for something that was declined: what is to be sent before says so.
+    Refused(ChannelError),
     /// The session is over.
     Closed(String),
 }
@@ -210,12 +215,10 @@ impl Channel {
         match message.payload_type {
             message::OUTPUT => events.push(Event::Output(message.payload)),
             message::HANDSHAKE_REQUEST => {
-                let answer = answer(&message.payload)?;
-                events.push(Event::Send(self.send(
-                    message::HANDSHAKE_RESPONSE,
-                    answer,
-                    now,
-                )));
+                let (answer, refusal) = answer(&message.payload)?;
+                let sent = self.send(message::HANDSHAKE_RESPONSE, answer, now);
+                events.push(Event::Send(sent));
+                events.extend(refusal.map(Event::Refused));
             }
             message::HANDSHAKE_COMPLETE => events.push(Event::Ready),
             message::CHALLENGE => return Err(ChannelError::Encrypted),
@@ -273,30 +276,39 @@ fn acknowledgement(message: &Message) -> Message {
     Message::new(message::ACKNOWLEDGE, 0, 0, payload)
 }
 
-/// The answer to a handshake: only port sessions without a key of their own are taken.
-fn answer(request: &[u8]) -> Result<Vec<u8>, ChannelError> {
+/// The answer to a handshake, and what it declines: only port sessions without a key of their own are taken. The
+/// agent ends a session whose client declines, rather than keeping it until it is idle for too long.
+fn answer(request: &[u8]) -> Result<(Vec<u8>, Option<ChannelError>), ChannelError> {
     let handshake: Handshake =
         serde_json::from_slice(request).map_err(|_| ChannelError::Malformed)?;
-    let mut processed = Vec::new();
+    let (mut processed, mut refusal) = (Vec::new(), None);
     for action in &handshake.requested_client_actions {
-        let kind = action
-            .action_parameters
-            .get("SessionType")
-            .and_then(|kind| kind.as_str());
-        match (action.action_type.as_str(), kind) {
-            ("SessionType", Some("Port")) => {}
-            ("SessionType", _) => return Err(ChannelError::Kind),
-            ("KMSEncryption", _) => return Err(ChannelError::Encrypted),
-            (other, _) => return Err(ChannelError::Action(printable(other))),
-        }
+        let declined = declined(action);
+        let (status, error) = match &declined {
+            None => (DONE, String::new()),
+            Some(declined) => (UNSUPPORTED, declined.to_string()),
+        };
         processed.push(serde_json::json!({
-            "ActionType": action.action_type, "ActionStatus": 1, "ActionResult": null, "Error": "",
+            "ActionType": action.action_type, "ActionStatus": status, "ActionResult": null, "Error": error,
         }));
+        refusal = refusal.or(declined);
     }
+    let errors: Vec<String> = refusal.iter().map(ToString::to_string).collect();
     let response = serde_json::json!({
-        "ClientVersion": super::start::CLIENT_VERSION, "ProcessedClientActions": processed, "Errors": [],
+        "ClientVersion": super::start::CLIENT_VERSION, "ProcessedClientActions": processed, "Errors": errors,
     });
-    serde_json::to_vec(&response).map_err(|_| ChannelError::Malformed)
+    let response = serde_json::to_vec(&response).map_err(|_| ChannelError::Malformed)?;
+    Ok((response, refusal))
+}
+
+fn declined(action: &Action) -> Option<ChannelError> {
+    let kind = action.action_parameters.get("SessionType");
+    match (action.action_type.as_str(), kind.and_then(|k| k.as_str())) {
+        ("SessionType", Some("Port")) => None,
+        ("SessionType", _) => Some(ChannelError::Kind),
+        ("KMSEncryption", _) => Some(ChannelError::Encrypted),
+        (other, _) => Some(ChannelError::Action(printable(other))),
+    }
 }
 
 fn closing_words(payload: &[u8]) -> String {
@@ -318,14 +330,18 @@ pub enum ChannelError {
     Kind,
     /// Encryption with a key of KMS.
     #[error(
-        "this account's Session Manager preferences encrypt sessions with a KMS key, which this client does not do: use another way"
+        "this account's Session Manager preferences encrypt sessions with a KMS key, which only AWS's session-manager-plugin does: install it, or use another way"
     )]
     Encrypted,
     /// Something else that is asked of the client.
-    #[error("Session Manager asks for `{0}`, which this client does not know")]
+    #[error(
+        "Session Manager asks for `{0}`, which this client does not know: install session-manager-plugin, or use another way"
+    )]
     Action(String),
     /// sshd.
-    #[error("nothing listens on that port of the host")]
+    #[error(
+        "nothing listens on that port of the host: is sshd running, and on which port (tag eic:ssh-port)?"
+    )]
     Port,
     /// Nobody acknowledges.
     #[error("the host's Session Manager agent has gone silent")]

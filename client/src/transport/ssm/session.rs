@@ -23,6 +23,8 @@ const TICK: Duration = Duration::from_millis(100);
 const BEAT: Duration = Duration::from_secs(20);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a refusal may take: somebody waits for the other way.
+const PARTING: Duration = Duration::from_secs(1);
 /// Most messages that wait for the websocket: a window of data, and as many acknowledgements again.
 const QUEUE: usize = 8_192;
 
@@ -104,12 +106,26 @@ where
                     }
                     Event::Ready => is_ready = true,
                     Event::Closed(words) => return Err(SessionError::Closed(words)),
+                    Event::Refused(error) => {
+                        self.part().await;
+                        return Err(error.into());
+                    }
                 }
             }
             if is_ready {
                 return Ok(());
             }
         }
+    }
+
+    /// Closes, and reads what still comes: a connection that is dropped over unread bytes is reset, and the refusal
+    /// could be lost with it.
+    async fn part(&mut self) {
+        let parting = async {
+            let _ = self.sink.close().await;
+            while let Some(Ok(_)) = self.stream.next().await {}
+        };
+        let _ = tokio::time::timeout(PARTING, parting).await;
     }
 
     fn events(&mut self, message: Message) -> Result<Vec<Event>, SessionError> {
@@ -267,6 +283,7 @@ impl Pumping {
                 }
                 Event::Closed(words) if words.is_empty() => return Ok(false),
                 Event::Closed(words) => return Err(SessionError::Closed(words)),
+                Event::Refused(error) => return Err(error.into()),
                 Event::Output(_) | Event::Ready => {}
             }
         }
@@ -284,6 +301,17 @@ impl Pumping {
     fn time(&self) -> u64 {
         let passed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.now.saturating_add(passed)
+    }
+}
+
+impl SessionError {
+    /// Whether the session asks for what AWS's plugin may know.
+    #[must_use]
+    pub fn is_the_plugins(&self) -> bool {
+        matches!(
+            self,
+            Self::Channel(ChannelError::Encrypted | ChannelError::Action(_))
+        )
     }
 }
 

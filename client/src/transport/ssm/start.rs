@@ -13,6 +13,7 @@ use eic_protocol::text::printable;
 use http::Request;
 use serde::{Deserialize, Serialize};
 
+use super::plugin::PluginSession;
 use crate::credentials::Selection;
 use crate::host_name::HostName;
 use crate::transport::endpoint::DnsName;
@@ -31,6 +32,21 @@ pub struct SessionAsk {
     pub host: HostName,
     /// The port there.
     pub port: u16,
+    /// Whether AWS's plugin will speak its data channel, rather than this program.
+    pub by_plugin: bool,
+}
+
+/// Who speaks the data channel of sessions: `ssm` of a `[[host]]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionBy {
+    /// This program; the installed session-manager-plugin where a session asks for what only that can do.
+    #[default]
+    Auto,
+    /// This program alone.
+    Native,
+    /// The installed session-manager-plugin alone.
+    Plugin,
 }
 
 /// A session that was started.
@@ -48,12 +64,57 @@ pub struct SessionOpening {
     pub token: Secret<String>,
 }
 
+/// What StartSession answers.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Started {
+pub struct Started {
     session_id: String,
     token_value: Secret<String>,
     stream_url: Secret<String>,
+}
+
+impl Started {
+    /// For this program's own data channel: the websocket's address signed.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn opening(self, scope: &Scope<'_>) -> Result<SessionOpening, StartError> {
+        opening(self, scope)
+    }
+
+    /// For the plugin, which signs by itself.
+    ///
+    /// # Errors
+    /// [`StartError::Place`].
+    pub fn for_plugin(
+        self,
+        host: Host<'_>,
+        endpoint: &Endpoint,
+        selection: &Selection,
+    ) -> Result<PluginSession, StartError> {
+        place(self.stream_url.reveal(), host.region)?;
+        Ok(PluginSession {
+            id: printable(&self.session_id),
+            url: self.stream_url,
+            token: self.token_value,
+            region: host.region,
+            target: host.id.clone(),
+            port: host.port,
+            endpoint: endpoint.url(""),
+            selection: selection.clone(),
+        })
+    }
+}
+
+/// A port of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// Its id.
+    pub id: &'a InstanceId,
+    /// Its Region.
+    pub region: AwsRegion,
+    /// The port there.
+    pub port: u16,
 }
 
 /// Starts a session.
@@ -64,17 +125,19 @@ pub async fn start(
     client: &HttpClient,
     endpoint: &Endpoint,
     scope: &Scope<'_>,
-    instance: &InstanceId,
-    port: u16,
-) -> Result<SessionOpening, StartError> {
-    let body = serde_json::json!({
-        "Target": instance.as_str(),
+    host: Host<'_>,
+) -> Result<Started, StartError> {
+    let started = json_call::call(client, endpoint, scope, TARGET, &parameters(host)).await;
+    started.map_err(refusal)
+}
+
+/// What StartSession is asked for.
+pub(super) fn parameters(host: Host<'_>) -> serde_json::Value {
+    serde_json::json!({
+        "Target": host.id.as_str(),
         "DocumentName": DOCUMENT,
-        "Parameters": { "portNumber": [port.to_string()] },
-    });
-    let started = json_call::call(client, endpoint, scope, TARGET, &body).await;
-    let started: Started = started.map_err(refusal)?;
-    opening(started, scope)
+        "Parameters": { "portNumber": [host.port.to_string()] },
+    })
 }
 
 fn opening(started: Started, scope: &Scope<'_>) -> Result<SessionOpening, StartError> {

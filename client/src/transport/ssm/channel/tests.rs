@@ -56,8 +56,34 @@ fn encrypted_foreign_and_malformed_sessions_are_refused() {
             ChannelError::Encrypted,
         ),
     ] {
-        assert_eq!(Channel::default().receive(&bytes, 0), Err(error));
+        let refused = match Channel::default().receive(&bytes, 0) {
+            Ok(mut events) => events.pop(),
+            Err(error) => Some(Event::Refused(error)),
+        };
+        assert_eq!(refused, Some(Event::Refused(error)));
     }
+}
+
+#[test]
+fn what_is_asked_and_not_spoken_is_declined_before_the_session_is_given_up() {
+    let request = r#"{"RequestedClientActions":[{"ActionType":"KMSEncryption"},{"ActionType":"SessionType","ActionParameters":{"SessionType":"Port"}}]}"#;
+    let message = output(0, message::HANDSHAKE_REQUEST, request.as_bytes());
+    let events = Channel::default().receive(&message, 0).unwrap();
+    let [
+        _,
+        Event::Send(answer),
+        Event::Refused(ChannelError::Encrypted),
+    ] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    let answer = Message::decode(answer).unwrap().payload;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    let statuses = ["0", "1"].map(|at| {
+        let path = format!("/ProcessedClientActions/{at}/ActionStatus");
+        answer.pointer(&path).cloned().unwrap()
+    });
+    assert_eq!(statuses, [3, 1]);
 }
 
 #[test]

@@ -1,0 +1,336 @@
+//! ID tokens of jobs: where one is to be had, and how it is got. A token is asked for with the CA's own URL as its
+//! audience, used once, and never written to a file, a log or a command line.
+//! Whether it counts is the CA's business; this program does not look into it.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use eic_aws::error::AwsError;
+use eic_aws::http_client::{HttpClient, HttpError, Limits, Roots};
+use eic_protocol::api::problem::{Problem, ProblemCode};
+use eic_protocol::proof::Audience;
+use eic_protocol::proof::oidc::IdToken;
+use eic_protocol::secret::Secret;
+use eic_protocol::text::printable;
+use http::Request;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+use super::selection::Selection;
+use crate::cause::Cause;
+use crate::exit_code::{self, Failure};
+use crate::files::{self, FileError};
+
+/// A token, as GitLab hands it to a job (`id_tokens:`).
+pub(super) const VARIABLE: &str = "EIC_ID_TOKEN";
+/// A file with one, as Kubernetes projects it into a container.
+pub(super) const FILE: &str = "EIC_ID_TOKEN_FILE";
+/// Where GitHub Actions gives tokens to a job with `permissions: id-token: write`, and the bearer token for it
+/// (GitHub Actions documentation, "OpenID Connect reference").
+pub(super) const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+pub(super) const GITHUB_BEARER: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+/// What a command is told in its environment.
+const AUDIENCE: &str = "EIC_AUDIENCE";
+/// Longest token file or answer. Bytes; a token itself has 16 KiB at most.
+const MAX_TEXT: u64 = 64 * 1024;
+/// Of GitHub's answer.
+const LIMITS: Limits = Limits {
+    deadline: Duration::from_secs(10),
+    max_body: 64 * 1024,
+};
+/// A person may be asked for a second factor by a command.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+
+/// `[id_token]` of the configuration: one of both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdTokenConfig {
+    /// A program and its arguments, run without a shell; it prints a token for the audience in `EIC_AUDIENCE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// A file that holds a token for this CA, renewed by somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+impl IdTokenConfig {
+    /// Whether it says exactly one thing.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn check(&self) -> Result<(), String> {
+        match (self.command.first(), &self.file) {
+            (Some(program), None) if program.starts_with('/') => Ok(()),
+            (Some(_), None) => Err("command: name the program by its absolute path".to_owned()),
+            (None, Some(file)) if file.is_absolute() => Ok(()),
+            (None, Some(_)) => Err("file: write an absolute path".to_owned()),
+            _ => Err(
+                "write either `command = [\"/path/to/program\"]` or `file = \"/path\"`".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Where a token is to be had.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// A token that was handed over: good for one sign-in.
+    Given(Secret<String>),
+    /// A file.
+    File(PathBuf),
+    /// GitHub Actions: a fresh one each time.
+    GitHub {
+        /// Where.
+        url: String,
+        /// Opens it.
+        bearer: Secret<String>,
+    },
+    /// A program: a fresh one each time.
+    Command(Vec<String>),
+}
+
+impl TokenSource {
+    /// The source that somebody with this environment and configuration means; none: AWS credentials.
+    /// What was written for this program counts first; GitHub's offer only where nothing names AWS credentials.
+    #[must_use]
+    pub fn of(selection: &Selection, config: Option<&IdTokenConfig>) -> Option<Self> {
+        if let Some(token) = selection.get(VARIABLE) {
+            return Some(Self::Given(Secret::new(token.to_owned())));
+        }
+        if let Some(file) = selection.get(FILE) {
+            return Some(Self::File(file.into()));
+        }
+        if let Some(config) = config.filter(|_| !selection.names_credentials()) {
+            let file = config.file.clone().map(Self::File);
+            return Some(file.unwrap_or_else(|| Self::Command(config.command.clone())));
+        }
+        let github = selection.get(GITHUB_URL).zip(selection.get(GITHUB_BEARER));
+        let github = github.filter(|_| !selection.names_credentials());
+        github.map(|(url, bearer)| Self::GitHub {
+            url: url.to_owned(),
+            bearer: Secret::new(bearer.to_owned()),
+        })
+    }
+
+    /// Whether a runner offers it to every job, rather than somebody having written it for this program.
+    #[must_use]
+    pub fn is_offer(&self) -> bool {
+        matches!(self, Self::GitHub { .. })
+    }
+
+    /// How the source is called in messages: never the token.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Given(_) => format!("ID token of {VARIABLE}"),
+            Self::File(file) => format!("ID token in {}", printable(&file.display().to_string())),
+            Self::GitHub { .. } => "ID token of GitHub Actions".to_owned(),
+            Self::Command(command) => {
+                let program = command.first().map_or("", String::as_str);
+                format!("ID token by {}", printable(program))
+            }
+        }
+    }
+
+    /// A token for `audience`.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub async fn token(
+        &self,
+        audience: &Audience,
+        selection: &Selection,
+    ) -> Result<IdToken, TokenError> {
+        let text = match self {
+            Self::Given(token) => token.clone(),
+            Self::File(file) => read(file)?,
+            Self::GitHub { url, bearer } => ask_github(url, bearer, audience).await?,
+            Self::Command(command) => run(command, audience, selection).await?,
+        };
+        let token = text.reveal().trim().parse();
+        token.map_err(|_| TokenError::NoToken(self.label()))
+    }
+
+    /// What to do where the CA does not take the token.
+    #[must_use]
+    pub fn remedy(&self, refused: &Problem, audience: &Audience) -> String {
+        match (refused.code, self) {
+            (ProblemCode::ProofReplayed | ProblemCode::ProofStale, Self::Given(_)) => {
+                "each token serves one sign-in within 15 minutes of being made: sign in early in the job, once".to_owned()
+            }
+            (ProblemCode::ProofReplayed | ProblemCode::ProofStale, Self::File(_)) => {
+                "each token serves one sign-in within 15 minutes of being made: have the file renewed more often \
+                 (Kubernetes: expirationSeconds: 600)"
+                    .to_owned()
+            }
+            (ProblemCode::ProofRefused, Self::Given(_) | Self::File(_)) => {
+                format!("the token must be made for the audience {audience} alone")
+            }
+            _ => "the CA's operator must take this issuer, and policy this subject".to_owned(),
+        }
+    }
+}
+
+fn read(file: &std::path::Path) -> Result<Secret<String>, TokenError> {
+    let bytes = files::read_capped(file, MAX_TEXT)?;
+    let missing = || TokenError::NoFile(printable(&file.display().to_string()));
+    let text = String::from_utf8(bytes.ok_or_else(missing)?);
+    Ok(Secret::new(text.unwrap_or_default()))
+}
+
+async fn ask_github(
+    url: &str,
+    bearer: &Secret<String>,
+    audience: &Audience,
+) -> Result<Secret<String>, TokenError> {
+    #[derive(Deserialize)]
+    struct Found {
+        value: Secret<String>,
+    }
+    let loopback = ["http://127.0.0.1:", "http://[::1]:"];
+    let plain = loopback.iter().any(|origin| url.starts_with(origin));
+    if !plain && !url.starts_with("https://") {
+        return Err(TokenError::Insecure);
+    }
+    let client = if plain {
+        HttpClient::plain_only()?
+    } else {
+        HttpClient::new(Roots::System)?
+    };
+    let joint = if url.contains('?') { '&' } else { '?' };
+    let request = Request::get(format!(
+        "{url}{joint}audience={}",
+        percent(audience.as_str())
+    ))
+    .header("accept", "application/json")
+    .header("authorization", format!("bearer {}", bearer.reveal()))
+    .body(Vec::new())
+    .map_err(|_| TokenError::Insecure)?;
+    let answer = client.send(request, LIMITS).await?;
+    // A redirect is an answer like any other wrong one: the bearer token goes nowhere else.
+    if answer.status != 200 {
+        return Err(TokenError::Status(answer.status));
+    }
+    let found: Found = serde_json::from_slice(&answer.body).map_err(|_| TokenError::Status(200))?;
+    Ok(found.value)
+}
+
+/// RFC 3986 §2.3.
+fn percent(text: &str) -> String {
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let escaped = text.bytes().map(|b| {
+        if unreserved(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    });
+    escaped.collect()
+}
+
+/// With exactly the selected environment, as credential programs are run.
+async fn run(
+    command: &[String],
+    audience: &Audience,
+    selection: &Selection,
+) -> Result<Secret<String>, TokenError> {
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| TokenError::Command("no program".to_owned()))?;
+    let failed = |what: String| TokenError::Command(printable(&what));
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(selection.variables())
+        .env(AUDIENCE, audience.as_str())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| failed(e.to_string()))?;
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    let stdout = child.stdout.take();
+    let talk = async {
+        if let Some(stdout) = stdout {
+            stdout.take(MAX_TEXT).read_to_end(&mut bytes).await?;
+        }
+        child.wait().await
+    };
+    let status = tokio::time::timeout(COMMAND_DEADLINE, talk).await;
+    let late = |_| failed(format!("no answer within {} s", COMMAND_DEADLINE.as_secs()));
+    let status = status.map_err(late)?.map_err(|e| failed(e.to_string()))?;
+    if !status.success() {
+        return Err(failed(status.to_string()));
+    }
+    let text = String::from_utf8(bytes.to_vec()).unwrap_or_default();
+    Ok(Secret::new(text))
+}
+
+/// There is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Something else.
+    #[error("{0}: this is no ID token (a compact JSON Web Token of at most 16 KiB)")]
+    NoToken(String),
+    /// The file is missing.
+    #[error(
+        "there is no ID token: `{0}` does not exist; {FILE} must name the projected token's file"
+    )]
+    NoFile(String),
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A bearer token would go over the wire in clear.
+    #[error("{GITHUB_URL} is not an `https://` address: the job's token is not sent there")]
+    Insecure,
+    /// GitHub does not answer.
+    #[error("get an ID token from GitHub Actions: {0}")]
+    Http(#[from] HttpError),
+    /// GitHub says no.
+    #[error(
+        "get an ID token from GitHub Actions: it answered {0}; the job needs `permissions: id-token: write`"
+    )]
+    Status(u16),
+    /// The command.
+    #[error("get an ID token by the configured command: {0}")]
+    Command(String),
+    /// The CA knows no issuer.
+    #[error(
+        "this CA takes no ID tokens: its operator must name an issuer, or sign in with AWS credentials"
+    )]
+    NotTaken,
+    /// The CA does not take it.
+    #[error("the CA does not take the {label}: {told}; {remedy}")]
+    Refused {
+        /// Which.
+        label: String,
+        /// The CA's words.
+        told: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The account wants one that IAM does not give.
+    #[error(
+        "the CA wants a token of sts:GetWebIdentityToken beside these credentials, and AWS gives none: {0}; the principal \
+         needs that permission, and the account outbound web identity federation"
+    )]
+    WebIdentity(AwsError),
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        let cause = match &error {
+            TokenError::NoFile(_) | TokenError::Status(_) => Cause::CredentialsMissing,
+            TokenError::Refused { .. } => Cause::CredentialsRejected,
+            _ => Cause::CredentialsFailed,
+        };
+        Self::new(exit_code::CREDENTIALS, error.to_string()).because(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests;
