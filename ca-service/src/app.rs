@@ -25,10 +25,11 @@ mod trust_bundle;
 
 pub use hosts::{DeskError, HostRefusal};
 pub use start::{StartError, policy_sources};
-pub(crate) use trust_bundle::TrustAnswer;
+pub(crate) use start::{http_client, inventory};
+pub(crate) use trust_bundle::{NotPublished, Published, TrustAnswer, ViewDesk, publish};
 
 use crate::audit::{Actor, Event, EventName, Recorder};
-use crate::authn::aws_sts::AwsSts;
+use crate::authn::Authenticator;
 use crate::authn::aws_sts::clock_skew::ClockSkew;
 use crate::authn::aws_sts::role_revocation::RoleRevocations;
 use crate::caller::Caller;
@@ -55,7 +56,7 @@ pub struct App {
     pub(crate) discovery: ArcSwap<Bytes>,
     nat: Vec<NatRule>,
     fleets: Vec<FleetConfig>,
-    authn: AwsSts,
+    authn: Authenticator,
     skew: Arc<ClockSkew>,
     role_revocations: Option<Arc<RoleRevocations>>,
     sessions: Sessions,
@@ -134,11 +135,11 @@ impl App {
 
     /// At the CA itself, and in IAM where the configuration says so.
     async fn check_not_revoked(&self, caller: &Caller, now: u64) -> Result<(), Refusal> {
-        if self.revocations.contains(caller.arn(), caller.user_id()) {
+        if self.revocations.covers(caller) {
             return Err(Refusal::Revoked);
         }
-        if let Some(revocations) = &self.role_revocations {
-            revocations.check(caller.arn(), now).await?;
+        if let (Some(revocations), Some(arn)) = (&self.role_revocations, caller.arn()) {
+            revocations.check(arn, now).await?;
         }
         Ok(())
     }

@@ -1,9 +1,102 @@
 //! Who is it? A proof goes in, a [`Caller`](crate::caller::Caller) comes out, or the reason why not.
 //! It knows nothing of HTTP, policy or certificates, and never tries a second way after the first said no.
 
-pub mod aws_sts;
+use eic_protocol::api::session::{Proof, SessionRequest};
+use eic_protocol::proof::oidc::AwsWebIdentityProof;
+use eic_protocol::proof::{Audience, CanonicalRequest};
+use eic_protocol::request_id::RequestId;
+use eic_protocol::sshsig::{self, InvalidSignature, Namespace};
 
-use eic_protocol::sshsig::InvalidSignature;
+use crate::caller::{Caller, TooManyClaims};
+use crate::issuance::SpecialKeys;
+use crate::peer_network::PeerNetwork;
+use crate::store::ReplayClaim;
+use crate::web_token::claims::InvalidToken;
+
+pub mod aws_sts;
+pub mod oidc;
+pub mod web_identity;
+
+use aws_sts::{AwsSts, check_version};
+use oidc::Oidc;
+use web_identity::WebIdentities;
+
+/// Every way to prove an identity. Which one is tried is the request's word; there is no second try.
+pub struct Authenticator {
+    /// Whom every proof must be meant for.
+    pub audience: Audience,
+    /// The CA's own keys: they are never certified as somebody's.
+    pub special_keys: SpecialKeys,
+    /// AWS identities.
+    pub aws_sts: AwsSts,
+    /// Tokens beside them.
+    pub web_identities: WebIdentities,
+    /// Identities of other issuers.
+    pub oidc: Oidc,
+}
+
+/// Somebody whose proof holds; it counts once its claims are durable, and only if they are new then.
+pub struct Confirmed {
+    /// Who.
+    pub caller: Caller,
+    /// To be made durable together with the record of what came of the proof.
+    pub claim: ReplayClaim,
+    /// Of a token beside the proof: to be made durable before that.
+    pub token_claim: Option<ReplayClaim>,
+}
+
+impl Authenticator {
+    /// Who sent `request` from `peer`. The steps are in the order of their cost: others are asked last, and
+    /// never about a request that this CA would not honour. Nothing durable is written here: what a
+    /// stranger invents must not cost a row of the database each (threats G-14). `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`AuthnError`]
+    pub async fn authenticate(
+        &self,
+        request: &SessionRequest,
+        request_id: RequestId,
+        peer: PeerNetwork,
+        now: u64,
+    ) -> Result<Confirmed, AuthnError> {
+        let canonical = self.check(request)?;
+        let digest = canonical.digest();
+        match &request.proof {
+            Proof::Oidc(proof) => self.oidc.confirm(&proof.token, request_id, now).await,
+            Proof::AwsSts(sts) => {
+                let confirmed = self
+                    .aws_sts
+                    .confirm(sts, digest, request_id, peer, now)
+                    .await?;
+                self.web_identities.check_not_required(&confirmed.caller)?;
+                Ok(confirmed)
+            }
+            Proof::AwsWebIdentity(AwsWebIdentityProof { sts, token }) => {
+                // The token first: who has none of an accepted account costs STS nothing.
+                let shown = self.web_identities.verify(token, now).await?;
+                let confirmed = self
+                    .aws_sts
+                    .confirm(sts, digest, request_id, peer, now)
+                    .await?;
+                shown.join(confirmed)
+            }
+        }
+    }
+
+    /// What needs nobody else: version, key, and that the sender holds it.
+    fn check(&self, request: &SessionRequest) -> Result<CanonicalRequest, AuthnError> {
+        check_version(request.protocol)?;
+        if self.special_keys.contains(&request.public_key) {
+            return Err(AuthnError::SpecialKey);
+        }
+        let canonical = request.canonical(&self.audience);
+        let signature = request.key_signature.as_slice();
+        let message = canonical.as_slice();
+        sshsig::verify(Namespace::Request, &request.public_key, message, signature)
+            .map_err(AuthnError::PossessionNotProven)?;
+        Ok(canonical)
+    }
+}
 
 /// Why a proof does not count. The text is for the person who sent it.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +137,28 @@ pub enum AuthnError {
     /// STS said no, or named somebody who cannot be let in.
     #[error("{0}")]
     Refused(Refusal),
+    /// A token that does not count.
+    #[error("{0}")]
+    Token(#[from] InvalidToken),
+    /// A token with more claims than a grant holds.
+    #[error("{0}")]
+    TooManyClaims(#[from] TooManyClaims),
+    /// A claim that the configuration demands is another.
+    #[error("the token's claim `{0}` is not one that this CA takes from its issuer")]
+    ClaimNotTaken(String),
+    /// The token is of somebody else than the AWS credentials.
+    #[error(
+        "the token is not of the principal whose credentials signed the request; get it with the same credentials"
+    )]
+    OtherPrincipal,
+    /// The account's identities need a token.
+    #[error(
+        "identities of account {0} need a token of sts:GetWebIdentityToken as well: use a client that sends one, and let the role call it"
+    )]
+    WebIdentityRequired(String),
+    /// An issuer's keys cannot be had.
+    #[error("the keys of the token's issuer could not be fetched; try again")]
+    IssuerUnavailable(String),
     /// Our own limit of calls to STS.
     #[error("too many sign-ins at once; try again in a moment")]
     Busy,
@@ -58,12 +173,24 @@ pub enum AuthnError {
 }
 
 impl AuthnError {
+    /// Whether somebody other than the sender said no, or the token did: such refusals are recorded as the ration allows.
+    #[must_use]
+    pub fn is_of_judged_proof(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::Token(_) | Self::ClaimNotTaken(_) | Self::TooManyClaims(_)
+        )
+    }
+
     /// Whether AWS confirmed who sent the refused proof: such refusals are always recorded.
     #[must_use]
     pub fn is_of_confirmed_caller(&self) -> bool {
         matches!(
             self,
-            Self::AccountNotAccepted(_) | Self::Refused(Refusal::RoleRevoked)
+            Self::AccountNotAccepted(_)
+                | Self::OtherPrincipal
+                | Self::WebIdentityRequired(_)
+                | Self::Refused(Refusal::RoleRevoked)
         )
     }
 }

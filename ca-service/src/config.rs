@@ -12,12 +12,15 @@ pub mod hosts;
 pub mod inventory;
 pub mod keys;
 pub mod limits;
+mod oidc;
 pub mod policy;
+pub mod publish;
 pub mod sample;
 pub mod server;
 
 pub use document::{ConfigError, Mistake};
 
+use crate::authn::oidc::OidcRules;
 use crate::policy::NatRule;
 use document::Section;
 
@@ -34,6 +37,8 @@ pub struct Config {
     pub policy: policy::PolicyConfig,
     /// `[aws_sts]`
     pub aws_sts: aws_sts::AwsStsConfig,
+    /// `[[oidc]]`
+    pub oidc: Vec<OidcRules>,
     /// `[sessions]`
     pub sessions: aws_sts::SessionsConfig,
     /// `[inventory]`
@@ -48,6 +53,8 @@ pub struct Config {
     pub hosts: hosts::HostsConfig,
     /// `[bundle]`
     pub bundle: bundle::BundleConfig,
+    /// `[publish]`
+    pub publish: Option<publish::PublishConfig>,
     /// `[limits]`
     pub limits: limits::LimitsConfig,
 }
@@ -77,6 +84,8 @@ fn read(top: &Section<'_>) -> Option<Config> {
     let policy = required_table(top, "policy", "[policy]").and_then(|s| policy::read(&s));
     let aws_sts = required_table(top, "aws_sts", "[aws_sts]").map(|s| aws_sts::read(&s));
     let inventory = required_table(top, "inventory", "[inventory]").map(|s| inventory::read(&s));
+    let issuers = top.tables("oidc");
+    let oidc: Vec<_> = issuers.iter().filter_map(oidc::read).collect();
     let sessions = top
         .table("sessions")
         .map(|s| aws_sts::read_sessions(&s))
@@ -101,10 +110,16 @@ fn read(top: &Section<'_>) -> Option<Config> {
         .table("bundle")
         .map(|s| bundle::read(&s))
         .unwrap_or_default();
+    let publish = top.table("publish").map(|s| publish::read(&s));
     let limits = top
         .table("limits")
         .map(|s| limits::read(&s))
         .unwrap_or_default();
+    if let Some(keys) = &keys {
+        check_overlap(top, keys, certificates);
+    }
+    let accounts = aws_sts.as_ref().map_or(&[][..], |sts| &sts.web_identity);
+    oidc::check(top, &oidc, accounts, policy.as_ref());
     if let (Some(aws_sts), Some(inventory)) = (&aws_sts, &inventory) {
         check_role_revocation(top, aws_sts, inventory);
         hosts::check(top, &hosts, inventory);
@@ -115,6 +130,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         keys: keys?,
         policy: policy?,
         aws_sts: aws_sts?,
+        oidc,
         sessions,
         inventory: inventory?,
         certificates,
@@ -122,6 +138,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         nat,
         hosts,
         bundle,
+        publish: publish.flatten(),
         limits,
     })
 }
@@ -141,6 +158,23 @@ fn check_role_revocation(
         top.mistake(
             "aws_sts",
             "`role_revocation` needs `accounts`, and an [[inventory.ec2]] for each of them, whose credentials may call iam:GetRolePolicy",
+        );
+    }
+}
+
+/// Else every certificate near the end of a key's hours would be shorter than policy gives.
+fn check_overlap(
+    top: &Section<'_>,
+    keys: &keys::KeysConfig,
+    certificates: certificates::CertificatesConfig,
+) {
+    let longest = certificates
+        .max_ttl_seconds
+        .max(certificates.fleet_max_ttl_seconds);
+    if keys.endorsed.is_some_and(|rules| rules.overlap < longest) {
+        top.mistake(
+            "keys",
+            format!("`endorsed.overlap_seconds` must be at least {longest}, the longest certificate that [certificates] allows"),
         );
     }
 }

@@ -10,9 +10,9 @@ pub mod console;
 pub mod enrolment;
 pub mod evidence;
 pub mod identity_document;
-pub mod jwt;
-pub mod key_sets;
 pub mod region_certificates;
 pub mod role_trust;
 pub mod signed_data;
 pub mod web_identity;
+
+pub use crate::web_token::{jwt, key_sets};

@@ -62,6 +62,10 @@ pub enum Endpoint {
     UserCertificates,
     /// Certificates for a host's own keys.
     HostCertificates,
+    /// A host's key, certified for a caller.
+    HostCertification,
+    /// A legacy host's own keys.
+    HostKeys,
     /// What a host runs, believes and lets in.
     HostReports,
     /// Hosts that the caller may use.
@@ -103,7 +107,7 @@ const fn route(method: Method, path: &'static str, admits: Admits, endpoint: End
 }
 
 /// All routes.
-pub static ROUTES: [Route; 12] = [
+pub static ROUTES: [Route; 14] = [
     route(
         Method::GET,
         "/.well-known/eic",
@@ -127,6 +131,18 @@ pub static ROUTES: [Route; 12] = [
         "/v1/certificates/host",
         Admits::Proof,
         Endpoint::HostCertificates,
+    ),
+    route(
+        Method::POST,
+        "/v1/hosts/certify",
+        Admits::Grant,
+        Endpoint::HostCertification,
+    ),
+    route(
+        Method::POST,
+        "/v1/hosts/keys",
+        Admits::Proof,
+        Endpoint::HostKeys,
     ),
     route(
         Method::POST,

@@ -23,6 +23,7 @@ pub use record::InstanceRecord;
 use ec2::{Ec2Inventory, Listed};
 use static_file::StaticInventory;
 
+use crate::host_identity::enrolment::EnrolledHost;
 use crate::store::HostsSeen;
 
 /// Oldest facts that a decision may rest on. Seconds.
@@ -101,6 +102,26 @@ impl Inventory {
         }
     }
 
+    /// As [`Self::instance`], of a host of this account and Region, by the listing that all who ask share: for
+    /// thousands of hosts that are looked at every 30 s.
+    ///
+    /// # Errors
+    /// [`InventoryError`]
+    pub async fn listed_instance(
+        &self,
+        id: &InstanceId,
+        account: &AccountId,
+        region: AwsRegion,
+        now: u64,
+    ) -> Result<Option<Arc<InstanceRecord>>, InventoryError> {
+        let in_file = self.file.as_ref().and_then(|file| file.instance(id));
+        match (&self.ec2, in_file) {
+            (_, Some(record)) => Ok(Some(record)),
+            (Some(ec2), None) if !id.is_managed() => ec2.listed(id, account, region, now).await,
+            _ => Ok(None),
+        }
+    }
+
     /// Every host that `host` names: by id, `Name` tag, private DNS name or address.
     ///
     /// # Errors
@@ -164,6 +185,17 @@ impl Inventory {
         }
     }
 
+    /// Whether a whole listing has this host, if it is there: its account and Region are asked, or the file
+    /// is where such hosts are named.
+    #[must_use]
+    pub fn covers(&self, host: &EnrolledHost) -> bool {
+        if host.instance.is_managed() {
+            return self.file.is_some();
+        }
+        let ec2 = self.ec2.as_ref();
+        ec2.is_some_and(|ec2| ec2.asks(&host.account, host.region))
+    }
+
     /// Every host of these accounts and Regions (none named: all Regions), with facts at most 30 s old.
     ///
     /// # Errors
@@ -212,7 +244,10 @@ impl<'h> Wanted<'h> {
                 let dns = record
                     .private_dns()
                     .is_some_and(|dns| dns.eq_ignore_ascii_case(self.text));
-                dns || record.name() == Some(self.text)
+                // ssh makes names lower-case, and never the stricter of two spellings: whoever may tag an
+                // instance `web-1` must not get the logins that are meant for `Web-1`; both are found.
+                let name = record.name();
+                dns || name.is_some_and(|name| name.eq_ignore_ascii_case(self.text))
             }
         }
     }

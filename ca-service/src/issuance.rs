@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use eic_protocol::api::certificate::CertificateScope;
 use eic_protocol::cert::Profile;
 use eic_protocol::cert::options::Extension;
 use eic_protocol::key_id::KeyId;
@@ -30,6 +31,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::fault;
 use crate::random::NoEntropy;
+use crate::signer::endorsed::EndorsedCa;
 use crate::signer::{CertificateAuthority, Checked, HostCa, SignError, SignerError, UserCa};
 use crate::store::{Revocations, StoreError};
 
@@ -42,11 +44,29 @@ pub use prepared::{ActiveCa, Draw, PrepareError, Prepared, prepare_host, prepare
 /// so a third means that something else is wrong.
 const DRAWS: usize = 3;
 
+/// What signs user certificates at one moment.
+struct SigningKeys {
+    direct: Arc<UserCa>,
+    endorsed: Option<Arc<EndorsedCa>>,
+}
+
+impl SigningKeys {
+    fn new(direct: Arc<UserCa>) -> Self {
+        let endorsed = None;
+        Self { direct, endorsed }
+    }
+
+    fn ca_for(&self, scope: &CertificateScope) -> &Arc<UserCa> {
+        let endorsed = self.endorsed.as_ref().filter(|key| key.may_open(scope));
+        endorsed.map_or(&self.direct, |key| key.ca())
+    }
+}
+
 /// Issues user certificates.
 #[derive(Clone)]
 pub struct Issuer {
     recorder: Recorder,
-    ca: Arc<ArcSwap<UserCa>>,
+    keys: Arc<ArcSwap<SigningKeys>>,
     special: SpecialKeys,
     revocations: Revocations,
     clock: Clock,
@@ -64,22 +84,41 @@ impl Issuer {
     ) -> Self {
         Self {
             recorder,
-            ca: Arc::new(ArcSwap::new(ca)),
+            keys: Arc::new(ArcSwap::from_pointee(SigningKeys::new(ca))),
             special,
             revocations,
             clock,
         }
     }
 
-    /// The CA that signs.
+    /// Keys that are never certified.
     #[must_use]
-    pub fn ca(&self) -> Arc<UserCa> {
-        self.ca.load_full()
+    pub fn special(&self) -> &SpecialKeys {
+        &self.special
     }
 
-    /// Signs with another key from now on.
+    /// The CA that the root names and that signs, by itself or through a key in memory.
+    #[must_use]
+    pub fn ca(&self) -> Arc<UserCa> {
+        Arc::clone(&self.keys.load().direct)
+    }
+
+    /// The CA whose key signs for this.
+    #[must_use]
+    pub fn ca_for(&self, scope: &CertificateScope) -> Arc<UserCa> {
+        Arc::clone(self.keys.load().ca_for(scope))
+    }
+
+    /// Signs with another key from now on, and with none in memory.
     pub fn sign_with(&self, ca: Arc<UserCa>) {
-        self.ca.store(ca);
+        self.keys.store(Arc::new(SigningKeys::new(ca)));
+    }
+
+    /// Has this key in memory sign in place of the one that endorsed it; none: that signs itself.
+    pub fn sign_through(&self, endorsed: Option<Arc<EndorsedCa>>) {
+        let direct = self.ca();
+        let endorsed = endorsed.filter(|key| key.endorser() == direct.public());
+        self.keys.store(Arc::new(SigningKeys { direct, endorsed }));
     }
 
     /// Issues the certificate that was granted: prepare, record, sign, check.
@@ -90,9 +129,9 @@ impl Issuer {
         self.check(&grant)?;
         let caller = Arc::clone(&grant.caller);
         // One key from preparing to signing, whatever an operator activates meanwhile.
-        let ca = self.ca.load_full();
+        let ca = self.ca_for(&grant.request.scope);
         let prepared = prepare_user(grant, &Draw::fresh()?, ca.active(), self.clock.now())?;
-        let still_admitted = || self.check_caller(&caller);
+        let still_admitted = async { self.check_caller(&caller) };
         finish(
             &self.recorder,
             &ca,
@@ -118,14 +157,14 @@ impl Issuer {
     /// Once more after the record: a revocation that came before it is known here by now, and one that
     /// comes after it finds the certificate in the journal. None falls between (threats F-14).
     fn check_caller(&self, caller: &Caller) -> Result<(), IssueError> {
-        if self.revocations.contains(caller.arn(), caller.user_id()) {
+        if self.revocations.covers(caller) {
             return Err(IssueError::Revoked);
         }
         Ok(())
     }
 }
 
-/// Issues the host certificate that was granted.
+/// Issues the host certificate that was granted. `still_admitted` is looked at once it is recorded.
 ///
 /// # Errors
 /// [`IssueError`]; no certificate exists then.
@@ -135,13 +174,14 @@ pub async fn issue_host(
     special: &SpecialKeys,
     grant: HostGrant,
     clock: &Clock,
+    still_admitted: impl Future<Output = Result<(), IssueError>>,
 ) -> Result<Issued, IssueError> {
     if special.contains(&grant.subject) {
         return Err(PrepareError::SpecialKey(grant.subject.fingerprint()).into());
     }
     let origin = grant.origin.clone();
     let prepared = prepare_host(grant, &Draw::fresh()?, ca.active(), clock.now())?;
-    finish(recorder, ca, prepared, origin, clock, || Ok(())).await
+    finish(recorder, ca, prepared, origin, clock, still_admitted).await
 }
 
 /// Record, sign, check: the same for both kinds.
@@ -151,11 +191,11 @@ async fn finish<K: Kind>(
     prepared: Prepared<K>,
     origin: Origin,
     clock: &Clock,
-    still_admitted: impl FnOnce() -> Result<(), IssueError>,
+    still_admitted: impl Future<Output = Result<(), IssueError>>,
 ) -> Result<Issued, IssueError> {
     fault::point("before-record");
     let recorded = record(recorder, prepared, origin).await?;
-    still_admitted()?;
+    still_admitted.await?;
     fault::point("after-record");
     let issued = ca.sign(recorded, clock).await?;
     fault::point("before-answer");
@@ -185,21 +225,29 @@ async fn record<K: Kind>(
 
 /// Keys that are never certified: the CA's own, of every purpose and state (D-14).
 #[derive(Clone, Debug, Default)]
-pub struct SpecialKeys(Arc<HashSet<Vec<u8>>>);
+pub struct SpecialKeys(Arc<ArcSwap<HashSet<Vec<u8>>>>);
 
 impl SpecialKeys {
     /// These keys.
     #[must_use]
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a SubjectKey>) -> Self {
-        Self(Arc::new(
-            keys.into_iter().map(|key| key.blob().to_vec()).collect(),
-        ))
+        let blobs: HashSet<_> = keys.into_iter().map(|key| key.blob().to_vec()).collect();
+        Self(Arc::new(ArcSwap::from_pointee(blobs)))
+    }
+
+    /// One more, for all who share them.
+    pub fn add(&self, key: &SubjectKey) {
+        self.0.rcu(|known| {
+            let mut known = HashSet::clone(known);
+            known.insert(key.blob().to_vec());
+            known
+        });
     }
 
     /// Whether `key` is one of them.
     #[must_use]
     pub fn contains(&self, key: &SubjectKey) -> bool {
-        self.0.contains(key.blob())
+        self.0.load().contains(key.blob())
     }
 }
 

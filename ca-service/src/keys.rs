@@ -158,6 +158,39 @@ pub async fn load(config: &KeysConfig, pins: &KeyPins, now: u64) -> Result<KeyMa
     })
 }
 
+/// Where keys are exchanged by a schedule and the root key is at hand: spares that the present root does not name are
+/// named in a next one. No other change is made without an operator, since a slip in the configuration would
+/// have every host trust another key. `now` is in Unix seconds.
+///
+/// # Errors
+/// [`KeysError`]
+pub async fn announce_spares(
+    config: &KeysConfig,
+    pins: &KeyPins,
+    now: u64,
+) -> Result<(), KeysError> {
+    let Some(file) = config
+        .root
+        .as_ref()
+        .filter(|_| config.rotate_after.is_some())
+    else {
+        return Ok(());
+    };
+    let (keys, _) = RootKeys::open(config, pins, now).await?;
+    let (_, present) = root::read(&config.root_document)?;
+    let next = root::next(&present, &keys, now);
+    let next = next.filter(|next| root::only_announces(&present, next) && present.threshold == 1);
+    if let Some(next) = next {
+        let sealed = RootKey::load(file)?.seal(&next)?;
+        let installed = root_history::succeed(&config.root_document, &sealed)?;
+        tracing::warn!(
+            root = installed.version,
+            "spare user CAs were announced in a new root"
+        );
+    }
+    Ok(())
+}
+
 fn authority<K: Kind>(
     signer: Signer,
     document: &eic_protocol::trust::root::Root,

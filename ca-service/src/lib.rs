@@ -21,6 +21,7 @@ pub mod keys;
 pub mod log;
 pub mod peer_network;
 pub mod policy;
+pub mod process_memory;
 pub mod random;
 pub mod rate;
 pub mod refusal;
@@ -28,6 +29,7 @@ pub mod rotation;
 pub mod session;
 pub mod signer;
 pub mod store;
+pub mod web_token;
 
 #[cfg(test)]
 mod testing;

@@ -24,7 +24,7 @@ mod explain;
 mod extension;
 mod glob;
 mod hint;
-mod json;
+pub(crate) mod json;
 mod key;
 mod network;
 mod number;
@@ -41,7 +41,7 @@ mod truth;
 mod value;
 
 pub use action::Action;
-pub use caller::Caller;
+pub use caller::{Caller, HiddenClaims};
 pub use check::{Finding, Severity, check};
 pub use decision::{Decision, Denial, DenialKind, Permit, UNIFORM_DENIAL};
 pub use document::{LoadError, Unread, UnreadReason};

@@ -34,6 +34,12 @@ impl<K: Hash + Eq> Buckets<K> {
         let interval = Duration::from_secs(1)
             .checked_div(rate.max(1))
             .unwrap_or(Duration::from_secs(1));
+        Self::paced(interval, burst, max_keys)
+    }
+
+    /// One token in each `interval`; else as [`Self::new`].
+    #[must_use]
+    pub fn paced(interval: Duration, burst: u32, max_keys: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         let max_keys = max_keys.div_ceil(SHARDS).max(1);
         Self {
@@ -146,6 +152,20 @@ mod tests {
             buckets.give_back("a");
         }
         assert_eq!((0..5).filter(|_| buckets.take("a", later)).count(), 2);
+    }
+
+    #[test]
+    fn a_pace_slower_than_a_second_waits_as_long() {
+        let buckets = Buckets::<String>::paced(Duration::from_secs(60), 5, 1_000);
+        let start = Instant::now();
+        let taken = |at: u64| {
+            let now = start + Duration::from_secs(at);
+            (0..20).filter(|_| buckets.take("a", now)).count()
+        };
+        assert_eq!(
+            [taken(0), taken(59), taken(60), taken(86_400)],
+            [5, 0, 1, 5]
+        );
     }
 
     #[test]

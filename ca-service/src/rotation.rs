@@ -1,13 +1,20 @@
-//! Which user-CA key signs: announced → active → retired, and none before hosts can have it.
+//! Which user-CA key signs: announced → active → retired, and none before hosts can have it; and when keys in
+//! memory are made, sign and end.
 //!
 //! Hosts trust what the root names and is not retired, so changing the signer touches no host. What must
 //! never happen is a certificate of a key that a host has not heard of: the gate is time since the root
-//! that announced it. No key, store or clock here.
+//! that announced it, or since the bundle that named it. No key, store or clock here.
 
 use eic_protocol::subject_key::CaKey;
 use eic_protocol::trust::root::KeyState;
 
 use crate::keys::RootHistory;
+
+mod endorsed;
+mod schedule;
+
+pub use endorsed::{EndorsedRules, Held, Hours, choose as choose_endorsed};
+pub use schedule::{Due, Scheduled, due};
 
 /// What the roots say of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +23,8 @@ pub struct Standing {
     pub state: KeyState,
     /// When hosts could first have it, in Unix seconds; 0: with the CA's first root.
     pub announced_at: u64,
+    /// When it was first named, in Unix seconds.
+    pub named_at: u64,
 }
 
 /// Why a key does not sign.
@@ -27,9 +36,89 @@ pub enum NotYet {
     /// It is retired.
     #[error("it is retired")]
     Retired,
+    /// It is on the revocation list.
+    #[error("it is revoked")]
+    Revoked,
     /// Hosts may not have it.
     #[error("hosts may not know it before {0} (Unix seconds)")]
     Propagating(u64),
+}
+
+/// A configured user-CA key.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its public half.
+    pub key: &'a CaKey,
+    /// Whether hosts are told to refuse it.
+    pub revoked: bool,
+}
+
+/// What decides among the configured keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The root and those that led to it.
+    pub roots: &'a RootHistory,
+    /// The operator's choice, by fingerprint.
+    pub chosen: Option<&'a str>,
+    /// The key that signed last, by fingerprint: it goes on, and where none ever signed no host can be behind.
+    pub last: Option<&'a str>,
+    /// How long hosts may take to hear of a key. Seconds.
+    pub propagation: u64,
+    /// The time, in Unix seconds.
+    pub now: u64,
+}
+
+/// Who signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The candidate that signs; none: no user certificates are issued.
+    pub signer: Option<usize>,
+    /// Of each candidate, whether it may.
+    pub judged: Vec<Result<(), NotYet>>,
+}
+
+/// Which of the configured keys signs: the operator's choice (a choice that is not configured any more is none:
+/// then the first one), where hosts can know it by now; else the one that signed last; else any that may.
+#[must_use]
+pub fn choose(candidates: &[Candidate<'_>], by: &Circumstances<'_>) -> Choice {
+    let prints: Vec<_> = candidates.iter().map(|ca| ca.key.fingerprint()).collect();
+    let chosen = by
+        .chosen
+        .filter(|chosen| prints.iter().any(|p| p == chosen));
+    let first = chosen.or_else(|| prints.first().map(String::as_str));
+    let judged: Vec<_> = candidates.iter().map(|ca| judge(ca, by)).collect();
+    let mut ranked: Vec<_> = (0..).zip(&prints).zip(&judged).collect();
+    ranked.sort_by_key(|((_, print), _)| {
+        let print = Some(print.as_str());
+        (print != first, print != by.last)
+    });
+    let signer = ranked
+        .into_iter()
+        .find_map(|((index, _), judged)| judged.is_ok().then_some(index));
+    Choice { signer, judged }
+}
+
+/// Whether this key may sign.
+///
+/// # Errors
+/// [`NotYet`]
+pub fn judge(candidate: &Candidate<'_>, by: &Circumstances<'_>) -> Result<(), NotYet> {
+    let standing = standing(by.roots, candidate.key).ok_or(NotYet::Unannounced)?;
+    if standing.state == KeyState::Retired {
+        return Err(NotYet::Retired);
+    }
+    if candidate.revoked {
+        return Err(NotYet::Revoked);
+    }
+    let signed_last = by
+        .last
+        .is_none_or(|last| last == candidate.key.fingerprint());
+    let known_at = standing.announced_at.saturating_add(by.propagation);
+    if signed_last || standing.announced_at == 0 || known_at <= by.now {
+        Ok(())
+    } else {
+        Err(NotYet::Propagating(known_at))
+    }
 }
 
 /// The standing of a key; none: the present root does not name it.
@@ -41,7 +130,7 @@ pub fn standing(roots: &RootHistory, key: &CaKey) -> Option<Standing> {
     };
     let state = state_in(roots.present()?)?;
     let trusted = |root| state_in(root).is_some_and(|state| state != KeyState::Retired);
-    let mut announced_at = 0;
+    let (mut announced_at, mut named_at) = (0, 0);
     let newest_first: Vec<_> = roots.iter().map(|(root, _)| root).collect();
     for root in newest_first
         .into_iter()
@@ -50,38 +139,13 @@ pub fn standing(roots: &RootHistory, key: &CaKey) -> Option<Standing> {
     {
         // The first root came with the hosts' installation.
         announced_at = if root.version == 1 { 0 } else { root.issued };
+        named_at = root.issued;
     }
     Some(Standing {
         state,
         announced_at,
+        named_at,
     })
-}
-
-/// Whether the key may sign at `now`. `last` is the fingerprint of the key that signed last: it goes on,
-/// and where none ever signed no host can be behind. Times in Unix seconds, `propagation` in seconds.
-///
-/// # Errors
-/// [`NotYet`]
-pub fn may_sign(
-    roots: &RootHistory,
-    key: &CaKey,
-    last: Option<&str>,
-    propagation: u64,
-    now: u64,
-) -> Result<(), NotYet> {
-    let standing = standing(roots, key).ok_or(NotYet::Unannounced)?;
-    if standing.state == KeyState::Retired {
-        return Err(NotYet::Retired);
-    }
-    if last.is_none_or(|last| last == key.fingerprint()) || standing.announced_at == 0 {
-        return Ok(());
-    }
-    let known_at = standing.announced_at.saturating_add(propagation);
-    if known_at <= now {
-        Ok(())
-    } else {
-        Err(NotYet::Propagating(known_at))
-    }
 }
 
 #[cfg(test)]

@@ -9,27 +9,25 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use eic_protocol::api::discovery::SessionMode;
-use eic_protocol::api::session::NameStanding;
 use eic_protocol::grant::{Authorization, GrantToken, MAX_GRANT_TTL, MAX_REQUEST_AGE};
 use eic_protocol::proof::{Audience, CanonicalRequest, Signed};
 use eic_protocol::sshsig::{self, InvalidSignature};
 use eic_protocol::subject_key::SubjectKey;
-use eic_protocol::wire::{Reader, Writer};
+use eic_protocol::wire::Reader;
 use sha2::{Digest as _, Sha256};
 
-use crate::caller::{Caller, Proven};
+use crate::caller::Caller;
 use crate::store::ReplayClaim;
 
 mod bound_key;
 mod known;
+mod payload;
 mod secret;
 
 use bound_key::BoundKey;
 use known::KnownGrants;
+use payload::Life;
 pub use secret::{GrantSecret, SecretError};
-
-/// First field of a grant: another version is another grant.
-const CONTEXT: &[u8] = b"eic-grant-v1";
 
 /// Makes and reads grants.
 pub struct Sessions {
@@ -126,7 +124,8 @@ impl Sessions {
         &self.audience
     }
 
-    /// A grant for `caller`, bound to `key`. `now` is in Unix seconds.
+    /// A grant for `caller`, bound to `key`; it never outlives a token that the caller showed.
+    /// `now` is in Unix seconds.
     ///
     /// # Errors
     /// [`SessionError::Invalid`] where there is no secret, or the caller's names are too long for a grant.
@@ -137,8 +136,13 @@ impl Sessions {
         now: u64,
     ) -> Result<OpenedGrant, SessionError> {
         let secret = self.secrets.first().ok_or(SessionError::Invalid)?;
-        let expires_at = now.saturating_add(self.ttl);
-        let payload = encode(secret.id(), caller, key, now, expires_at);
+        let ttl = now.saturating_add(self.ttl);
+        let expires_at = caller.token_ends_at().map_or(ttl, |end| end.min(ttl));
+        let life = Life {
+            from: now,
+            until: expires_at,
+        };
+        let payload = payload::encode(secret.id(), caller, key, life);
         let tag = secret.tag(&payload);
         let token = format!(
             "{}.{}",
@@ -240,11 +244,11 @@ impl Sessions {
         let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
         let tag = URL_SAFE_NO_PAD.decode(tag).ok()?;
         let mut reader = Reader::new(&payload);
-        let (context, id) = (reader.string().ok()?, reader.string().ok()?);
+        let (form, id) = payload::secret_id(&mut reader)?;
         let secret = self.secrets.iter().find(|s| s.id() == id)?;
         // Nothing else of the payload is looked at before this.
-        (context == CONTEXT && secret.is_tag(&payload, &tag)).then_some(())?;
-        decode(reader)
+        secret.is_tag(&payload, &tag).then_some(())?;
+        payload::decode(form, reader, self.audience.as_str())
     }
 }
 
@@ -278,60 +282,6 @@ impl Grant {
         }
         Ok(self.bound.get_or_init(|| BoundKey::of(key)))
     }
-}
-
-fn encode(
-    secret: [u8; secret::ID_LEN],
-    caller: &Caller,
-    key: &SubjectKey,
-    now: u64,
-    expires_at: u64,
-) -> Vec<u8> {
-    let attested = u8::from(caller.standing() == NameStanding::Attested);
-    let mut w = Writer::new();
-    w.string(CONTEXT)
-        .string(&secret)
-        .u64(now)
-        .u64(expires_at)
-        .string(&key_hash(key));
-    w.string(caller.arn().to_string().as_bytes())
-        .string(caller.user_id().as_bytes())
-        .byte(attested);
-    w.string(caller.access_key_id().as_str().as_bytes())
-        .string(caller.session_id().to_string().as_bytes());
-    w.into_bytes()
-}
-
-fn decode(mut reader: Reader<'_>) -> Option<Grant> {
-    let (issued_at, expires_at) = (reader.u64().ok()?, reader.u64().ok()?);
-    let key_hash = reader.string().ok()?.try_into().ok()?;
-    let arn = text(&mut reader)?.parse().ok()?;
-    let user_id = text(&mut reader)?.to_owned();
-    let standing = if reader.byte().ok()? == 1 {
-        NameStanding::Attested
-    } else {
-        NameStanding::Claimed
-    };
-    let access_key_id = text(&mut reader)?.parse().ok()?;
-    let session_id = text(&mut reader)?.parse().ok()?;
-    let caller = Caller::new(Proven {
-        arn,
-        user_id,
-        standing,
-        access_key_id,
-        session_id,
-    });
-    reader.is_at_end().then_some(Grant {
-        caller: Arc::new(caller),
-        key_hash,
-        issued_at,
-        expires_at,
-        bound: OnceLock::new(),
-    })
-}
-
-fn text<'a>(reader: &mut Reader<'a>) -> Option<&'a str> {
-    std::str::from_utf8(reader.string().ok()?).ok()
 }
 
 fn key_hash(key: &SubjectKey) -> [u8; 32] {

@@ -8,12 +8,15 @@
 //! Every signature is checked with the published key before anything leaves, in release builds too.
 
 pub mod document;
+pub mod endorsed;
 pub mod kms;
 pub mod local;
 mod self_check;
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use eic_protocol::cert::Profile;
 use eic_protocol::cert::lint::{LintError, Linted};
 use eic_protocol::subject_key::CaKey;
 use sha2::{Digest as _, Sha256};
@@ -23,6 +26,7 @@ use crate::audit::{Completion, EventError, Recorded};
 use crate::clock::Clock;
 use crate::fault;
 use crate::issuance::{ActiveCa, Host, Issued, Kind, Meaning, Prepared, User};
+use endorsed::Reserved;
 use kms::KmsSigner;
 use local::LocalSigner;
 pub(crate) use self_check::Checked;
@@ -65,6 +69,8 @@ pub struct CertificateAuthority<K: Kind> {
     signer: Signer,
     self_check: SelfCheck,
     not_after: Option<u64>,
+    /// What it must not sign: of keys in memory only.
+    reserved: Option<Arc<Reserved>>,
     kind: PhantomData<K>,
 }
 
@@ -76,6 +82,7 @@ impl<K: Kind> CertificateAuthority<K> {
             self_check: SelfCheck::of(signer.public()),
             signer,
             not_after,
+            reserved: None,
             kind: PhantomData,
         }
     }
@@ -134,9 +141,28 @@ impl<K: Kind> CertificateAuthority<K> {
         if linted.ca() != self.signer.public() {
             return Err(SignError::OtherCa);
         }
+        if !self.may_open(meaning.profile()) {
+            return Err(SignError::Reserved);
+        }
         let signature = self.signer.sign_bytes(linted.as_slice()).await?;
         fault::point("after-sign");
         Ok(self.self_check.attach(linted, &signature)?)
+    }
+}
+
+impl<K: Kind> CertificateAuthority<K> {
+    /// The last of three looks at what a key in memory opens: the issuer's choice and every host's are the others.
+    fn may_open(&self, profile: &Profile) -> bool {
+        let Some(reserved) = &self.reserved else {
+            return true;
+        };
+        match profile {
+            Profile::User(user) => !user
+                .principals
+                .iter()
+                .any(|principal| reserved.covers_principal(principal)),
+            Profile::Host(_) => false,
+        }
     }
 }
 
@@ -161,6 +187,11 @@ pub enum SignError {
     /// Prepared for another key.
     #[error("sign the certificate: it was prepared for another CA key")]
     OtherCa,
+    /// Only the user CA's own key may open it.
+    #[error(
+        "sign the certificate: a key held in memory does not open names with uid 0 or fleets marked `kms_only`"
+    )]
+    Reserved,
     /// The key could not be used.
     #[error(transparent)]
     Signer(#[from] SignerError),
@@ -174,7 +205,7 @@ impl SignError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Diverged | Self::OtherCa => "SignerMisuse",
+            Self::Diverged | Self::OtherCa | Self::Reserved => "SignerMisuse",
             Self::Signer(_) => "SignerUnavailable",
             Self::Check(_) => "WrongSignature",
         }

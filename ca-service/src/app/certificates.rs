@@ -42,7 +42,8 @@ impl App {
             .admit(context, presented, &request, Some(&request.public_key))
             .await?;
         self.skew.check()?;
-        self.trust.check_user_ca(self.issuer.ca().public())?;
+        self.trust
+            .check_user_ca(self.issuer.ca_for(&request.scope).public())?;
         let mut considered = Considered::default();
         let permit = match self
             .decide(context, &authorized, &request, &mut considered)

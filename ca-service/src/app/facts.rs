@@ -3,6 +3,7 @@
 
 use eic_protocol::api::certificate::UserCertificateRequest;
 use eic_protocol::api::session::NameStanding;
+use eic_protocol::arn::CallerArn;
 use eic_protocol::fleet::FleetName;
 use eic_protocol::os_user::OsUser;
 
@@ -50,11 +51,38 @@ impl Facts {
     }
 }
 
-/// GetCallerIdentity shows neither tags nor MFA, organization, token time or role path: these stay unknowable.
-/// Of a long-term key AWS itself knows no MFA and no token, so there they are absent.
 fn policy_caller(caller: &Caller) -> policy::Caller {
+    match (caller.arn(), caller.oidc()) {
+        (Some(arn), _) => aws_caller(caller, arn),
+        (None, Some(identity)) => {
+            let (issuer, claims) = (identity.issuer.as_str(), &identity.claims);
+            policy::Caller::oidc(issuer, &identity.subject, claims.told().clone())
+                .with_hidden_claims(claims.hidden())
+        }
+        // Nobody is neither; such a one would match no principal.
+        (None, None) => policy::Caller::oidc("", "", policy::Claims::new()),
+    }
+}
+
+/// GetCallerIdentity shows neither tags nor MFA, organization, token time or role path: these stay unknowable,
+/// but for what a web identity token told. Of a long-term key AWS itself knows no MFA and no token, so there they
+/// are absent.
+fn aws_caller(caller: &Caller, arn: &CallerArn) -> policy::Caller {
     let attested = caller.standing() == NameStanding::Attested;
-    let known = policy::Caller::aws(caller.arn().clone(), caller.user_id(), None, attested);
+    let shown = caller.web_identity();
+    let role_path = shown.and_then(|shown| shown.role_path.as_deref());
+    let mut known = policy::Caller::aws(arn.clone(), caller.user_id(), role_path, attested);
+    if let Some(shown) = shown {
+        known = known.with_organization(
+            shown
+                .organization
+                .clone()
+                .map_or(Fact::Absent, Fact::Present),
+        );
+        if let Some(tags) = &shown.tags {
+            known = known.with_principal_tags(tags.clone());
+        }
+    }
     if caller.has_long_term_key() {
         known.with_long_term_key()
     } else {

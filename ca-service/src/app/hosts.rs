@@ -8,16 +8,20 @@ use eic_protocol::api::host_certificate::{
 };
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::krl::{RevokedKey, Target};
+use eic_protocol::proof::CanonicalRequest;
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::validity::{MAX_BACKDATE, MAX_HOST_TTL};
 use serde_json::json;
 
+mod certification;
 mod desk;
 mod enrolling;
+mod known_keys;
+mod login_budget;
 mod refusal;
 mod report;
-mod report_budget;
 mod showing;
+mod watch;
 
 pub use desk::DeskError;
 pub(crate) use desk::HostDesk;
@@ -26,30 +30,67 @@ pub use refusal::HostRefusal;
 use super::App;
 use crate::audit::{Actor, Event, EventError, EventName, HostActor};
 use crate::authn::aws_sts::check_version;
-use crate::host_identity::enrolment::{self, EnrolledHost, NotEnrolled, Standing, keys_after};
+use crate::host_identity::enrolment::{
+    self, EnrolledHost, NotEnrolled, Purpose, Standing, StoredHost, keys_after,
+};
+use crate::host_identity::evidence::HostEvidence;
 use crate::http::context::Context;
-use crate::issuance::{HostGrant, issue_host};
+use crate::issuance::{HostGrant, IssueError, Issued, issue_host};
 use crate::refusal::Refusal;
 use crate::store::hosts::{HostChange, Uses};
 use crate::store::trust::{RevocationOrder, What};
-use enrolling::Met;
+use enrolling::Wanted;
 use showing::Shown;
 
 /// How far a host's request may be from our clock, either way. Seconds.
 const MAX_AGE: u64 = 300;
 
-/// A request whose keys signed it, for a host that was shown to be itself.
-struct Asking<'r> {
+/// A request that its keys signed, beside what it is for and what is stored of the host that it names.
+struct Sent<'r> {
     context: &'r Context,
     request: &'r HostCertificateRequest,
-    keys: Vec<SubjectKey>,
-    shown: Shown,
-    known: Option<EnrolledHost>,
+    purpose: Purpose,
+    canonical: CanonicalRequest,
+    stored: StoredHost,
 }
 
-impl Asking<'_> {
+impl Sent<'_> {
+    /// Whether a key that is known as the host's is among those that signed.
+    fn has_known_key(&self) -> bool {
+        let known = self.stored.enrolled.iter().chain(&self.stored.legacy);
+        let mut proofs = self
+            .request
+            .host_keys
+            .iter()
+            .chain(&self.request.previous_key);
+        proofs.any(|proof| {
+            let mut hosts = known.clone();
+            hosts.any(|host| host.keys.contains(&proof.public_key))
+        })
+    }
+}
+
+/// A request of a host that was shown to be itself.
+struct Asking<'r> {
+    sent: &'r Sent<'r>,
+    keys: Vec<SubjectKey>,
+    shown: Shown,
+}
+
+impl<'r> Asking<'r> {
+    fn of(sent: &'r Sent<'r>, shown: Shown) -> Self {
+        let keys = sent.request.host_keys.iter();
+        let keys = keys.map(|proof| proof.public_key.clone()).collect();
+        Self { sent, keys, shown }
+    }
+
     fn instance(&self) -> &InstanceId {
         self.shown.evidence.instance()
+    }
+
+    /// What was known of the host for what it asks.
+    fn known(&self) -> Option<&EnrolledHost> {
+        self.sent.stored.known(self.sent.purpose)
     }
 
     /// An event that the host caused.
@@ -60,8 +101,8 @@ impl Asking<'_> {
             account: evidence.account().clone(),
             arn: self.shown.arn.clone(),
         };
-        let actor = Actor::Host(Box::new(actor));
-        let mut event = Event::new(name, actor, self.context.origin(), self.context.request_id);
+        let (actor, context) = (Actor::Host(Box::new(actor)), self.sent.context);
+        let mut event = Event::new(name, actor, context.origin(), context.request_id);
         event.region = Some(evidence.region());
         event.account = Some(evidence.account().clone());
         let keys: Vec<String> = self.keys.iter().map(SubjectKey::fingerprint).collect();
@@ -72,6 +113,14 @@ impl Asking<'_> {
         }));
         event
     }
+}
+
+/// What came of what the host still needs.
+enum Met {
+    /// It is there and recorded.
+    Recorded(Standing),
+    /// It is not; what to do instead.
+    Wanted(Wanted),
 }
 
 impl App {
@@ -85,26 +134,21 @@ impl App {
         request: &HostCertificateRequest,
     ) -> Result<HostCertificateResponse, Refusal> {
         self.check_host_request(context, request)?;
+        let possession = request.check_possession(self.audience());
+        possession.map_err(HostRefusal::PossessionNotProven)?;
         self.skew.check()?;
         self.trust.check_ca(self.hosts.ca.public())?;
-        let shown = self.show_host(context, request).await?;
-        let known = self.hosts.book.host(shown.evidence.instance()).await?;
-        let keys = request.host_keys.iter();
-        let asking = Asking {
+        let sent = Sent {
             context,
             request,
-            keys: keys.map(|proof| proof.public_key.clone()).collect(),
-            shown,
-            known,
+            purpose: Purpose::Certificates,
+            canonical: request.canonical(self.audience()),
+            stored: self.hosts.book.stored(&request.instance).await?,
         };
-        match self.enrol(&asking).await {
-            Ok(Met::Answer(answer)) => Ok(answer),
-            Ok(Met::Enrolled(standing)) => self.sign_host_keys(&asking, standing).await,
-            Err(Refusal::Host(refusal)) => {
-                self.audit_host_refusal(&asking, &refusal).await?;
-                Err(refusal.into())
-            }
-            Err(other) => Err(other),
+        let asking = Asking::of(&sent, self.show_host(&sent).await?);
+        match self.enrol(&asking).await? {
+            Met::Recorded(standing) => self.sign_host_keys(&asking, standing).await,
+            Met::Wanted(wanted) => Ok(wanted.for_certificates(context.request_id)),
         }
     }
 
@@ -113,7 +157,7 @@ impl App {
         Ok(self.hosts.book.owner(key).await?.is_some())
     }
 
-    /// All that can be known without asking anybody.
+    /// All that can be known without asking anybody, the signatures apart.
     fn check_host_request(
         &self,
         context: &Context,
@@ -122,47 +166,49 @@ impl App {
         check_version(request.protocol)?;
         let form = request.check();
         form.map_err(|flaw| Refusal::Malformed(flaw.to_string()))?;
-        let age = request.time.abs_diff(context.now);
-        if age > MAX_AGE {
-            return Err(HostRefusal::Stale(age).into());
-        }
-        let special = |key: &SubjectKey| self.hosts.special.contains(key);
-        if request
-            .host_keys
-            .iter()
-            .any(|proof| special(&proof.public_key))
-        {
+        check_age(request.time, context.now)?;
+        let mut keys = request.host_keys.iter().map(|proof| &proof.public_key);
+        if keys.any(|key| self.hosts.special.contains(key)) {
             return Err(HostRefusal::SpecialKey.into());
         }
-        let possession = request.check_possession(self.audience());
-        Ok(possession.map_err(HostRefusal::PossessionNotProven)?)
+        Ok(())
     }
 
-    /// What is needed is there, or is asked for; what is there is recorded.
+    /// What is needed is there, or is asked for; what is there is recorded, and so is a refusal.
     async fn enrol(&self, asking: &Asking<'_>) -> Result<Met, Refusal> {
-        let owner = self
-            .hosts
-            .book
-            .other_owner(asking.instance(), &asking.keys)
-            .await?;
+        match self.try_enrol(asking).await {
+            // Its claim is made already, and nothing was decided.
+            Err(Refusal::Host(HostRefusal::Raced)) => Err(HostRefusal::Raced.into()),
+            Err(Refusal::Host(refusal)) => {
+                self.audit_host_refusal(asking, &refusal).await?;
+                Err(refusal.into())
+            }
+            other => other,
+        }
+    }
+
+    async fn try_enrol(&self, asking: &Asking<'_>) -> Result<Met, Refusal> {
+        let (instance, sent) = (asking.instance(), asking.sent);
+        let owner = self.hosts.book.other_owner(instance, &asking.keys).await?;
         if let Some(owner) = owner {
             return Err(HostRefusal::NotEnrolled(NotEnrolled::SharedKey(owner)).into());
         }
-        let previous = asking.request.previous_key.as_ref();
+        let previous = sent.request.previous_key.as_ref();
+        let previous = previous.map(|proof| &proof.public_key);
         let (standing, need) = enrolment::needs(
             &asking.shown.evidence,
-            &asking.keys,
-            previous.map(|proof| &proof.public_key),
-            asking.known.as_ref(),
+            (&asking.keys, previous),
+            &sent.stored,
+            sent.purpose,
             self.hosts.first_enrolment(asking.shown.evidence.account()),
         )
         .map_err(HostRefusal::NotEnrolled)?;
-        let uses = match self.meet(asking, need).await? {
+        let uses = match self.meet(asking, standing, need).await? {
             Ok(uses) => uses,
-            Err(answer) => return Ok(Met::Answer(answer)),
+            Err(wanted) => return Ok(Met::Wanted(wanted)),
         };
         self.record_enrolment(asking, standing, uses).await?;
-        Ok(Met::Enrolled(standing))
+        Ok(Met::Recorded(standing))
     }
 
     async fn record_enrolment(
@@ -172,12 +218,7 @@ impl App {
         uses: Uses,
     ) -> Result<(), Refusal> {
         let event = (standing != Standing::Renewal).then(|| enrolment_event(asking, standing));
-        let change = HostChange::Enrol {
-            host: host_after(asking, standing),
-            expected: asking.known.as_ref().map(|known| known.revision),
-            uses,
-            revoked: revoked_keys(asking, standing),
-        };
+        let change = enrolment_change(asking, standing, uses);
         let claim = Some(asking.shown.claim);
         let recorded = self
             .recorder
@@ -187,8 +228,8 @@ impl App {
             return Err(HostRefusal::Raced.into());
         }
         if matches!(standing, Standing::Replaced | Standing::Vouched) {
-            tracing::warn!(instance = %asking.instance(), standing = standing.as_str(), request_id = %asking.context.request_id,
-                "ALARM: an enrolled host has other keys than before");
+            tracing::warn!(instance = %asking.instance(), standing = standing.as_str(), request_id = %asking.sent.context.request_id,
+                "ALARM: a host that was known has other keys than before");
         }
         Ok(())
     }
@@ -200,29 +241,54 @@ impl App {
     ) -> Result<HostCertificateResponse, Refusal> {
         let mut certificates = Vec::new();
         for key in &asking.keys {
-            let event = asking.event(EventName::IssueHostCertificate);
             let grant = HostGrant::by_evidence(
                 &asking.shown.evidence,
                 standing,
                 key.clone(),
-                event,
+                asking.event(EventName::IssueHostCertificate),
                 self.hosts.ttl,
             )?;
-            let (ca, special) = (&self.hosts.ca, &self.hosts.special);
-            let issued = issue_host(&self.recorder, ca, special, grant, &self.clock).await?;
-            certificates.push(IssuedHostCertificate {
-                certificate: issued.line().to_owned(),
-                serial: issued.serial(),
-                validity: issued.validity(),
-            });
+            let issued = self.issue_to_host(asking.instance(), key, grant).await?;
+            certificates.push(issued_host_certificate(&issued));
         }
-        let now = asking.context.now;
+        let context = asking.sent.context;
         Ok(HostCertificateResponse::Issued {
             certificates,
             // Twice as often as needed: a CA that is away for hours costs no host its certificate.
-            renew_after: now.saturating_add(self.hosts.ttl / 2),
-            server_time: now,
-            request_id: asking.context.request_id,
+            renew_after: context.now.saturating_add(self.hosts.ttl / 2),
+            server_time: context.now,
+            request_id: context.request_id,
+        })
+    }
+
+    /// Once more after the record: a block or removal that came before it is seen here, and one that comes after
+    /// it finds the certificate in the journal. None falls between (threats F-14).
+    async fn issue_to_host(
+        &self,
+        instance: &InstanceId,
+        key: &SubjectKey,
+        grant: HostGrant,
+    ) -> Result<Issued, Refusal> {
+        let (ca, special) = (&self.hosts.ca, &self.hosts.special);
+        let still_admitted = async {
+            let stored = self.hosts.book.stored(instance).await;
+            let stored = stored.map_err(IssueError::Store)?;
+            stored
+                .may_have(key)
+                .then_some(())
+                .ok_or(IssueError::Revoked)
+        };
+        let issued = issue_host(
+            &self.recorder,
+            ca,
+            special,
+            grant,
+            &self.clock,
+            still_admitted,
+        );
+        issued.await.map_err(|error| match error {
+            IssueError::Revoked => HostRefusal::Raced.into(),
+            other => other.into(),
         })
     }
 
@@ -232,7 +298,10 @@ impl App {
         asking: &Asking<'_>,
         refusal: &HostRefusal,
     ) -> Result<(), Refusal> {
-        let mut event = asking.event(EventName::RefuseHostCertificate);
+        let mut event = asking.event(match asking.sent.purpose {
+            Purpose::Certificates => EventName::RefuseHostCertificate,
+            Purpose::KnownKeys => EventName::RefuseHostKeys,
+        });
         event.error = Some(EventError {
             code: refusal.code().as_str().to_owned(),
             message: refusal.to_string(),
@@ -245,65 +314,89 @@ impl App {
     }
 }
 
+/// What a host's keys signed must be of now.
+fn check_age(time: u64, now: u64) -> Result<(), HostRefusal> {
+    let age = time.abs_diff(now);
+    (age <= MAX_AGE)
+        .then_some(())
+        .ok_or(HostRefusal::Stale(age))
+}
+
+fn issued_host_certificate(issued: &Issued) -> IssuedHostCertificate {
+    IssuedHostCertificate {
+        certificate: issued.line().to_owned(),
+        serial: issued.serial(),
+        validity: issued.validity(),
+    }
+}
+
 impl HostDesk {
-    /// One request of the host's rate. Those that an enrolled key signed have a rate of their own: who can
+    /// One request of the host's rate. Those that a key of the host signed have a rate of their own: who can
     /// show the host's evidence, but has no key of it, must not spend what the host needs for its renewals.
-    async fn take_turn(
-        &self,
-        instance: &InstanceId,
-        request: &HostCertificateRequest,
-    ) -> Result<(), Refusal> {
-        let regular = self.has_enrolled_key(instance, request).await?;
-        let turns = if regular {
+    fn take_turn(&self, sent: &Sent<'_>) -> Result<(), Refusal> {
+        let turns = if sent.has_known_key() {
             &self.regulars
         } else {
             &self.newcomers
         };
-        let may = turns.take(instance, Instant::now());
+        let may = turns.take(&sent.request.instance, Instant::now());
         may.then_some(()).ok_or(Refusal::TooMany)
-    }
-
-    /// Whether a key that is enrolled for the host is among those that signed the request.
-    async fn has_enrolled_key(
-        &self,
-        instance: &InstanceId,
-        request: &HostCertificateRequest,
-    ) -> Result<bool, Refusal> {
-        let known = self.book.host(instance).await?;
-        let mut proofs = request.host_keys.iter().chain(&request.previous_key);
-        Ok(known.is_some_and(|known| proofs.any(|proof| known.keys.contains(&proof.public_key))))
     }
 }
 
-/// Enrolled keys that are the host's no more.
+/// Known keys that are the host's no more.
 fn dropped_keys<'a>(asking: &'a Asking<'_>, standing: Standing) -> Vec<&'a SubjectKey> {
-    let after = keys_after(standing, &asking.keys, asking.known.as_ref());
-    let before = asking.known.as_ref().map(|known| known.keys.as_slice());
+    let after = keys_after(standing, &asking.keys, asking.known());
+    let before = asking.known().map(|known| known.keys.as_slice());
     let dropped = before.unwrap_or_default().iter();
     dropped.filter(|key| !after.contains(key)).collect()
 }
 
-/// Keys that did not vouch for those after them may be in other hands: until the last certificate of them
-/// has ended, they are refused. One that vouched stays good until the host's sshd has the new one.
+/// Keys that others took the place of may be in other hands, and a host has one key of a type: until the last
+/// certificate of them has ended, they are refused (threats E-08).
 fn revoked_keys(asking: &Asking<'_>, standing: Standing) -> Vec<RevocationOrder> {
-    if standing != Standing::Replaced {
-        return Vec::new();
-    }
-    let now = asking.context.now;
-    let ends = now.saturating_add(MAX_HOST_TTL + MAX_BACKDATE);
+    let context = asking.sent.context;
+    let ends = context.now.saturating_add(MAX_HOST_TTL + MAX_BACKDATE);
     let order = |key: &SubjectKey| RevocationOrder {
-        id: asking.context.request_id,
+        id: context.request_id,
         what: What::Entry(Target::Key(RevokedKey::from(key)), Some(ends)),
         by: asking.instance().to_string(),
         reason: Some("the host was enrolled with other keys".to_owned()),
-        at: now,
+        at: context.now,
     };
     let dropped = dropped_keys(asking, standing).into_iter();
     dropped.map(order).collect()
 }
 
+fn enrolment_change(asking: &Asking<'_>, standing: Standing, uses: Uses) -> HostChange {
+    let host = host_after(
+        &asking.shown.evidence,
+        &asking.keys,
+        asking.known(),
+        standing,
+        asking.sent.context.now,
+    );
+    let expected = asking.known().map(|known| known.revision);
+    match asking.sent.purpose {
+        Purpose::Certificates => HostChange::Enrol {
+            host,
+            expected,
+            uses,
+            revoked: revoked_keys(asking, standing),
+        },
+        Purpose::KnownKeys => HostChange::Know {
+            host,
+            expected,
+            uses,
+        },
+    }
+}
+
 fn enrolment_event(asking: &Asking<'_>, standing: Standing) -> Event {
-    let mut event = asking.event(EventName::EnrolHost);
+    let mut event = asking.event(match asking.sent.purpose {
+        Purpose::Certificates => EventName::EnrolHost,
+        Purpose::KnownKeys => EventName::KnowHostKeys,
+    });
     let dropped = dropped_keys(asking, standing).into_iter();
     let dropped: Vec<String> = dropped.map(SubjectKey::fingerprint).collect();
     event.additional = Some(json!({
@@ -313,10 +406,14 @@ fn enrolment_event(asking: &Asking<'_>, standing: Standing) -> Event {
     event
 }
 
-/// The host as it is stored from now on.
-fn host_after(asking: &Asking<'_>, standing: Standing) -> EnrolledHost {
-    let (evidence, now) = (&asking.shown.evidence, asking.context.now);
-    let known = asking.known.as_ref();
+/// The host as it is stored from now on; `now` is in Unix seconds.
+fn host_after(
+    evidence: &HostEvidence,
+    keys: &[SubjectKey],
+    known: Option<&EnrolledHost>,
+    standing: Standing,
+    now: u64,
+) -> EnrolledHost {
     // AWS's evidence, once shown, is demanded for ever.
     let kind = known
         .map(|known| known.evidence)
@@ -328,15 +425,15 @@ fn host_after(asking: &Asking<'_>, standing: Standing) -> EnrolledHost {
         account: evidence.account().clone(),
         region: evidence.region(),
         evidence: kind,
-        keys: keys_after(standing, &asking.keys, known),
+        keys: keys_after(standing, keys, known),
         pending_time: evidence
             .pending_time()
             .max(known.and_then(|known| known.pending_time)),
-        blocked: false,
         enrolled_at: known
             .filter(|_| !fresh)
             .map_or(now, |known| known.enrolled_at),
         certified_at: now,
+        ended_at: None,
         revision: 0,
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use eic_protocol::api::instance::{InstanceView, InstancesQuery, InstancesResponse, MAX_HOST};
+use eic_protocol::api::instance::{
+    Enrolment, InstanceView, InstancesQuery, InstancesResponse, MAX_HOST,
+};
 use eic_protocol::arn::Partition;
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 
 use super::App;
@@ -16,6 +19,8 @@ use crate::session::Presented;
 
 /// Most hosts of one answer.
 const MAX_HOSTS: usize = 1_000;
+/// Most hosts of one name whose keys are told: more than one are candidates for people.
+const MAX_NAMESAKES: usize = 20;
 /// Hosts that are asked about between two pauses for other requests.
 const BATCH: usize = 64;
 
@@ -51,8 +56,21 @@ impl App {
             }
             None => self.inventory.all(context.now).await?,
         };
-        let visible = self.visible(&facts, hosts, context.now).await;
+        let hosts = in_pages(hosts, query.after.as_ref());
+        let mut visible = self.visible(&facts, hosts, context.now).await;
+        if query.host.is_some() {
+            self.add_legacy_keys(&mut visible).await?;
+        }
         Ok(bounded(visible, complete))
+    }
+
+    /// Only where one host is asked for: who is about to log in.
+    async fn add_legacy_keys(&self, views: &mut [InstanceView]) -> Result<(), Refusal> {
+        let legacy = |view: &&mut InstanceView| view.enrolment != Enrolment::Enrolled;
+        for view in views.iter_mut().filter(legacy).take(MAX_NAMESAKES) {
+            view.host_keys = self.legacy_keys(view).await?;
+        }
+        Ok(())
     }
 
     async fn visible(
@@ -69,6 +87,10 @@ impl App {
         let sees_all = may_read_inventory(&set, facts);
         let mut views = Vec::new();
         for batch in hosts.chunks(BATCH) {
+            // One more than fits says that there are more.
+            if views.len() > MAX_HOSTS {
+                break;
+            }
             let up = batch.iter().filter(|host| host.is_up());
             views.extend(up.filter_map(|host| {
                 let users = visible_users(&set, facts, host, sees_all)?;
@@ -129,13 +151,28 @@ fn may_read_inventory(set: &PolicySet, facts: &Facts) -> bool {
     )
 }
 
+/// By id, which is what pages are cut by, from the one after `after`.
+fn in_pages(
+    mut hosts: Vec<Arc<InstanceRecord>>,
+    after: Option<&InstanceId>,
+) -> Vec<Arc<InstanceRecord>> {
+    if let Some(after) = after {
+        hosts.retain(|host| host.id() > after);
+    }
+    hosts.sort_by(|a, b| a.id().cmp(b.id()));
+    hosts
+}
+
 /// Not all: there are too many, or an account does not answer.
 fn bounded(mut instances: Vec<InstanceView>, complete: bool) -> InstancesResponse {
-    instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-    let truncated = !complete || instances.len() > MAX_HOSTS;
+    let too_many = instances.len() > MAX_HOSTS;
     instances.truncate(MAX_HOSTS);
+    let next = instances.last().filter(|_| too_many);
+    let next = next.map(|last| last.id.clone());
+    instances.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     InstancesResponse {
         instances,
-        truncated,
+        truncated: too_many || !complete,
+        next,
     }
 }

@@ -70,7 +70,7 @@ impl App {
         let order = RevocationOrder {
             id: random::request_id()?,
             what,
-            by: authorized.caller().arn().to_string(),
+            by: authorized.caller().identity().to_owned(),
             reason: Some(request.reason.as_str().to_owned()),
             at: context.now,
         };
@@ -196,7 +196,7 @@ impl App {
         };
         let resource = match &record {
             Some(record) => resource(record),
-            None => Resource::service(caller.arn().partition()),
+            None => Resource::service(caller.partition()),
         };
         let decision = self
             .policy
@@ -229,13 +229,13 @@ fn is_own(authorized: &Authorized, target: &RevocationTarget, meant: &Meant) -> 
     let caller = authorized.caller();
     match (target, meant) {
         (_, Meant::Issued(row)) => {
-            row.caller == caller.arn().to_string() && row.caller_id == caller.user_id()
+            row.caller == caller.identity() && row.caller_id == caller.user_id()
         }
         (RevocationTarget::PublicKey(key), _) => key == authorized.key(),
         (RevocationTarget::Fingerprint(print), _) => {
             print.to_string() == authorized.key().fingerprint()
         }
-        (RevocationTarget::Caller(_), Meant::Other(What::Caller(who))) => who.is_just(caller.arn()),
+        (RevocationTarget::Caller(_), Meant::Other(What::Caller(who))) => who.is_just(caller),
         _ => false,
     }
 }

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use eic_protocol::api::session::{Proof, SessionRequest, SessionResponse};
+use eic_protocol::api::session::{SessionRequest, SessionResponse};
 use serde_json::json;
 
 use super::{App, HostRefusal};
 use crate::audit::{Actor, Event, EventError, EventName, OnceError};
-use crate::authn::AuthnError;
-use crate::authn::aws_sts::Confirmed;
+use crate::authn::{AuthnError, Confirmed};
 use crate::caller::Caller;
 use crate::http::context::Context;
 use crate::refusal::Refusal;
-use crate::store::ReplayClaim;
+use crate::store::{ClaimError, ReplayClaim};
 
 impl App {
     /// Opens a session.
@@ -29,7 +28,11 @@ impl App {
             .authn
             .authenticate(request, context.request_id, context.peer(), context.now)
             .await;
-        let Confirmed { caller, claim } = match confirmed {
+        let Confirmed {
+            caller,
+            claim,
+            token_claim,
+        } = match confirmed {
             Ok(confirmed) => confirmed,
             Err(error) => {
                 self.audit_refused_proof(context, request, &error).await?;
@@ -38,7 +41,11 @@ impl App {
         };
         let caller = Arc::new(caller);
         self.take_callers_turn(&caller)?;
-        if self.revocations.contains(caller.arn(), caller.user_id()) {
+        // One token with two proofs is used twice (threats B-12).
+        if let Some(claim) = token_claim {
+            self.replay.claim(claim).await.map_err(claim_refused)?;
+        }
+        if self.revocations.covers(&caller) {
             let why = ("CallerRevoked", "the caller is revoked");
             self.audit_refused(context, &caller, claim, why).await?;
             return Err(Refusal::Revoked);
@@ -68,12 +75,15 @@ impl App {
         caller: &Arc<Caller>,
         claim: ReplayClaim,
     ) -> Result<(), Refusal> {
-        let Proof::AwsSts(proof) = &request.proof;
         let mut event = self.event(EventName::CreateSession, caller, context);
-        event.region = Some(proof.region);
+        event.region = request.proof.sts().map(|sts| sts.region);
         event.parameters =
             Some(json!({ "publicKey": request.public_key.to_string(), "method": caller.method() }));
-        event.additional = Some(json!({ "fingerprint": request.public_key.fingerprint() }));
+        event.additional = Some(json!({
+            "fingerprint": request.public_key.fingerprint(),
+            "claims": caller.oidc().map(|identity| identity.claims.told()),
+            "tokenEndsAt": caller.token_ends_at(),
+        }));
         self.append_proof(&event, claim).await
     }
 
@@ -101,7 +111,7 @@ impl App {
     }
 
     /// Whoever AWS confirmed is recorded always, within the rate of his account. Of the others, whose
-    /// proof cost them nothing, as many as are rationed. What never reached STS is in the log only.
+    /// proof cost them nothing, as many as are rationed. What never reached STS or an issuer's keys is in the log only.
     async fn audit_refused_proof(
         &self,
         context: &Context,
@@ -109,16 +119,20 @@ impl App {
         error: &AuthnError,
     ) -> Result<(), Refusal> {
         match error {
-            AuthnError::AccountNotAccepted(account) => self.take_turn(account)?,
+            AuthnError::AccountNotAccepted(account) | AuthnError::WebIdentityRequired(account) => {
+                self.take_turn(account)?;
+            }
             // The sender is told to try again; what went wrong is for the operator.
             AuthnError::StsUnavailable(cause) => {
                 tracing::warn!(request_id = %context.request_id, cause, "AWS STS did not confirm a proof");
             }
+            AuthnError::IssuerUnavailable(cause) => {
+                tracing::warn!(request_id = %context.request_id, cause, "a token could not be verified");
+            }
             _ => {}
         }
-        let unproven = matches!(error, AuthnError::Refused(_));
         let recorded = error.is_of_confirmed_caller()
-            || unproven
+            || error.is_of_judged_proof()
                 && self
                     .refused_proofs
                     .is_recorded(context.peer(), Instant::now(), context.now);
@@ -135,9 +149,9 @@ impl App {
         request: &SessionRequest,
         error: &AuthnError,
     ) -> Result<(), Refusal> {
-        let Proof::AwsSts(proof) = &request.proof;
+        let sts = request.proof.sts();
         let actor = Actor::Unproven {
-            access_key_id: Some(proof.access_key_id.to_string()),
+            access_key_id: sts.map(|sts| sts.access_key_id.to_string()),
         };
         let mut event = Event::new(
             EventName::RefuseSession,
@@ -145,13 +159,22 @@ impl App {
             context.origin(),
             context.request_id,
         );
-        event.region = Some(proof.region);
-        event.parameters =
-            Some(json!({ "publicKey": request.public_key.to_string(), "method": "aws-sts" }));
+        event.region = sts.map(|sts| sts.region);
+        event.parameters = Some(
+            json!({ "publicKey": request.public_key.to_string(), "method": request.proof.kind() }),
+        );
         event.error = Some(EventError {
             code: "ProofRefused".to_owned(),
             message: error.to_string(),
         });
         Ok(self.recorder.append(&event).await?)
+    }
+}
+
+/// A token that was used before is the proof's fault, not the request's.
+fn claim_refused(error: ClaimError) -> Refusal {
+    match error {
+        ClaimError::Replayed => AuthnError::Replayed.into(),
+        other @ ClaimError::Store(_) => other.into(),
     }
 }

@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use axum::body::Bytes;
 use eic_aws::http_client::{HttpClient, HttpError, Roots};
 use eic_protocol::api::discovery::{AuthMethod, Discovery, SessionMode};
-use eic_protocol::arn::AccountId;
 use eic_protocol::trust::envelope::Envelope;
 use eic_protocol::version::VersionRange;
 use serde_json::json;
@@ -17,12 +16,16 @@ use super::refused_proofs::RefusedProofs;
 use super::trust_bundle::TrustDesk;
 use super::{App, MAX_CALLERS};
 use crate::audit::{Actor, AppendError, Event, EventName, Origin, Recorder, event_request_id};
+use crate::authn::Authenticator;
 use crate::authn::aws_sts::clock_skew::ClockSkew;
 use crate::authn::aws_sts::role_revocation::RoleRevocations;
 use crate::authn::aws_sts::transport::StsTransport;
 use crate::authn::aws_sts::{AwsSts, Rules};
+use crate::authn::oidc::Oidc;
+use crate::authn::web_identity::WebIdentities;
 use crate::aws_access::AwsAccess;
 use crate::bundle::BundleError;
+use crate::bundle::publication::PublicationError;
 use crate::clock::Clock;
 use crate::config::policy::PolicyConfig;
 use crate::config::{Config, ConfigError};
@@ -31,13 +34,11 @@ use crate::inventory::ec2::Ec2Inventory;
 use crate::inventory::static_file::StaticInventory;
 use crate::issuance::{Issuer, SpecialKeys};
 use crate::keys::{self, KeyMaterial, KeysError, RootError};
-use crate::policy::{
-    AttachedPrincipal, Attachment, Lifetime, LoadError, PolicyStore, Settings, Sources,
-};
+use crate::policy::{Attachment, Lifetime, LoadError, PolicyStore, Settings, Sources};
 use crate::random::NoEntropy;
 use crate::rate::Buckets;
 use crate::session::{GrantSecret, SecretError, Sessions};
-use crate::store::{Store, StoreConfig, StoreError};
+use crate::store::{HostsSeen, Store, StoreConfig, StoreError};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ pub enum StartError {
     /// The trust bundle.
     #[error(transparent)]
     Bundle(BundleError),
+    /// Where bundles are published.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
     /// An endpoint override.
     #[error(transparent)]
     Endpoint(#[from] eic_aws::endpoint::InvalidEndpoint),
@@ -91,6 +95,7 @@ impl App {
     /// [`StartError`]
     pub async fn start(config: &Config, clock: Clock) -> Result<Arc<Self>, StartError> {
         let store = Store::serve(&StoreConfig::at(&config.store))?;
+        keys::announce_spares(&config.keys, &store.key_pins(), clock.now()).await?;
         let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
         let policy = PolicyStore::open(policy_sources(config))?;
         let recorder = Recorder::new(&store, clock.clone());
@@ -124,7 +129,7 @@ impl App {
             revocations: store.revocations(),
             replay: store.replay_guard(),
             policy,
-            inventory: inventory(config, Arc::clone(&access), &store)?,
+            inventory: inventory(config, Arc::clone(&access), store.hosts_seen())?,
             hosts: HostDesk::open(
                 config,
                 Arc::clone(&access),
@@ -183,7 +188,7 @@ fn burst(config: &Config) -> u32 {
 }
 
 /// The system's roots are read only where TLS is spoken: with a stand-in on loopback and no EC2, nowhere.
-fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
+pub(crate) fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
     let plain = |origin: &Option<String>| {
         origin
             .as_ref()
@@ -199,10 +204,19 @@ fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
         .accounts
         .iter()
         .filter_map(|a| a.issuer.as_ref());
-    let plain_issuers = issuers.all(|issuer| {
+    let hosts_plain = issuers.all(|issuer| {
         let pinned = issuer.jwks_uri.is_none() || plain(&issuer.jwks_uri);
         issuer.issuer.as_str().starts_with("http://") && pinned
     });
+    let of_callers = config.oidc.iter().map(|rules| &rules.issuer);
+    let of_accounts = config.aws_sts.web_identity.iter().map(|a| &a.issuer);
+    let plain_issuers = hosts_plain
+        && of_callers
+            .chain(of_accounts)
+            .all(|issuer| match &issuer.jwks_uri {
+                Some(uri) => uri.starts_with("http://"),
+                None => issuer.issuer.as_str().starts_with("http://"),
+            });
     if plain(&config.aws_sts.endpoint_override) && only_plain && plain_issuers {
         HttpClient::plain_only()
     } else {
@@ -225,7 +239,7 @@ fn authenticator(
     special_keys: &SpecialKeys,
     skew: &Arc<ClockSkew>,
     revocations: Option<Arc<RoleRevocations>>,
-) -> AwsSts {
+) -> Authenticator {
     let endpoint = config.aws_sts.endpoint_override.clone();
     let transport = StsTransport::new(
         access.client().clone(),
@@ -237,9 +251,16 @@ fn authenticator(
         audience: config.server.public_url.clone(),
         accounts: config.aws_sts.accounts.clone(),
         sso_accounts: config.aws_sts.sso_accounts.clone(),
-        special_keys: special_keys.clone(),
     };
-    AwsSts::new(rules, transport, Arc::clone(skew), revocations)
+    let (audience, client) = (&config.server.public_url, access.client());
+    let accounts = config.aws_sts.web_identity.clone();
+    Authenticator {
+        audience: audience.clone(),
+        special_keys: special_keys.clone(),
+        aws_sts: AwsSts::new(rules, transport, Arc::clone(skew), revocations),
+        web_identities: WebIdentities::new(audience.clone(), accounts, client),
+        oidc: Oidc::new(audience.clone(), config.oidc.clone(), client),
+    }
 }
 
 fn sessions(config: &Config) -> Result<Sessions, SecretError> {
@@ -269,10 +290,10 @@ fn issuer(keys: KeyMaterial, recorder: &Recorder, store: &Store, clock: &Clock) 
     )
 }
 
-fn inventory(
+pub(crate) fn inventory(
     config: &Config,
     access: Arc<AwsAccess>,
-    store: &Store,
+    seen: HostsSeen,
 ) -> Result<Inventory, StartError> {
     let file = config
         .inventory
@@ -288,7 +309,7 @@ fn inventory(
             config.inventory.enrolment.clone(),
         )?),
     };
-    Ok(Inventory::new(file, ec2, store.hosts_seen()))
+    Ok(Inventory::new(file, ec2, seen))
 }
 
 /// What the policy engine is to load.
@@ -300,7 +321,7 @@ pub fn policy_sources(config: &Config) -> Sources {
         .iter()
         .map(|attachment| Attachment {
             file: attachment.file.clone(),
-            principal: AttachedPrincipal::Aws(attachment.principal.clone()),
+            principal: attachment.principal.clone(),
             accounts: attachment.accounts.clone(),
         });
     let certificates = config.certificates;
@@ -335,7 +356,7 @@ fn policy_files(policy: &PolicyConfig) -> Vec<PathBuf> {
 /// What discovery says beside the root document.
 pub(super) struct DiscoverySource {
     pub(super) root_document: PathBuf,
-    accounts: Vec<AccountId>,
+    auth: Vec<AuthMethod>,
     sessions: SessionMode,
 }
 
@@ -343,7 +364,7 @@ impl DiscoverySource {
     fn of(config: &Config) -> Self {
         Self {
             root_document: config.keys.root_document.clone(),
-            accounts: config.aws_sts.accounts.clone(),
+            auth: auth_methods(config),
             sessions: config.sessions.mode,
         }
     }
@@ -357,9 +378,7 @@ impl DiscoverySource {
         let discovery = Discovery {
             server: format!("eic-ca/{}", env!("CARGO_PKG_VERSION")),
             protocol: VersionRange::OURS,
-            auth: vec![AuthMethod::AwsSts {
-                accounts: self.accounts.clone(),
-            }],
+            auth: self.auth.clone(),
             root: root.clone(),
             sessions: self.sessions,
             bundle_sequence,
@@ -371,4 +390,22 @@ impl DiscoverySource {
     pub(super) fn path(&self) -> &Path {
         &self.root_document
     }
+}
+
+fn auth_methods(config: &Config) -> Vec<AuthMethod> {
+    let with_tokens = config.aws_sts.web_identity.iter();
+    let mut methods = vec![AuthMethod::AwsSts {
+        accounts: config.aws_sts.accounts.clone(),
+        web_identity: with_tokens.map(|rules| rules.account.clone()).collect(),
+    }];
+    if !config.oidc.is_empty() {
+        let issuers = config
+            .oidc
+            .iter()
+            .map(|rules| rules.issuer.issuer.to_string());
+        methods.push(AuthMethod::Oidc {
+            issuers: issuers.collect(),
+        });
+    }
+    methods
 }

@@ -9,11 +9,17 @@ use eic_protocol::subject_key::CaKey;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+mod endorsed;
+mod publisher;
+mod schedule;
 mod signer;
 mod views;
 
+pub(crate) use publisher::{NotPublished, Published, publish};
+pub(crate) use views::ViewDesk;
+
 use super::App;
-use super::start::StartError;
+use super::start::{StartError, policy_sources};
 use crate::bundle::{Answer, BundleError, Edition, HostViews, Press};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -39,6 +45,9 @@ pub(crate) struct TrustDesk {
     views: HostViews,
     waiting: Semaphore,
     signers: signer::Signers,
+    endorsing: Option<endorsed::Endorsing>,
+    publishing: Option<publisher::Publishing>,
+    schedule: Option<schedule::Schedule>,
 }
 
 impl TrustDesk {
@@ -54,9 +63,13 @@ impl TrustDesk {
     ) -> Result<Self, StartError> {
         let roots = Arc::new(RootHistory::read(&config.keys.root_document)?);
         let book = store.trust_book();
-        know_cas(&book, &roots).await?;
+        book.know_cas(roots.cas()).await?;
+        for endorsed in book.endorsed(clock.now()).await? {
+            keys.special.add(endorsed.key.key());
+        }
         let press = Press::new(book.clone(), keys.bundle.for_bundles(), config.bundle);
-        let first = press.print(&roots, &[], clock.now()).await?;
+        book.forget_unused_endorsed(clock.now()).await?;
+        let first = press.print(&roots, clock.now()).await?;
         Ok(Self {
             book,
             press,
@@ -64,6 +77,9 @@ impl TrustDesk {
             views: HostViews::new(keys.bundle.shared(), config.bundle),
             waiting: Semaphore::new(config.bundle.long_polls),
             signers: signer::Signers::new(config.keys.propagation_seconds),
+            endorsing: endorsed::Endorsing::of(config, policy_sources(config).settings),
+            publishing: publisher::Publishing::of(config).await?,
+            schedule: schedule::Schedule::of(&config.keys),
         })
     }
 
@@ -101,18 +117,6 @@ impl TrustDesk {
     }
 }
 
-/// A list names CAs by their keys, also those that a later root leaves out.
-async fn know_cas(book: &TrustBook, roots: &RootHistory) -> Result<(), crate::store::StoreError> {
-    let cas = roots.iter().flat_map(|(root, _)| {
-        let users = root.user_cas.iter().map(|ca| ca.key.clone());
-        users.chain(root.host_cas.iter().cloned())
-    });
-    let mut cas: Vec<_> = cas.collect();
-    cas.sort();
-    cas.dedup();
-    book.know_cas(cas).await
-}
-
 /// What a host gets.
 pub(crate) enum TrustAnswer {
     /// What it has.
@@ -137,7 +141,7 @@ impl App {
         loop {
             let edition = Arc::clone(&news.borrow_and_update());
             let view = match &query.host {
-                Some(host) => self.view_of(host, &edition).await,
+                Some(host) => self.view_desk().view_of(host, &edition).await,
                 None => None,
             };
             let answer = edition.answer(query.root, view)?;
@@ -160,8 +164,18 @@ impl App {
         self.trust.board.send_modify(|_| {});
     }
 
-    /// Makes the news, for as long as the service runs.
+    /// Makes the news, and the keys in memory that it names, for as long as the service runs.
     pub async fn keep_bundle(self: Arc<Self>) {
+        // Neither waits for the other: a key in KMS that does not answer holds no revocation back.
+        tokio::join!(
+            self.keep_editions(),
+            self.keep_endorsed(),
+            self.keep_published(),
+            self.keep_schedule()
+        );
+    }
+
+    async fn keep_editions(&self) {
         let mut changes = self.trust.book.watch().changes();
         let mut stamp = super::reload::stamp(self.discovery_source.path());
         loop {
@@ -187,7 +201,7 @@ impl App {
         let now = self.clock.now();
         let roots = match RootHistory::read(self.discovery_source.path()) {
             Ok(roots) if self.is_successor(present, &roots) => {
-                know_cas(&self.trust.book, &roots).await?;
+                self.trust.book.know_cas(roots.cas()).await?;
                 Arc::new(roots)
             }
             Ok(_) => Arc::clone(present.roots()),
@@ -199,7 +213,7 @@ impl App {
         self.choose_signer(&roots).await?;
         let sweep = self.trust.book.sweep(now.saturating_sub(SWEPT), now);
         sweep.await?;
-        let renewed = self.trust.press.renewed(present, &roots, &[], now).await?;
+        let renewed = self.trust.press.renewed(present, &roots, now).await?;
         if let Some(edition) = renewed {
             self.publish(edition);
         } else {

@@ -10,6 +10,7 @@ use eic_protocol::request_id::RequestId;
 use serde_json::Value;
 
 use crate::caller::Caller;
+use crate::random::{self, NoEntropy};
 
 macro_rules! event_names {
     ($($variant:ident $doc:literal;)*) => {
@@ -40,6 +41,10 @@ event_names! {
     DenyUserCertificate "A user certificate was refused.";
     RequestHostEnrolment "A host asked for certificates of keys that still need the console or an operator.";
     EnrolHost "A host's keys were enrolled.";
+    DenyHostCertificate "A caller was refused the certificate of a host's key.";
+    KnowHostKeys "A legacy host made its keys known.";
+    RefuseHostKeys "The keys of a legacy host were refused.";
+    EndHost "The inventory showed that a host is gone; its certificates are revoked.";
     RefuseHostCertificate "A host that AWS or its key confirmed got no certificate.";
     ApproveHost "An operator let a host have certificates for the keys that it asked for.";
     RejectHost "An operator refused them.";
@@ -55,6 +60,7 @@ event_names! {
     TakeBackRevocation "An operator took a revocation back.";
     ActivateKey "An operator chose another key to sign user certificates.";
     RetireKey "An operator retired a CA key.";
+    EndorseKey "The user CA's key let a key in memory sign for some hours.";
     JoinFleet "A host's tags select it for a fleet from now on.";
     ForgetHost "An operator let an enrolled host count as one that never was.";
     PushKeyReported "A client says that it pushed a key by Instance Connect.";
@@ -102,6 +108,13 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// The name, or the user id where there is none.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let name = self.name.clone();
+        name.unwrap_or_else(|| format!("uid {}", self.uid))
+    }
+
     /// Whoever runs this process.
     #[must_use]
     pub fn current() -> Self {
@@ -165,6 +178,18 @@ impl Event {
             error: None,
             additional: None,
         }
+    }
+}
+
+impl Event {
+    /// An event that whoever runs this process caused.
+    ///
+    /// # Errors
+    /// [`NoEntropy`]
+    pub fn of_operator(name: EventName) -> Result<Self, NoEntropy> {
+        let actor = Actor::Operator(Operator::current());
+        let request_id = random::request_id()?;
+        Ok(Self::new(name, actor, Origin::default(), request_id))
     }
 }
 

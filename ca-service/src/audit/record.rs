@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use eic_protocol::api::session::NameStanding;
-use eic_protocol::arn::Identity;
+use eic_protocol::arn::{CallerArn, Identity};
 use eic_protocol::request_id::RequestId;
 use serde::Serialize;
 use serde_json::Value;
@@ -142,7 +142,7 @@ fn event_type(actor: &Actor) -> &'static str {
 
 fn actors_account(actor: &Actor) -> Option<&str> {
     match actor {
-        Actor::Caller(caller) => Some(caller.account().as_str()),
+        Actor::Caller(caller) => Some(caller.account()?.as_str()),
         Actor::Host(host) => Some(host.account.as_str()),
         _ => None,
     }
@@ -269,6 +269,8 @@ struct UserIdentity<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    identity_provider: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session_context: Option<SessionContext<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name_standing: Option<NameStanding>,
@@ -311,14 +313,19 @@ impl<'a> UserIdentity<'a> {
     }
 
     fn of_caller(caller: &'a Caller) -> Self {
+        let arn = caller.arn();
         Self {
-            kind: identity_type(caller.arn().identity()),
+            kind: arn.map_or("WebIdentityUser", |arn| identity_type(arn.identity())),
             principal_id: Some(caller.user_id().to_owned()),
-            arn: Some(caller.arn().to_string()),
-            account_id: Some(caller.account().as_str()),
-            access_key_id: Some(caller.access_key_id().as_str().to_owned()),
-            user_name: user_name(caller.arn().identity()),
-            session_context: session_context(caller),
+            arn: arn.map(ToString::to_string),
+            account_id: caller.account().map(|account| account.as_str()),
+            access_key_id: caller.access_key_id().map(|id| id.as_str().to_owned()),
+            user_name: arn.map_or_else(
+                || Some(caller.name().to_owned()),
+                |arn| user_name(arn.identity()),
+            ),
+            identity_provider: caller.oidc().map(|identity| identity.issuer.provider()),
+            session_context: arn.and_then(|arn| session_context(caller, arn)),
             name_standing: Some(caller.standing()),
             session_request_id: Some(caller.session_id()),
         }
@@ -350,6 +357,7 @@ impl<'a> UserIdentity<'a> {
             account_id: None,
             access_key_id: None,
             user_name: None,
+            identity_provider: None,
             session_context: None,
             name_standing: None,
             session_request_id: None,
@@ -367,7 +375,7 @@ fn identity_type(identity: &Identity) -> &'static str {
     }
 }
 
-/// CloudTrail gives `userName` for IAM users; a session's name is in its ARN and principal id.
+/// CloudTrail gives `userName` for IAM users and web identities; a session's name is in its ARN and principal id.
 fn user_name(identity: &Identity) -> Option<String> {
     match identity {
         Identity::User { name, .. } => Some(name.clone()),
@@ -375,15 +383,15 @@ fn user_name(identity: &Identity) -> Option<String> {
     }
 }
 
-fn session_context(caller: &Caller) -> Option<SessionContext<'_>> {
-    let Identity::AssumedRole { role, .. } = caller.arn().identity() else {
+fn session_context<'a>(caller: &'a Caller, arn: &'a CallerArn) -> Option<SessionContext<'a>> {
+    let Identity::AssumedRole { role, .. } = arn.identity() else {
         return None;
     };
     let principal_id = caller
         .user_id()
         .split_once(':')
         .map_or(caller.user_id(), |(id, _)| id);
-    let account_id = caller.account().as_str();
+    let account_id = arn.account().as_str();
     Some(SessionContext {
         session_issuer: SessionIssuer {
             kind: "Role",

@@ -8,7 +8,7 @@ use eic_protocol::krl::Target;
 
 use super::{AppendError, Event, OnceError, Recorder, record};
 use crate::store::trust::{
-    RevocationEffect, RevocationOrder, TrustBook, TrustChange, TrustOutcome, TrustWrite,
+    Endorsed, RevocationEffect, RevocationOrder, TrustBook, TrustChange, TrustOutcome, TrustWrite,
 };
 use crate::store::{ReplayClaim, StoreError};
 
@@ -80,7 +80,25 @@ impl Recorder {
         fingerprint: String,
         event: &Event,
     ) -> Result<(), OnceError> {
-        let change = TrustChange::Choose(fingerprint);
+        let now = self.clock.now();
+        let change = TrustChange::Choose {
+            ca: fingerprint,
+            now,
+        };
+        self.change_trust(book, change, event, None).await.map(drop)
+    }
+
+    /// Writes down a key in memory that a user CA's key endorsed; the next bundle names it.
+    ///
+    /// # Errors
+    /// [`OnceError`]; then nothing was written.
+    pub(crate) async fn endorse(
+        &self,
+        book: &TrustBook,
+        key: Endorsed,
+        event: &Event,
+    ) -> Result<(), OnceError> {
+        let change = TrustChange::Endorse(key);
         self.change_trust(book, change, event, None).await.map(drop)
     }
 

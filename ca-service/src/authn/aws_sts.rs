@@ -5,18 +5,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use eic_protocol::api::session::{Proof, SessionRequest};
 use eic_protocol::arn::{AccountId, CallerArn};
 use eic_protocol::proof::aws_sts::{AwsStsProof, MAX_AGE, StsRequest};
-use eic_protocol::proof::{Audience, CanonicalRequest, RequestDigest};
+use eic_protocol::proof::{Audience, RequestDigest};
 use eic_protocol::request_id::RequestId;
-use eic_protocol::sshsig::{self, Namespace};
 use eic_protocol::version::VersionRange;
 use sha2::{Digest as _, Sha256};
 
-use super::{AuthnError, Refusal};
+use super::{AuthnError, Confirmed, Refusal};
 use crate::caller::{Caller, Proven};
-use crate::issuance::SpecialKeys;
 use crate::peer_network::PeerNetwork;
 use crate::store::ReplayClaim;
 
@@ -39,19 +36,10 @@ pub struct AwsSts {
     audience: Audience,
     accounts: HashSet<AccountId>,
     sso_accounts: HashSet<AccountId>,
-    special_keys: SpecialKeys,
     transport: StsTransport,
     skew: Arc<ClockSkew>,
     revocations: Option<Arc<RoleRevocations>>,
     tried: Tried,
-}
-
-/// Whom AWS confirmed; the proof counts once the claim is durable, and only if it is new then.
-pub struct Confirmed {
-    /// Who.
-    pub caller: Caller,
-    /// To be made durable together with the record of what came of the proof.
-    pub claim: ReplayClaim,
 }
 
 /// Which identities are taken, and for whom proofs must be meant.
@@ -62,8 +50,6 @@ pub struct Rules {
     pub accounts: Vec<AccountId>,
     /// Accounts whose `AWSReservedSSO_*` roles are known to come from IAM Identity Center.
     pub sso_accounts: Vec<AccountId>,
-    /// The CA's own keys: they are never certified as somebody's.
-    pub special_keys: SpecialKeys,
 }
 
 impl AwsSts {
@@ -79,7 +65,6 @@ impl AwsSts {
             audience: rules.audience,
             accounts: rules.accounts.into_iter().collect(),
             sso_accounts: rules.sso_accounts.into_iter().collect(),
-            special_keys: rules.special_keys,
             transport,
             skew,
             revocations,
@@ -87,53 +72,33 @@ impl AwsSts {
         }
     }
 
-    /// Who sent `request` from `peer`. The steps are in the order of their cost: STS is asked last, and
-    /// never about a request that this CA would not honour. Nothing durable is written here: what a
-    /// stranger invents must not cost a row of the database each (threats G-14).
+    /// Whom `proof` is of, over a request of this digest whose key signed it. `now` is in Unix seconds.
     ///
     /// # Errors
     /// [`AuthnError`]; a proof that was refused is not asked about again.
-    pub async fn authenticate(
+    pub async fn confirm(
         &self,
-        request: &SessionRequest,
+        proof: &AwsStsProof,
+        digest: RequestDigest,
         request_id: RequestId,
         peer: PeerNetwork,
         now: u64,
     ) -> Result<Confirmed, AuthnError> {
-        let checked = self.check(request, now)?;
-        let digest = checked.claimed();
-        if !self.tried.is_first(digest, now) {
-            return Err(AuthnError::Replayed);
-        }
-        let caller = self.identify(&checked, request_id, peer, now).await?;
-        let claim = ReplayClaim::of_signed_time(digest, checked.proof.date.unix(), MAX_AGE);
-        Ok(Confirmed { caller, claim })
-    }
-
-    /// All that can be known without asking anybody.
-    fn check<'r>(&self, request: &'r SessionRequest, now: u64) -> Result<Checked<'r>, AuthnError> {
-        check_version(request.protocol)?;
-        if self.special_keys.contains(&request.public_key) {
-            return Err(AuthnError::SpecialKey);
-        }
-        let canonical = CanonicalRequest::of(&self.audience, &request.binding());
-        let signature = request.key_signature.as_slice();
-        sshsig::verify(
-            Namespace::Request,
-            &request.public_key,
-            canonical.as_slice(),
-            signature,
-        )
-        .map_err(AuthnError::PossessionNotProven)?;
-        let Proof::AwsSts(proof) = &request.proof;
         if !proof.date.is_fresh(now) {
             return Err(AuthnError::Stale {
                 seconds: proof.date.unix().abs_diff(now),
             });
         }
-        Ok(Checked {
-            proof,
-            digest: canonical.digest(),
+        let checked = Checked { proof, digest };
+        let claimed = checked.claimed();
+        if !self.tried.is_first(claimed, now) {
+            return Err(AuthnError::Replayed);
+        }
+        let caller = self.identify(&checked, request_id, peer, now).await?;
+        Ok(Confirmed {
+            caller,
+            claim: ReplayClaim::of_signed_time(claimed, proof.date.unix(), MAX_AGE),
+            token_claim: None,
         })
     }
 

@@ -82,6 +82,12 @@ impl SealedView {
         Ok(Self { envelope, json })
     }
 
+    /// Its JSON.
+    #[must_use]
+    pub fn json(&self) -> &[u8] {
+        &self.json
+    }
+
     /// The view with its signature.
     #[must_use]
     pub fn envelope(&self) -> &Envelope {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eic_protocol::krl::{Comment, RevocationSet, TooLarge};
 use eic_protocol::trust::bundle::{Bundle, RevocationList};
+use eic_protocol::trust::endorsement::Endorsement;
 use eic_protocol::trust::envelope::Envelope;
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +13,7 @@ use crate::config::bundle::BundleConfig;
 use crate::keys::RootHistory;
 use crate::signer::document::{DocumentError, ListKey};
 use crate::store::StoreError;
-use crate::store::trust::{BundleNumbers, Revoked, TrustBook};
+use crate::store::trust::{BundleNumbers, Endorsed, Revoked, TrustBook};
 
 /// A bundle is signed anew after this part of the time for which it is fresh.
 const RENEWALS: u64 = 4;
@@ -40,10 +41,11 @@ pub struct Press {
     rules: BundleConfig,
 }
 
-/// A list without its number and time.
+/// A list without its number and time, and the endorsements beside it.
 struct Draft {
     revoked: Revoked,
     content: [u8; 32],
+    endorsements: Vec<Envelope>,
 }
 
 impl Press {
@@ -57,14 +59,9 @@ impl Press {
     ///
     /// # Errors
     /// [`BundleError`]
-    pub async fn print(
-        &self,
-        roots: &Arc<RootHistory>,
-        endorsements: &[Envelope],
-        now: u64,
-    ) -> Result<Edition, BundleError> {
-        let draft = self.draft(now).await?;
-        self.edition(draft, roots, endorsements, now).await
+    pub async fn print(&self, roots: &Arc<RootHistory>, now: u64) -> Result<Edition, BundleError> {
+        let draft = self.draft(roots, now).await?;
+        self.edition(draft, roots, now).await
     }
 
     /// The next edition, where `present` is not what would be made: another root, other content, or old.
@@ -76,21 +73,19 @@ impl Press {
         &self,
         present: &Edition,
         roots: &Arc<RootHistory>,
-        endorsements: &[Envelope],
         now: u64,
     ) -> Result<Option<Edition>, BundleError> {
-        let draft = self.draft(now).await?;
+        let draft = self.draft(roots, now).await?;
         let document = present.bundle();
         let same = draft.content == present.content()
             && !draft.revoked.reset_wanted
             && document.root_version == roots.version()
-            && document.endorsements == endorsements;
+            && document.endorsements == draft.endorsements;
         if same && now < self.renew_at(present) {
             present.reached(draft.revoked.revision, now.saturating_add(LOOK));
             return Ok(None);
         }
-        let edition = self.edition(draft, roots, endorsements, now).await?;
-        Ok(Some(edition))
+        self.edition(draft, roots, now).await.map(Some)
     }
 
     fn renew_at(&self, edition: &Edition) -> u64 {
@@ -98,8 +93,10 @@ impl Press {
         edition.bundle().issued.saturating_add(after)
     }
 
-    async fn draft(&self, now: u64) -> Result<Draft, BundleError> {
+    async fn draft(&self, roots: &RootHistory, now: u64) -> Result<Draft, BundleError> {
         let mut revoked = self.book.revoked().await?;
+        // After the list: what is newer than it is looked at again with the next revision.
+        let endorsed = self.book.endorsed(now).await?;
         revoked.set.prune(now);
         if revoked.homeless > 0 {
             tracing::error!(
@@ -110,14 +107,17 @@ impl Press {
         // Number and time are not content: else no list would be like another.
         let krl = revoked.set.krl(1, 0, Comment::default()).encode()?;
         let content = Sha256::digest(&krl.bytes).into();
-        Ok(Draft { revoked, content })
+        Ok(Draft {
+            revoked,
+            content,
+            endorsements: endorsements(endorsed, roots),
+        })
     }
 
     async fn edition(
         &self,
         draft: Draft,
         roots: &Arc<RootHistory>,
-        endorsements: &[Envelope],
         now: u64,
     ) -> Result<Edition, BundleError> {
         // Durable before anybody can see them: after a restart, none is used again.
@@ -133,9 +133,11 @@ impl Press {
                 .rules
                 .hard_stop_seconds
                 .map(|seconds| issued.saturating_add(seconds)),
+            // No floor: a view that is held back ends by its own dates, and one that cannot be renewed (EC2 does
+            // not answer) must not lock a host that fetches its bundles.
             oldest_view: 0,
             revocations: list,
-            endorsements: endorsements.to_vec(),
+            endorsements: draft.endorsements,
         };
         let envelope = self.key.seal(&bundle)?;
         tracing::info!(
@@ -148,6 +150,16 @@ impl Press {
         edition.reached(draft.revoked.revision, now.saturating_add(LOOK));
         Ok(edition)
     }
+}
+
+/// Those that hosts with this root take: an endorser that is retired or revoked takes its keys along.
+fn endorsements(endorsed: Vec<Endorsed>, roots: &RootHistory) -> Vec<Envelope> {
+    let counts = |key: &Endorsed| {
+        let root = roots.present();
+        !key.revoked && root.is_some_and(|root| Endorsement::verified(&key.document, root).is_ok())
+    };
+    let counting = endorsed.into_iter().filter(counts);
+    counting.map(|key| key.document).collect()
 }
 
 fn list(set: &RevocationSet, numbers: &BundleNumbers) -> Result<RevocationList, TooLarge> {

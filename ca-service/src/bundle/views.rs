@@ -1,4 +1,5 @@
-//! The latest signed view of each host, in memory. A host whose view is not here gets a new version of it.
+//! The latest view of each host, in memory. What it says is kept of every host, its signed bytes of those that asked last:
+//! they are the same when they are signed again. A host of which nothing is known here gets a new version of its view.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +12,10 @@ use super::edition::SealedView;
 use crate::config::bundle::BundleConfig;
 use crate::signer::document::{BundleKey, DocumentError};
 
-/// Views that are kept: about 2 kB each.
-const KEPT: usize = 8_192;
+/// Signed views that are kept at least: about 2 kB each.
+const SEALED: usize = 8_192;
+/// Hosts of which it is kept what their views say: about 300 bytes each.
+const KNOWN: usize = 250_000;
 /// How long a host's facts are taken as they were. Seconds.
 const LOOK: u64 = 30;
 /// A view is signed anew after this part of the time for which it is fresh.
@@ -40,6 +43,65 @@ pub(crate) struct Kept {
     looked_at: u64,
 }
 
+/// What a view says, and the view while there is room.
+#[derive(Clone)]
+struct Known {
+    version: u64,
+    facts: HostFacts,
+    joined: BTreeMap<FleetName, u64>,
+    issued: u64,
+    looked_at: u64,
+    view: Option<Arc<SealedView>>,
+}
+
+#[derive(Default)]
+struct Table {
+    hosts: HashMap<InstanceId, Known>,
+    /// How many of them have their view.
+    sealed: usize,
+}
+
+impl Table {
+    fn put(&mut self, host: &InstanceId, known: Known, room: usize) {
+        if self.hosts.len() >= KNOWN && !self.hosts.contains_key(host) {
+            let old = self.middle_age(|_| true);
+            self.hosts.retain(|_, known| known.looked_at > old);
+            self.count();
+        }
+        let gained = usize::from(known.view.is_some());
+        let before = self.hosts.insert(host.clone(), known);
+        let lost = usize::from(before.is_some_and(|known| known.view.is_some()));
+        self.sealed = (self.sealed + gained).saturating_sub(lost);
+        if self.sealed > room {
+            self.drop_views(host);
+        }
+    }
+
+    /// Those that were looked at longest ago make room; `latest` is not one of them.
+    fn drop_views(&mut self, latest: &InstanceId) {
+        let old = self.middle_age(|known| known.view.is_some());
+        let others = self.hosts.iter_mut().filter(|(host, _)| *host != latest);
+        for (_, known) in others.filter(|(_, known)| known.looked_at <= old) {
+            known.view = None;
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.sealed = self.hosts.values().filter(|k| k.view.is_some()).count();
+    }
+
+    fn middle_age(&self, counts: impl Fn(&Known) -> bool) -> u64 {
+        let counted = self.hosts.values().filter(|known| counts(known));
+        let mut ages: Vec<u64> = counted.map(|known| known.looked_at).collect();
+        if ages.is_empty() {
+            return 0;
+        }
+        let middle = ages.len() / 2;
+        *ages.select_nth_unstable(middle).1
+    }
+}
+
 impl Kept {
     /// Whether the facts need no look at `now` (Unix seconds) under this root.
     pub(crate) fn is_recent(&self, now: u64, root_version: u64) -> bool {
@@ -51,7 +113,7 @@ impl Kept {
 pub struct HostViews {
     key: BundleKey,
     rules: BundleConfig,
-    kept: Mutex<HashMap<InstanceId, Kept>>,
+    table: Mutex<Table>,
 }
 
 impl HostViews {
@@ -61,7 +123,7 @@ impl HostViews {
         Self {
             key,
             rules,
-            kept: Mutex::default(),
+            table: Mutex::default(),
         }
     }
 
@@ -75,9 +137,32 @@ impl HostViews {
         self.rules.stage
     }
 
-    /// The view in memory.
+    /// The latest view, signed again where its bytes made room for others.
     pub(crate) fn kept(&self, host: &InstanceId) -> Option<Kept> {
-        self.lock().get(host).cloned()
+        let mut known = self.lock().hosts.get(host).cloned()?;
+        let view = match known.view.take() {
+            Some(view) => view,
+            None => Arc::new(self.seal(host, &known).ok()?),
+        };
+        known.view = Some(Arc::clone(&view));
+        let kept = Kept {
+            view,
+            facts: known.facts.clone(),
+            joined: known.joined.clone(),
+            issued: known.issued,
+            looked_at: known.looked_at,
+        };
+        self.remember_bytes(host, known);
+        Some(kept)
+    }
+
+    /// Unless another version came meanwhile.
+    fn remember_bytes(&self, host: &InstanceId, known: Known) {
+        let mut table = self.lock();
+        let same = |now: &Known| now.version == known.version && now.view.is_none();
+        if table.hosts.get(host).is_some_and(same) {
+            table.put(host, known, self.room());
+        }
     }
 
     /// Whether a kept view may go on as it is. `now` is in Unix seconds.
@@ -88,13 +173,17 @@ impl HostViews {
 
     /// The facts were looked at and are the same.
     pub(crate) fn looked_at(&self, host: &InstanceId, now: u64) {
-        if let Some(kept) = self.lock().get_mut(host) {
-            kept.looked_at = now;
+        if let Some(known) = self.lock().hosts.get_mut(host) {
+            known.looked_at = now;
         }
     }
 
-    /// Signs a view with these facts and remembers it. `now` is in Unix seconds.
-    pub(crate) fn sign(
+    /// Signs a view with these facts and remembers it. `joined`: since when the host's tags select it for fleets.
+    /// Times in Unix seconds.
+    ///
+    /// # Errors
+    /// [`DocumentError`]
+    pub fn sign(
         &self,
         host: &InstanceId,
         version: u64,
@@ -102,46 +191,84 @@ impl HostViews {
         joined: BTreeMap<FleetName, u64>,
         now: u64,
     ) -> Result<Arc<SealedView>, DocumentError> {
-        let document = HostView {
+        let known = Known {
             version,
-            instance: host.clone(),
-            fleets: facts.fleets.clone(),
-            stage: facts.stage,
-            os_users: Vec::new(),
-            root_version: facts.root_version,
-            issued: now,
-            refresh_after: now.saturating_add(self.rules.refresh_seconds),
-            hard_stop: self
-                .rules
-                .hard_stop_seconds
-                .map(|seconds| now.saturating_add(seconds)),
-        };
-        let view = Arc::new(SealedView::new(self.key.seal(&document)?)?);
-        let kept = Kept {
-            view: Arc::clone(&view),
             facts,
             joined,
             issued: now,
             looked_at: now,
+            view: None,
         };
-        self.keep(host, kept);
+        let view = Arc::new(self.seal(host, &known)?);
+        let known = Known {
+            view: Some(Arc::clone(&view)),
+            ..known
+        };
+        self.lock().put(host, known, self.room());
         Ok(view)
     }
 
-    /// With all places taken, those that were looked at longest ago make room.
-    fn keep(&self, host: &InstanceId, view: Kept) {
-        let mut kept = self.lock();
-        if kept.len() >= KEPT && !kept.contains_key(host) {
-            let mut ages: Vec<u64> = kept.values().map(|view| view.looked_at).collect();
-            let middle = ages.len() / 2;
-            let (_, median, _) = ages.select_nth_unstable(middle);
-            let median = *median;
-            kept.retain(|_, view| view.looked_at > median);
-        }
-        kept.insert(host.clone(), view);
+    /// The same bytes for the same facts: our JSON is, and Ed25519 signatures are, deterministic (RFC 8032 §5.1.6).
+    fn seal(&self, host: &InstanceId, known: &Known) -> Result<SealedView, DocumentError> {
+        let document = HostView {
+            version: known.version,
+            instance: host.clone(),
+            fleets: known.facts.fleets.clone(),
+            stage: known.facts.stage,
+            os_users: Vec::new(),
+            root_version: known.facts.root_version,
+            issued: known.issued,
+            refresh_after: known.issued.saturating_add(self.rules.refresh_seconds),
+            hard_stop: self
+                .rules
+                .hard_stop_seconds
+                .map(|seconds| known.issued.saturating_add(seconds)),
+        };
+        Ok(SealedView::new(self.key.seal(&document)?)?)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Each host that waits is looked at again and again: views are kept for all of these.
+    fn room(&self) -> usize {
+        SEALED.max(2 * self.rules.long_polls)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuance::tests::local_signer;
+    use crate::keys::KeyType;
+
+    fn host(number: u64) -> InstanceId {
+        format!("i-{number:017x}").parse().unwrap()
+    }
+
+    /// More hosts than signed views: each would else get a new version at each question, and never a 304.
+    #[test]
+    fn a_view_that_made_room_is_the_same_when_it_is_asked_for_again() {
+        let key = BundleKey::new(local_signer(KeyType::Ed25519));
+        let views = HostViews::new(key, BundleConfig::default());
+        let room = u64::try_from(views.room()).unwrap();
+        let facts = HostFacts {
+            fleets: Vec::new(),
+            stage: Stage::CertificatesOnly,
+            root_version: 1,
+        };
+        let sign = |number, now| {
+            let (facts, joined) = (facts.clone(), BTreeMap::new());
+            views.sign(&host(number), 1, facts, joined, now).unwrap()
+        };
+        let first = sign(0, 10);
+        for number in 1..room + 2 {
+            sign(number, 10 + number);
+        }
+        assert!(views.lock().hosts[&host(0)].view.is_none());
+        let again = views.kept(&host(0)).unwrap();
+        assert_eq!(again.view.envelope(), first.envelope());
+        assert!(views.lock().sealed <= views.room());
     }
 }

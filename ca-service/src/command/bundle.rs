@@ -6,17 +6,25 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use eic_aws::http_client::HttpError;
+use eic_aws::s3::InvalidS3Folder;
 use eic_protocol::api::trust_bundle::{MAX_RESPONSE, NotTrustBundle, TrustBundleResponse};
+use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::key_fingerprint::KeyFingerprint;
+use eic_protocol::proof::Audience;
 use eic_protocol::trust::bundle::{Bundle, Freshness};
 use eic_protocol::trust::envelope::Untrusted;
 use eic_protocol::trust::root::Root;
 
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
-use crate::bundle::publication::{self, PublicationError};
-use crate::bundle::{BundleError, Edition, Press};
+use crate::app::{NotPublished, Published, StartError, ViewDesk, http_client, inventory};
+use crate::audit::Recorder;
+use crate::aws_access::AwsAccess;
+use crate::bundle::publication::{BUNDLE_FILE, Destination, PublicationError};
+use crate::bundle::{BundleError, Edition, HostViews, Press};
 use crate::clock::Clock;
+use crate::config::publish::{PublishConfig, PublishTo};
 use crate::config::{Config, ConfigError};
 use crate::keys::{self, KeysError, RootError, RootHistory};
 use crate::store::{Store, StoreConfig, StoreError};
@@ -32,11 +40,17 @@ pub struct BundleArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Sign a bundle of what is revoked now, and write it into a folder for hosts that fetch it from there.
+    /// Sign a bundle of what is revoked now, and put it and every host's view where hosts fetch them.
     Publish {
-        /// The folder; `trust-bundle.json` is replaced in one step.
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        /// A folder, or s3://BUCKET/PREFIX; absent: what `[publish]` names. Each file is replaced in one step.
+        #[arg(long, value_name = "PLACE")]
+        to: Option<String>,
+        /// The bucket's Region.
+        #[arg(long, requires = "to")]
+        region: Option<AwsRegion>,
+        /// Another endpoint than the bucket's own; plain HTTP on loopback only.
+        #[arg(long, value_name = "URL", requires = "region")]
+        endpoint: Option<Audience>,
     },
     /// Print what a bundle says; who signed it is not looked at.
     Show {
@@ -59,7 +73,18 @@ enum Verb {
 /// [`BundleCommandError`]
 pub fn run(args: &BundleArgs) -> Result<ExitCode, BundleCommandError> {
     match &args.verb {
-        Verb::Publish { to } => block_on(publish(&args.config.load()?, to))?,
+        Verb::Publish {
+            to,
+            region,
+            endpoint,
+        } => {
+            let config = args.config.load()?;
+            let place = match to {
+                Some(to) => place(to, *region, endpoint.as_ref())?,
+                None => config.publish.clone().ok_or(BundleCommandError::NoPlace)?,
+            };
+            block_on(publish(&config, &place))?
+        }
         Verb::Show { file } => {
             let response = read(file)?;
             let bundle = Bundle::parse(response.bundle.signed.as_slice())?;
@@ -77,23 +102,56 @@ pub fn run(args: &BundleArgs) -> Result<ExitCode, BundleCommandError> {
 }
 
 /// Numbers come from the store that the service uses as well: neither ever goes behind the other.
-async fn publish(config: &Config, folder: &Path) -> Result<ExitCode, BundleCommandError> {
+async fn publish(config: &Config, place: &PublishConfig) -> Result<ExitCode, BundleCommandError> {
     let clock = Clock::system();
     let store = Store::open(&StoreConfig::at(&config.store))?;
     let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
     let roots = Arc::new(RootHistory::read(&config.keys.root_document)?);
     let book = store.trust_book();
-    let cas = roots.iter().flat_map(|(root, _)| {
-        let users = root.user_cas.iter().map(|ca| ca.key.clone());
-        users.chain(root.host_cas.iter().cloned())
-    });
-    book.know_cas(cas.collect()).await?;
+    book.know_cas(roots.cas()).await?;
     let press = Press::new(book, keys.bundle.for_bundles(), config.bundle);
-    let edition: Edition = press.print(&roots, &[], clock.now()).await?;
-    let file = publication::bundle(folder, &edition)?;
+    let edition: Edition = press.print(&roots, clock.now()).await?;
+    let destination = Destination::open(place).await?;
+    let access = AwsAccess::new(http_client(config)?, &config.inventory.ec2).await;
+    let inventory = inventory(config, Arc::new(access), store.hosts_seen())?;
+    let desk = ViewDesk {
+        inventory: &inventory,
+        fleets: &config.fleets,
+        views: &HostViews::new(keys.bundle.shared(), config.bundle),
+        store: &store,
+        recorder: &Recorder::new(&store, clock.clone()),
+        clock: &clock,
+    };
+    let mut published = Published::default();
+    let done = crate::app::publish(&destination, &desk, &edition, &mut published, || false).await?;
     print!("{}", shown(edition.bundle()));
-    println!("wrote {}", file.display());
+    println!(
+        "wrote {BUNDLE_FILE} and {} host views to {destination}",
+        done.views
+    );
+    if done.failed > 0 {
+        return Err(BundleCommandError::Views(done.failed));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As the configuration would name it.
+fn place(
+    to: &str,
+    region: Option<AwsRegion>,
+    endpoint: Option<&Audience>,
+) -> Result<PublishConfig, BundleCommandError> {
+    let to = if to.starts_with("s3://") {
+        PublishTo::S3 {
+            folder: to.parse()?,
+            region: region.ok_or(BundleCommandError::NoRegion)?,
+            endpoint: endpoint.map(ToString::to_string),
+        }
+    } else {
+        PublishTo::Folder(PathBuf::from(to))
+    };
+    let every_seconds = 0;
+    Ok(PublishConfig { to, every_seconds })
 }
 
 fn own_pins(config: &Config) -> Result<BTreeSet<String>, BundleCommandError> {
@@ -177,9 +235,30 @@ pub enum BundleCommandError {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The folder.
+    /// The place.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    /// What was to be put there.
+    #[error(transparent)]
+    NotPublished(#[from] NotPublished),
+    /// Some views.
+    #[error("publish {0} host views; the log says why, and the next publication tries them again")]
+    Views(usize),
+    /// No place.
+    #[error("publish: name a place with `--to`, or in the configuration: `[publish] to = …`")]
+    NoPlace,
+    /// No Region.
+    #[error("publish to S3: name the bucket's Region with `--region`")]
+    NoRegion,
+    /// Not a place in S3.
+    #[error("publish: {0}")]
+    NotS3(#[from] InvalidS3Folder),
+    /// The inventory.
+    #[error(transparent)]
+    Inventory(#[from] StartError),
+    /// The HTTPS client.
+    #[error("look hosts up: {0}")]
+    Http(#[from] HttpError),
     /// The file.
     #[error("read `{file}`: {cause}")]
     Unreadable {

@@ -10,10 +10,10 @@ use serde_json::json;
 use super::config_file::ConfigFile;
 use super::output::print;
 use super::runtime::block_on;
-use crate::audit::{Actor, AppendError, Event, EventName, Operator, Origin, Recorder};
+use crate::audit::{AppendError, Event, EventName, Recorder};
 use crate::clock::Clock;
 use crate::config::ConfigError;
-use crate::random::{self, NoEntropy};
+use crate::random::NoEntropy;
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// Which host.
@@ -36,7 +36,10 @@ pub struct ForgetHostArgs {
 pub fn run(args: &ForgetHostArgs) -> Result<ExitCode, ForgetHostError> {
     let store = Store::open(&StoreConfig::at(args.config.load()?.store))?;
     // Its next fetch of trust would make it known again.
-    if block_on(store.host_book().host(&args.instance))??.is_some() {
+    if block_on(store.host_book().stored(&args.instance))??
+        .enrolled
+        .is_some()
+    {
         return Err(ForgetHostError::Enrolled(args.instance.clone()));
     }
     let recorder = Recorder::new(&store, Clock::system());
@@ -56,12 +59,7 @@ pub fn run(args: &ForgetHostArgs) -> Result<ExitCode, ForgetHostError> {
 }
 
 fn event(args: &ForgetHostArgs) -> Result<Event, NoEntropy> {
-    let mut event = Event::new(
-        EventName::ForgetHost,
-        Actor::Operator(Operator::current()),
-        Origin::default(),
-        random::request_id()?,
-    );
+    let mut event = Event::of_operator(EventName::ForgetHost)?;
     event.parameters = Some(json!({ "instanceId": args.instance.as_str(), "reason": args.reason }));
     Ok(event)
 }

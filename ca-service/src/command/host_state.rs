@@ -95,13 +95,13 @@ async fn unknown_host(config: &Config, instance: &InstanceId) -> Option<String> 
 async fn write(config: &Config, order: &HostViewOrder) -> Result<HostState, HostStateCommandError> {
     let clock = Clock::system();
     let store = Store::open(&StoreConfig::at(&config.store))?;
-    let known = store.host_book().host(&order.instance).await?;
-    if order.host_key.is_some() && known.is_some_and(|host| host.blocked) {
+    let stored = store.host_book().stored(&order.instance).await?;
+    if order.host_key.is_some() && stored.blocked {
         return Err(HostStateCommandError::Blocked(order.instance.clone()));
     }
     let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
     let recorder = Recorder::new(&store, clock.clone());
-    Ok(keys::host_state(&keys, &store.host_register(), &recorder, order, &clock).await?)
+    Ok(keys::host_state(&keys, &store, &recorder, order, &clock).await?)
 }
 
 fn order(args: &HostStateArgs, config: &Config) -> Result<HostViewOrder, HostStateCommandError> {

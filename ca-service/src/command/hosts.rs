@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
-use crate::audit::{Actor, Event, EventName, OnceError, Operator, Origin, Recorder};
+use crate::audit::{Event, EventName, OnceError, Operator, Recorder};
 use crate::clock::Clock;
 use crate::config::ConfigError;
 use crate::random::{self, NoEntropy};
 use crate::store::hosts::{HostChange, RequestState, StoredToken};
 use crate::store::trust::{self, RevocationOrder};
-use crate::store::{Store, StoreConfig, StoreError};
+use crate::store::{Reader, Store, StoreConfig, StoreError};
 
 mod show;
 
@@ -35,7 +35,7 @@ pub struct HostsArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Enrolled hosts, with what they last reported.
+    /// Enrolled hosts with what they last reported, and legacy hosts whose keys are known.
     List(JsonArgs),
     /// One host.
     Show {
@@ -59,11 +59,11 @@ enum What {
         #[arg(long, value_name = "HOURS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_TOKEN_HOURS))]
         ttl: u64,
     },
-    /// Revoke a host's certificates, give it no more and take no reports of it.
+    /// Revoke a host's certificates, give it no more and take no reports of it; also before it is enrolled.
     Block(HostArgs),
     /// End that; what was revoked stays so.
     Unblock(HostArgs),
-    /// Forget a host and its keys: for one that is gone, or whose keys came with an image.
+    /// Revoke a host's certificates, and forget it and its keys: for one that is gone, or whose keys came with an image.
     Remove(HostArgs),
 }
 
@@ -104,34 +104,31 @@ struct Order {
 /// [`HostsError`]
 pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
     let config = args.config.load()?;
-    let store = Store::open(&StoreConfig::at(&config.store))?;
+    // Who only looks opens nothing for writing.
+    let reader = Reader::new(&config.store);
     let order = match &args.what {
         What::List(args) => {
             let now = Clock::system().now();
-            return Ok(show::list(&store.reader(), args.json, now)?);
+            return Ok(show::list(&reader, args.json, now)?);
         }
         What::Show { instance, json } => {
-            return Ok(show::one(&store.reader(), instance, json.json)?);
+            return Ok(show::one(&reader, instance, json.json)?);
         }
-        What::Pending(args) => return Ok(show::pending(&store.reader(), args.json)?),
+        What::Pending(args) => return Ok(show::pending(&reader, args.json)?),
         What::Approve(args) => decide(args, RequestState::Approved),
         What::Reject(args) => decide(args, RequestState::Rejected),
         What::Token { name, ttl } => token(name, *ttl)?,
         What::Block(args) => block(args)?,
         What::Unblock(args) => unblock(args),
-        What::Remove(args) => remove(args),
+        What::Remove(args) => remove(args)?,
     };
+    let store = Store::open(&StoreConfig::at(&config.store))?;
     block_on(carry_out(&store, order))?
 }
 
 async fn carry_out(store: &Store, order: Order) -> Result<ExitCode, HostsError> {
     let recorder = Recorder::new(store, Clock::system());
-    let mut event = Event::new(
-        order.event,
-        Actor::Operator(Operator::current()),
-        Origin::default(),
-        random::request_id()?,
-    );
+    let mut event = Event::of_operator(order.event)?;
     event.parameters = Some(order.parameters);
     let book = store.host_book();
     let changed = recorder
@@ -157,7 +154,7 @@ fn decide(args: &DecideArgs, state: RequestState) -> Order {
         change: HostChange::Decide {
             enrolment,
             state,
-            by: operator_name(),
+            by: Operator::current().label(),
         },
         event,
         parameters: json!({ "enrolment": enrolment.to_string() }),
@@ -176,7 +173,7 @@ fn token(name: &InstanceId, hours: u64) -> Result<Order, HostsError> {
     let stored = StoredToken {
         digest: token.digest(),
         instance: name.clone(),
-        made_by: operator_name(),
+        made_by: Operator::current().label(),
         made_at: now,
         ends: now.saturating_add(hours.saturating_mul(3_600)),
         used_at: None,
@@ -196,23 +193,25 @@ fn token(name: &InstanceId, hours: u64) -> Result<Order, HostsError> {
 
 fn block(args: &HostArgs) -> Result<Order, NoEntropy> {
     let instance = args.instance.clone();
-    let revocation = RevocationOrder {
-        id: random::request_id()?,
-        what: trust::What::Host(instance.clone()),
-        by: operator_name(),
-        reason: args.reason.clone(),
-        at: Clock::system().now(),
-    };
     Ok(Order {
         parameters: parameters(args),
         done: format!("{instance} is blocked; certificates that it has are revoked"),
-        undone: format!("{instance} is not enrolled, or was blocked before"),
+        undone: format!("{instance} was blocked before"),
         change: HostChange::Block {
+            revoked: revocation(args, trust::What::Host(instance.clone()))?,
             instance,
-            blocked: true,
-            revoked: Some(revocation),
         },
         event: EventName::BlockHost,
+    })
+}
+
+fn revocation(args: &HostArgs, what: trust::What) -> Result<RevocationOrder, NoEntropy> {
+    Ok(RevocationOrder {
+        id: random::request_id()?,
+        what,
+        by: Operator::current().label(),
+        reason: args.reason.clone(),
+        at: Clock::system().now(),
     })
 }
 
@@ -221,36 +220,30 @@ fn unblock(args: &HostArgs) -> Order {
     Order {
         parameters: parameters(args),
         done: format!("{instance} is not blocked any more; it gets new certificates"),
-        undone: format!("{instance} is not enrolled, or was not blocked"),
-        change: HostChange::Block {
-            instance,
-            blocked: false,
-            revoked: None,
-        },
+        undone: format!("{instance} was not blocked"),
+        change: HostChange::Unblock { instance },
         event: EventName::UnblockHost,
     }
 }
 
-fn remove(args: &HostArgs) -> Order {
+fn remove(args: &HostArgs) -> Result<Order, NoEntropy> {
     let instance = args.instance.clone();
-    Order {
+    Ok(Order {
         parameters: parameters(args),
-        done: format!("{instance} is forgotten; its next enrolment is its first"),
-        undone: format!("{instance} is not enrolled"),
-        change: HostChange::Remove { instance },
+        done: format!(
+            "{instance} is forgotten, and certificates that it has are revoked; its next enrolment is its first"
+        ),
+        undone: format!("{instance} is not enrolled, and no keys of it are known"),
+        change: HostChange::Remove {
+            revoked: revocation(args, trust::What::HostCertificates(instance.clone()))?,
+            instance,
+        },
         event: EventName::RemoveHost,
-    }
+    })
 }
 
 fn parameters(args: &HostArgs) -> serde_json::Value {
     json!({ "instanceId": args.instance.as_str(), "reason": args.reason })
-}
-
-fn operator_name() -> String {
-    let operator = Operator::current();
-    operator
-        .name
-        .unwrap_or_else(|| format!("uid {}", operator.uid))
 }
 
 /// Why nothing was done.

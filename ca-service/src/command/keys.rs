@@ -10,18 +10,17 @@ use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::Target;
 use eic_protocol::subject_key::CaKey;
 use eic_protocol::trust::root::{KeyState, Root};
-use eic_protocol::validity::{MAX_BACKDATE, MAX_FLEET_TTL};
 use serde_json::json;
 
 use super::config_file::ConfigFile;
 use super::root::{RootCommandError, ceremony, state};
 use super::runtime::block_on;
-use crate::audit::{Actor, Event, EventName, OnceError, Operator, Origin, Recorder};
+use crate::audit::{Event, EventName, OnceError, Operator, Recorder};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::{KeysError, RootError, RootHistory, RootKeys, root, root_history};
 use crate::random::{self, NoEntropy};
-use crate::rotation::{NotYet, may_sign, standing};
+use crate::rotation::{Candidate, Circumstances, NotYet, choose, judge, standing};
 use crate::signer::document::{DocumentError, RootKey};
 use crate::signer::local::LocalKeyError;
 use crate::store::trust::{RevocationOrder, Signing, TrustBook, What};
@@ -136,24 +135,33 @@ impl Desk {
         self.roots.present().ok_or(KeysCommandError::NoRoot)
     }
 
-    /// Whether the key may sign, as the service judges it.
-    fn gate(&self, key: &CaKey, signing: &Signing) -> Result<(), NotYet> {
-        let propagation = self.config.keys.propagation_seconds;
-        may_sign(
-            &self.roots,
-            key,
-            signing.last.as_deref(),
-            propagation,
-            self.now,
-        )
+    fn circumstances<'a>(&'a self, signing: &'a Signing) -> Circumstances<'a> {
+        Circumstances {
+            roots: &self.roots,
+            chosen: signing.chosen.as_deref(),
+            last: signing.last.as_deref(),
+            propagation: self.config.keys.propagation_seconds,
+            now: self.now,
+        }
     }
 
-    /// The key that signs: the choice, else the first that is configured.
-    fn signer(&self, signing: &Signing) -> String {
-        let chosen = signing.chosen.as_ref();
-        let chosen =
-            chosen.filter(|chosen| self.configured().any(|ca| ca.fingerprint() == **chosen));
-        chosen.map_or_else(|| self.keys.user_ca.fingerprint(), Clone::clone)
+    fn candidate<'a>(&self, key: &'a CaKey) -> Candidate<'a> {
+        Candidate {
+            key,
+            revoked: self.book.watch().revokes(key.key()),
+        }
+    }
+
+    /// Whether the key may sign, as the service judges it.
+    fn gate(&self, key: &CaKey, signing: &Signing) -> Result<(), NotYet> {
+        judge(&self.candidate(key), &self.circumstances(signing))
+    }
+
+    /// The key that signs, as the service chooses it.
+    fn signer(&self, signing: &Signing) -> Option<String> {
+        let candidates: Vec<_> = self.configured().map(|key| self.candidate(key)).collect();
+        let signer = choose(&candidates, &self.circumstances(signing)).signer?;
+        candidates.get(signer).map(|ca| ca.key.fingerprint())
     }
 
     async fn list(&self) -> Result<(), KeysCommandError> {
@@ -169,11 +177,27 @@ impl Desk {
             let word = standing(&self.roots, key).map_or("unannounced", |s| state(s.state));
             let may = match self.gate(key, &signing) {
                 Ok(()) if !here => "not configured here".to_owned(),
-                Ok(()) if print == signer => "signs".to_owned(),
+                Ok(()) if Some(&print) == signer.as_ref() => "signs".to_owned(),
                 Ok(()) => "may sign".to_owned(),
                 Err(not_yet) => not_yet.to_string(),
             };
             println!("{print}  {word:<11}  {may}");
+        }
+        self.list_endorsed().await
+    }
+
+    /// Which of them a service has in memory is known to that service alone.
+    async fn list_endorsed(&self) -> Result<(), KeysCommandError> {
+        for key in self.book.endorsed(self.now).await? {
+            let print = key.key.fingerprint();
+            let state = match key.known_at.map(|known| known.max(key.signs_from)) {
+                _ if key.revoked => "revoked".to_owned(),
+                None => "in no bundle yet".to_owned(),
+                Some(from) if self.now < from => format!("signs from {from} (Unix seconds)"),
+                Some(_) => "may sign, where the service that made it runs".to_owned(),
+            };
+            let (end, by) = (key.not_after, &key.endorser);
+            println!("{print}  endorsed     {state}; ends at {end}; by {by}");
         }
         Ok(())
     }
@@ -197,7 +221,7 @@ impl Desk {
                 key: print.to_owned(),
                 flaw,
             })?;
-        let mut event = event(EventName::ActivateKey)?;
+        let mut event = Event::of_operator(EventName::ActivateKey)?;
         event.parameters = Some(json!({ "caKey": print, "reason": reason.as_str() }));
         event.additional = Some(json!({ "before": self.signer(&signing) }));
         self.recorder
@@ -221,12 +245,11 @@ impl Desk {
             .find(|ca| ca.key.fingerprint() == print);
         let key = key.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
         let signing = self.book.signing().await?;
-        if self.signer(&signing) == print {
+        if self.signer(&signing).as_deref() == Some(print) {
             return Err(KeysCommandError::Signs(print.to_owned()));
         }
-        let since = self.now.saturating_sub(MAX_FLEET_TTL + 2 * MAX_BACKDATE);
-        let end = self.book.last_end(print.to_owned(), since).await?;
-        if let Some(end) = end.filter(|end| *end > self.now && !now) {
+        let end = self.book.last_end(print.to_owned(), self.now).await?;
+        if let Some(end) = end.filter(|_| !now) {
             return Err(KeysCommandError::StillGood(print.to_owned(), end));
         }
         let next = root::with_state(present, print, KeyState::Retired, self.now);
@@ -243,7 +266,7 @@ impl Desk {
         reason: &Reason,
         now: bool,
     ) -> Result<(), KeysCommandError> {
-        let mut event = event(EventName::RetireKey)?;
+        let mut event = Event::of_operator(EventName::RetireKey)?;
         let (print, reason) = (key.fingerprint(), reason.as_str());
         event.parameters = Some(json!({ "caKey": print, "reason": reason, "now": now }));
         if !now {
@@ -256,7 +279,7 @@ impl Desk {
         let order = RevocationOrder {
             id: random::request_id()?,
             what: What::Entry(Target::CaKey(key.clone()), None),
-            by: format!("uid {}", Operator::current().uid),
+            by: Operator::current().label(),
             reason: Some(reason.to_owned()),
             at: self.now,
         };
@@ -287,12 +310,6 @@ impl Desk {
         );
         Ok(())
     }
-}
-
-fn event(name: EventName) -> Result<Event, NoEntropy> {
-    let actor = Actor::Operator(Operator::current());
-    let id = random::request_id()?;
-    Ok(Event::new(name, actor, Origin::default(), id))
 }
 
 /// Why nothing changed.
@@ -342,7 +359,9 @@ pub enum KeysCommandError {
         flaw: NotYet,
     },
     /// Not in the root.
-    #[error("retire `{0}`: the root does not name it; see `eic-ca keys list`")]
+    #[error(
+        "retire `{0}`: the root does not name it; see `eic-ca keys list` (a key in memory ends by `eic-ca revoke ca-key`)"
+    )]
     NotNamed(String),
     /// It signs.
     #[error("retire `{0}`: it signs; activate another one first (`eic-ca keys activate`)")]

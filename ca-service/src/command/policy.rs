@@ -18,9 +18,10 @@ use crate::app::policy_sources;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::policy::{
-    Action, Asked, Caller, Cidr, Decision, LoadError, PolicySet, Proof, Request, Severity, Source,
-    check, explain,
+    Action, Asked, Caller, Cidr, Claims, Decision, HiddenClaims, LoadError, PolicySet, Proof,
+    Request, Severity, Source, check, explain,
 };
+use crate::web_token::issuer::Issuer;
 
 /// What to do with the policy.
 #[derive(Debug, Args)]
@@ -41,9 +42,12 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct ExplainArgs {
-    /// The caller, as sts:GetCallerIdentity names it; or a role, for any session of it.
+    /// The caller, as sts:GetCallerIdentity names it; or a role, for any session of it; or `https://issuer#subject`.
     #[arg(long, value_name = "ARN", value_parser = asked_caller)]
-    caller: CallerArn,
+    caller: Asker,
+    /// A claim of the issuer's token, `name=value`; once for each value.
+    #[arg(long = "claim", value_name = "CLAIM", value_parser = claim)]
+    claims: Vec<(String, String)>,
     /// The caller's unique id, where a policy names it.
     #[arg(long, value_name = "ID")]
     user_id: Option<String>,
@@ -96,13 +100,13 @@ pub fn run(args: &PolicyArgs) -> Result<ExitCode, PolicyCommandError> {
     let config = args.config.load()?;
     let set = PolicySet::load(&policy_sources(&config))?;
     match &args.verb {
-        Verb::Check => Ok(print_findings(&set)),
+        Verb::Check => Ok(print_findings(&config, &set)),
         Verb::Explain(question) => print_explanation(&config, &set, question),
     }
 }
 
-fn print_findings(set: &PolicySet) -> ExitCode {
-    let findings = check(set, &[Proof::AwsSts], false);
+fn print_findings(config: &Config, set: &PolicySet) -> ExitCode {
+    let findings = check(set, &proofs(config), false);
     for finding in &findings {
         print(format_args!("{finding}\n"));
     }
@@ -120,6 +124,19 @@ fn print_findings(set: &PolicySet) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The proofs that the configuration takes.
+fn proofs(config: &Config) -> Vec<Proof> {
+    let web_identity = !config.aws_sts.web_identity.is_empty();
+    [
+        (Proof::AwsSts, true),
+        (Proof::WebIdentity, web_identity),
+        (Proof::Oidc, !config.oidc.is_empty()),
+    ]
+    .into_iter()
+    .filter_map(|(proof, taken)| taken.then_some(proof))
+    .collect()
 }
 
 fn print_explanation(
@@ -144,7 +161,7 @@ fn print_explanation(
         key_type: Some(&args.key_type),
         ..Asked::default()
     };
-    let (caller, resource) = (caller(args), resource(&host));
+    let (caller, resource) = (caller(config, args), resource(&host));
     let explanation = explain(
         set,
         &Request {
@@ -164,9 +181,13 @@ fn print_explanation(
     })
 }
 
-fn caller(args: &ExplainArgs) -> Caller {
+fn caller(config: &Config, args: &ExplainArgs) -> Caller {
+    let arn = match &args.caller {
+        Asker::Aws(arn) => arn,
+        Asker::Subject { issuer, subject } => return of_issuer(config, issuer, subject, args),
+    };
     let caller = Caller::aws(
-        args.caller.clone(),
+        arn.clone(),
         args.user_id.as_deref().unwrap_or_default(),
         None,
         args.attested,
@@ -178,15 +199,50 @@ fn caller(args: &ExplainArgs) -> Caller {
     }
 }
 
+/// With the claims as policy would see them: those that the configuration keeps, if it says which.
+fn of_issuer(config: &Config, issuer: &Issuer, subject: &str, args: &ExplainArgs) -> Caller {
+    let rules = config.oidc.iter().find(|own| own.issuer.issuer == *issuer);
+    let kept = rules.and_then(|rules| rules.claims.as_ref());
+    let mut claims = Claims::new();
+    for name in kept.into_iter().flatten() {
+        claims.insert(name.clone(), Vec::new());
+    }
+    for (name, value) in &args.claims {
+        if kept.is_none_or(|kept| kept.contains(name)) {
+            claims.entry(name.clone()).or_default().push(value.clone());
+        }
+    }
+    let hidden = kept.map_or(HiddenClaims::None, |_| HiddenClaims::Others);
+    Caller::oidc(issuer.as_str(), subject, claims).with_hidden_claims(hidden)
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write `name=value`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Whom a question is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asker {
+    Aws(CallerArn),
+    Subject { issuer: Issuer, subject: String },
+}
+
 /// Session of a role where none is named; such a name is always the caller's own.
 const ANY_SESSION: &str = "any-session";
 
 /// `arn:aws:sts::…:assumed-role/…` and the like, or `arn:aws:iam::…:role/[path/]name`. Of a role's path
 /// nothing is taken over: the proof that the service sees does not show it either.
-fn asked_caller(text: &str) -> Result<CallerArn, String> {
+fn asked_caller(text: &str) -> Result<Asker, String> {
+    if let Some((issuer, subject)) = text.split_once('#') {
+        return Ok(Asker::Subject {
+            issuer: issuer.parse().map_err(|e| format!("{e}"))?,
+            subject: subject.to_owned(),
+        });
+    }
     let session = session_of_role(text);
     let arn = session.as_deref().unwrap_or(text);
-    arn.parse().map_err(|e| format!("{e}"))
+    arn.parse().map(Asker::Aws).map_err(|e| format!("{e}"))
 }
 
 fn session_of_role(text: &str) -> Option<String> {
@@ -244,16 +300,22 @@ mod tests {
     #[test]
     fn a_role_stands_for_any_session_of_it() {
         let role = "arn:aws:iam::111122223333:role/teams/Dev";
-        assert_eq!(
-            asked_caller(role).unwrap().to_string(),
-            "arn:aws:sts::111122223333:assumed-role/Dev/any-session"
-        );
+        let any = "arn:aws:sts::111122223333:assumed-role/Dev/any-session";
+        assert_eq!(asked_caller(role), Ok(Asker::Aws(any.parse().unwrap())));
         let session = "arn:aws:sts::111122223333:assumed-role/Dev/alice";
-        assert_eq!(asked_caller(session).unwrap().to_string(), session);
+        assert_eq!(
+            asked_caller(session),
+            Ok(Asker::Aws(session.parse().unwrap()))
+        );
+        assert!(matches!(
+            asked_caller("https://issuer.example#repo:a/b"),
+            Ok(Asker::Subject { subject, .. }) if subject == "repo:a/b"
+        ));
         for bad in [
             "Dev",
             "arn:aws:iam::111122223333:role/",
             "arn:aws:s3:::role/x",
+            "issuer.example#x",
         ] {
             assert!(asked_caller(bad).is_err(), "{bad}");
         }

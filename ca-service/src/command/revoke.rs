@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
-use crate::audit::{Actor, AppendError, Event, EventName, OnceError, Operator, Origin, Recorder};
+use crate::audit::{AppendError, Event, EventName, OnceError, Operator, Recorder};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::{RootError, RootHistory};
@@ -91,7 +91,7 @@ struct How {
 
 #[derive(Debug, Args)]
 struct CallerArgs {
-    /// ARN of a user, role or role session, or a unique id (AIDA…, AROA…, AROA…:session).
+    /// ARN of a user, role or role session, a unique id (AIDA…, AROA…, AROA…:session), or `https://issuer#subject`.
     who: RevokedCaller,
     /// Why; for the audit.
     #[arg(long, value_name = "TEXT")]
@@ -182,12 +182,12 @@ impl Desk {
     async fn revoke(&self, what: What, reason: &Reason) -> Result<ExitCode, RevokeError> {
         let order = RevocationOrder {
             id: random::request_id()?,
-            by: operator_name(&Operator::current()),
+            by: Operator::current().label(),
             reason: Some(reason.as_str().to_owned()),
             at: self.now,
             what,
         };
-        let mut event = event(EventName::Revoke)?;
+        let mut event = Event::of_operator(EventName::Revoke)?;
         event.parameters =
             Some(json!({ "target": described(&order.what), "reason": reason.as_str() }));
         event.additional = Some(json!({ "revocation": order.id.to_string() }));
@@ -203,7 +203,7 @@ impl Desk {
     }
 
     async fn take_back(&self, target: Target, how: &How) -> Result<ExitCode, RevokeError> {
-        let mut event = event(EventName::TakeBackRevocation)?;
+        let mut event = Event::of_operator(EventName::TakeBackRevocation)?;
         let described = described(&What::Entry(target.clone(), None));
         event.parameters = Some(json!({ "target": described, "reason": how.reason.as_str() }));
         let there = self.recorder.take_back(&self.book, target, &event).await?;
@@ -227,21 +227,6 @@ fn exit(changed: bool) -> ExitCode {
     }
 }
 
-fn event(name: EventName) -> Result<Event, RevokeError> {
-    let actor = Actor::Operator(Operator::current());
-    Ok(Event::new(
-        name,
-        actor,
-        Origin::default(),
-        random::request_id()?,
-    ))
-}
-
-fn operator_name(operator: &Operator) -> String {
-    let name = operator.name.clone();
-    name.unwrap_or_else(|| format!("uid {}", operator.uid))
-}
-
 /// What is revoked, for the audit.
 fn described(what: &What) -> Value {
     match what {
@@ -257,7 +242,9 @@ fn described(what: &What) -> Value {
         What::Entry(Target::Fingerprint(print), _) => json!({ "fingerprint": print }),
         What::Entry(Target::CaKey(ca), _) => json!({ "caKey": ca.fingerprint() }),
         What::Caller(who) => json!({ "caller": who.as_str() }),
-        What::Host(instance) => json!({ "instanceId": instance.as_str() }),
+        What::Host(instance) | What::HostCertificates(instance) => {
+            json!({ "instanceId": instance.as_str() })
+        }
     }
 }
 
@@ -305,13 +292,13 @@ async fn revoke_caller(
     operator: Operator,
     now: u64,
 ) -> Result<bool, RevokeError> {
-    let by = operator_name(&operator);
+    let by = operator.label();
     let name = if args.undo {
         EventName::UnrevokeCaller
     } else {
         EventName::RevokeCaller
     };
-    let mut event = event(name)?;
+    let mut event = Event::of_operator(name)?;
     event.parameters = Some(match &args.reason {
         Some(reason) => json!({ "who": args.who.as_str(), "reason": reason }),
         None => json!({ "who": args.who.as_str() }),

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError};
 use crate::http::router;
 use crate::http::server::{Server, ServerError};
 use crate::log;
+use crate::process_memory;
 
 /// How to serve.
 #[derive(Debug, Args)]
@@ -32,6 +33,9 @@ pub struct ServeArgs {
 pub fn run(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     let config = args.config.load()?;
     log::start(args.log);
+    if let Err(error) = process_memory::protect() {
+        tracing::warn!(%error, "core dumps could not be switched off; keys in memory could reach a disk");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -48,6 +52,7 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
     let address = server.address().map_err(ServeError::Runtime)?;
     let watching = tokio::spawn(Arc::clone(&app).watch_files());
     let keeping = tokio::spawn(Arc::clone(&app).keep_bundle());
+    let hosts = tokio::spawn(Arc::clone(&app).watch_hosts());
     print(format_args!(
         "eic-ca: listening on {}://{address}\n",
         server.scheme()
@@ -63,6 +68,7 @@ async fn serve(config: &Config) -> Result<(), ServeError> {
     server.run(router(Arc::clone(&app)), end).await;
     watching.abort();
     keeping.abort();
+    hosts.abort();
     Ok(())
 }
 

@@ -44,7 +44,7 @@ fn events(folder: &TempDir) -> Vec<String> {
 fn is_revoked(folder: &TempDir) -> bool {
     let store = Store::open(&StoreConfig::at(folder.path().join("ca/eic-ca.db"))).unwrap();
     let caller = crate::issuance::tests::caller();
-    store.revocations().contains(caller.arn(), caller.user_id())
+    store.revocations().covers(&caller)
 }
 
 #[test]

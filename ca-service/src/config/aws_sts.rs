@@ -5,7 +5,8 @@ use eic_protocol::arn::AccountId;
 use eic_protocol::grant::MAX_GRANT_TTL;
 
 use super::document::Section;
-use super::endpoint;
+use super::{endpoint, oidc};
+use crate::authn::web_identity::AccountRules;
 
 /// `[aws_sts]`
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct AwsStsConfig {
     pub endpoint_override: Option<String>,
     /// Whether a role's session revocation in IAM is asked for (needs `iam:GetRolePolicy`).
     pub role_revocation: bool,
+    /// `[[aws_sts.web_identity]]`: accounts whose tokens of sts:GetWebIdentityToken are taken.
+    pub web_identity: Vec<AccountRules>,
 }
 
 /// `[sessions]`
@@ -53,12 +56,15 @@ pub(super) fn read(section: &Section<'_>) -> AwsStsConfig {
         );
     }
     let role_revocation = section.flag("role_revocation").unwrap_or(false);
+    let web_identity = section.tables("web_identity");
+    let web_identity = web_identity.iter().filter_map(oidc::read_account).collect();
     section.refuse_unknown();
     AwsStsConfig {
         accounts,
         sso_accounts,
         endpoint_override,
         role_revocation,
+        web_identity,
     }
 }
 

@@ -14,6 +14,8 @@ use crate::host_identity::jwt::Algorithm;
 
 /// Shortest life of a host certificate: a host must have time to fetch the next. Seconds.
 const MIN_TTL: u64 = 3_600;
+/// Rarest look for hosts that are gone. Seconds.
+const MAX_WATCH: u64 = 3_600;
 
 /// `[hosts]`
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct HostsConfig {
     pub identity_certificates: Option<PathBuf>,
     /// Life of a host certificate. Seconds.
     pub certificate_ttl_seconds: u64,
+    /// How often the inventory is looked through for hosts that are gone. Seconds.
+    pub watch_seconds: u64,
     /// `[[hosts.accounts]]`
     pub accounts: Vec<HostAccount>,
 }
@@ -31,6 +35,7 @@ impl Default for HostsConfig {
         Self {
             identity_certificates: None,
             certificate_ttl_seconds: MAX_HOST_TTL,
+            watch_seconds: 60,
             accounts: Vec::new(),
         }
     }
@@ -45,6 +50,8 @@ pub struct HostAccount {
     pub first_enrolment: FirstEnrolment,
     /// Which evidence counts.
     pub evidence: Vec<EvidenceKind>,
+    /// Whether its legacy hosts make their keys known.
+    pub harvest: bool,
     /// The account's issuer of web identity tokens.
     pub issuer: Option<HostIssuer>,
 }
@@ -107,6 +114,7 @@ pub(super) fn read(section: &Section<'_>) -> HostsConfig {
     let certificate_ttl_seconds = section
         .number("certificate_ttl_seconds", MIN_TTL..=MAX_HOST_TTL)
         .unwrap_or(default.certificate_ttl_seconds);
+    let watch_seconds = section.number("watch_seconds", 1..=MAX_WATCH);
     let documents =
         |account: &HostAccount| account.evidence.contains(&EvidenceKind::IdentityDocument);
     if identity_certificates.is_none() && accounts.iter().any(documents) {
@@ -119,6 +127,7 @@ pub(super) fn read(section: &Section<'_>) -> HostsConfig {
     HostsConfig {
         identity_certificates,
         certificate_ttl_seconds,
+        watch_seconds: watch_seconds.unwrap_or(default.watch_seconds),
         accounts,
     }
 }
@@ -134,13 +143,31 @@ fn read_account(section: &Section<'_>) -> Option<HostAccount> {
     let first_enrolment = section.word("first_enrolment", &FirstEnrolment::NAMES);
     let issuer = read_issuer(section);
     let evidence = read_evidence(section, issuer.is_some());
+    let harvest = read_harvest(section, first_enrolment);
     section.refuse_unknown();
     Some(HostAccount {
         account: account?,
         first_enrolment: first_enrolment?,
         evidence,
+        harvest,
         issuer,
     })
+}
+
+/// Off by itself where a role's credentials alone would make keys known; a token is for one host's enrolment.
+fn read_harvest(section: &Section<'_>, rule: Option<FirstEnrolment>) -> bool {
+    let harvest = section.flag("harvest");
+    if harvest == Some(true) && rule == Some(FirstEnrolment::Token) {
+        section.mistake(
+            "harvest",
+            "does not go with `first_enrolment = \"token\"`; take \"console\" or \"approval\", or leave it out",
+        );
+    }
+    let strong = matches!(
+        rule,
+        Some(FirstEnrolment::Console | FirstEnrolment::Approval)
+    );
+    harvest.unwrap_or(strong)
 }
 
 fn read_evidence(section: &Section<'_>, has_issuer: bool) -> Vec<EvidenceKind> {

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use eic_protocol::arn::Arn;
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::subject_key::CaKey;
+use eic_protocol::trust::endorsement::MAX_HOURS;
+use eic_protocol::validity::MAX_BACKDATE;
 
 use super::document::Section;
 use super::endpoint;
+use crate::rotation::EndorsedRules;
 
 /// Until then even a host that asks once a day has a new key. Seconds.
 const PROPAGATION: u64 = 86_400;
@@ -21,6 +24,10 @@ pub struct KeysConfig {
     pub spare_user_cas: Vec<SignerConfig>,
     /// How long after its announcement hosts may not know a key. Seconds.
     pub propagation_seconds: u64,
+    /// How long a user-CA key signs before a spare takes over by itself; none: only by command. Seconds.
+    pub rotate_after: Option<u64>,
+    /// Keys in memory that the user CA endorses; none: it signs every certificate itself.
+    pub endorsed: Option<EndorsedRules>,
     /// Signs host certificates.
     pub host_ca: SignerConfig,
     /// File of the key that signs host views.
@@ -70,6 +77,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<KeysConfig> {
     let spares = section.tables("spare_user_cas");
     let spare_user_cas = spares.iter().filter_map(signer_of).collect();
     let propagation = section.number("propagation_seconds", 0..=30 * 86_400);
+    let propagation = propagation.unwrap_or(PROPAGATION);
+    let rotate_after = section.number("rotate_after_days", 1..=3_650);
+    let endorsed = section
+        .table("endorsed")
+        .map(|section| read_endorsed(&section, propagation));
     let bundle = section.required_path("bundle", "bundle = \"keys/bundle\"");
     let root = section.path("root");
     let root_document =
@@ -85,13 +97,50 @@ pub(super) fn read(section: &Section<'_>) -> Option<KeysConfig> {
     Some(KeysConfig {
         user_ca: user_ca?,
         spare_user_cas,
-        propagation_seconds: propagation.unwrap_or(PROPAGATION),
+        propagation_seconds: propagation,
+        rotate_after: rotate_after.map(|days| days * 86_400),
+        endorsed,
         host_ca: host_ca?,
         bundle: bundle?,
         root,
         root_document: root_document?,
         grant_secrets,
     })
+}
+
+/// How long a key in memory signs before the next one does. Seconds.
+const SIGN: u64 = 12 * 3_600;
+/// For how long after that it still counts: the longest certificate. Seconds.
+const OVERLAP: u64 = 12 * 3_600;
+
+/// `endorsed = { … }`: every member has a default.
+fn read_endorsed(section: &Section<'_>, propagation: u64) -> EndorsedRules {
+    let number = |key, range, default| section.number(key, range).unwrap_or(default);
+    let propagation = number("propagation_seconds", 0..=30 * 86_400, propagation);
+    let sign = number("sign_seconds", 60..=MAX_HOURS, SIGN);
+    let least = propagation.div_ceil(sign).max(1);
+    let rules = EndorsedRules {
+        sign,
+        overlap: number("overlap_seconds", 60..=MAX_HOURS, OVERLAP),
+        ahead: number("ahead", 1..=8, least),
+        propagation,
+    };
+    if rules.sign + rules.overlap + MAX_BACKDATE > MAX_HOURS {
+        section.mistake(
+            "overlap_seconds",
+            format!(
+                "is too much with `sign_seconds`: hosts take a key for at most {MAX_HOURS} seconds"
+            ),
+        );
+    }
+    if rules.ahead < least || rules.ahead > 8 {
+        section.mistake(
+            "ahead",
+            format!("must be at least {least} and at most 8: the next key is needed before hosts can know it (`propagation_seconds`); or raise `sign_seconds`"),
+        );
+    }
+    section.refuse_unknown();
+    rules
 }
 
 #[derive(Clone, Copy)]

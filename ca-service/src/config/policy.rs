@@ -6,6 +6,8 @@ use eic_protocol::arn::AccountId;
 use eic_protocol::os_user::OsUser;
 
 use super::document::Section;
+use crate::policy::AttachedPrincipal;
+use crate::web_token::issuer::Issuer;
 
 /// `[policy]`
 #[derive(Clone, Debug)]
@@ -25,11 +27,11 @@ pub struct PolicyConfig {
 /// `[[policy.attachments]]`
 #[derive(Clone, Debug)]
 pub struct AttachmentConfig {
-    /// The principal's ARN, or its unique id.
-    pub principal: String,
+    /// Whom the policy is attached to.
+    pub principal: AttachedPrincipal,
     /// The identity policy.
     pub file: PathBuf,
-    /// Accounts that it reaches beside the principal's own.
+    /// Accounts that it reaches beside the principal's own; an issuer's subject has none of its own.
     pub accounts: Vec<AccountId>,
 }
 
@@ -63,10 +65,14 @@ pub(super) fn read(section: &Section<'_>) -> Option<PolicyConfig> {
 }
 
 fn attachment(section: &Section<'_>) -> Option<AttachmentConfig> {
-    let principal = section.required(
-        "principal",
-        "principal = \"arn:aws:iam::111122223333:role/Dev\"",
-    );
+    let principal = if section.has("issuer") {
+        attached_subject(section)
+    } else {
+        let example = "principal = \"arn:aws:iam::111122223333:role/Dev\"";
+        section
+            .required("principal", example)
+            .map(AttachedPrincipal::Aws)
+    };
     let file = section.required_path("file", "file = \"dev.json\"");
     let accounts = section.list("accounts").unwrap_or_default();
     section.refuse_unknown();
@@ -74,5 +80,22 @@ fn attachment(section: &Section<'_>) -> Option<AttachmentConfig> {
         principal: principal?,
         file: file?,
         accounts,
+    })
+}
+
+/// `issuer` and `subject` in place of `principal`.
+fn attached_subject(section: &Section<'_>) -> Option<AttachedPrincipal> {
+    let issuer = section.parsed::<Issuer>("issuer");
+    let subject =
+        section.required::<String>("subject", "subject = \"repo:acme/app:ref:refs/heads/main\"");
+    if section.has("principal") {
+        section.mistake(
+            "principal",
+            "name a principal of AWS, or `issuer` and `subject`, not both",
+        );
+    }
+    Some(AttachedPrincipal::Oidc {
+        issuer: issuer?.to_string(),
+        subject: subject?,
     })
 }

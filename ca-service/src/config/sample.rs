@@ -22,7 +22,11 @@ user_ca = { signer = "local", file = "keys/user-ca" }
 # user_ca = { signer = "kms", arn = "arn:aws:kms:eu-west-1:111122223333:key/…", region = "eu-west-1" }
 # Another key that hosts know already, for a failover by `eic-ca keys activate`:
 # spare_user_cas = [{ signer = "local", file = "keys/user-ca-2" }]
+# rotate_after_days = 365 # the spare takes over by itself, and the key before it is retired (docs/rotation.md)
 # propagation_seconds = 86400 # a key signs only so long after hosts could first have it
+# Keys in memory that the user CA endorses and that sign in its place, so that KMS is off the path of a login
+# (docs/rotation.md); never for names with uid 0 and for fleets marked `kms_only`:
+# endorsed = { sign_seconds = 43200, overlap_seconds = 43200, ahead = 1, propagation_seconds = 3600 }
 host_ca = { signer = "local", file = "keys/host-ca" }
 bundle = "keys/bundle"
 root = "keys/root"
@@ -40,6 +44,12 @@ files = ["policy.json"]
 # principal = "arn:aws:iam::111122223333:role/Dev"
 # file = "dev.json"
 # accounts = ["444455556666"] # reached besides 111122223333
+# The same for the subjects of an issuer; the accounts are always listed:
+# [[policy.attachments]]
+# issuer = "https://token.actions.githubusercontent.com"
+# subject = "repo:acme/app:environment:prod"
+# file = "deploy.json"
+# accounts = ["111122223333"]
 
 [aws_sts]
 # Accounts whose identities are accepted; none named: policy alone decides.
@@ -48,6 +58,20 @@ accounts = []
 # sso_accounts = ["111122223333"]
 # Ask IAM whether a role's sessions were revoked (needs iam:GetRolePolicy in each account):
 # role_revocation = true
+# Accounts with outbound web identity: a token of sts:GetWebIdentityToken is taken beside the proof, or demanded:
+# [[aws_sts.web_identity]]
+# account = "111122223333"
+# issuer = "https://00000000-0000-0000-0000-000000000000.tokens.sts.global.api.aws"
+# algorithms = ["ES384"]
+# required = true
+
+# Callers without AWS identities: issuers whose tokens are taken (docs/policy.md).
+# [[oidc]]
+# issuer = "https://token.actions.githubusercontent.com"
+# algorithms = ["RS256"]
+# claims = ["repository", "repository_id", "environment", "ref"] # that policies name as oidc:…; absent: all
+# [oidc.require]
+# repository_owner_id = ["123456"]
 
 [sessions]
 mode = "on"
@@ -93,6 +117,11 @@ max_ttl_seconds = 3600
 # hard_stop_seconds = 2592000  # and opens to no certificate after so long
 # stage = "hybrid"             # "certificates-only": Instance Connect keys count no more
 # long_polls = 1024
+
+# For hosts that fetch from a folder, a web server or S3 (docs/revocation.md):
+# [publish]
+# to = "s3://eic-trust/prod" # or a folder
+# region = "eu-west-1"
 
 # [limits]
 # caller_rate = 50 # requests per second and caller, on average; ten times that for all sessions of a role whose names are only claimed

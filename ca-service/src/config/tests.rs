@@ -172,3 +172,92 @@ fn every_section_is_read() {
     );
     assert_eq!(config.fleets[0].tags["role"], "web");
 }
+
+#[test]
+fn keys_in_memory_that_would_leave_a_gap_or_cut_certificates_are_a_mistake() {
+    let with = |members: &str| {
+        let keys = format!("[keys]\nendorsed = {{ {members} }}\n");
+        mistakes_after("[keys]\n", &keys)
+    };
+    for (members, expected) in [
+        ("overlap_seconds = 3600", "must be at least 43200"),
+        ("sign_seconds = 172000", "at most 172800 seconds"),
+        ("ahead = 1", "must be at least 2 "),
+        ("ahead = 9", "must be between 1 and 8"),
+        ("sign_seconds = 600", "must be at least 144 "),
+        ("hours = 12", "is not a key here"),
+    ] {
+        let mistakes = with(members);
+        assert!(mistakes.contains(expected), "{members}: {mistakes}");
+    }
+    for right in [
+        "",
+        "propagation_seconds = 0",
+        "ahead = 3, propagation_seconds = 86400",
+    ] {
+        assert_eq!(with(right), "", "{right}");
+    }
+}
+
+#[test]
+fn keys_in_memory_are_off_and_have_defaults_that_hosts_take() {
+    let parse = |text: &str| parse(text).unwrap().keys.endorsed;
+    assert_eq!(parse(sample::CONFIG), None);
+    let rules = parse(&sample::CONFIG.replacen("[keys]\n", "[keys]\nendorsed = {}\n", 1)).unwrap();
+    // A day until hosts know it: two keys ahead.
+    assert_eq!(
+        (rules.sign, rules.overlap, rules.ahead),
+        (43_200, 43_200, 2)
+    );
+    assert_eq!(rules.propagation, 86_400);
+}
+
+fn with(more: &str) -> Result<Config, String> {
+    parse(&format!("{}{more}", sample::CONFIG))
+}
+
+#[test]
+fn issuers_that_others_could_speak_for_are_mistakes() {
+    // B-09, B-20, B-22, B-24
+    let own = "[[oidc]]\nissuer = \"https://issuer.example\"\nalgorithms = [\"RS256\"]\n";
+    let of = |issuer: &str| own.replace("https://issuer.example", issuer);
+    for (more, expected) in [
+        (of("issuer.example"), "is not an issuer"),
+        (of("http://issuer.example"), "is not an issuer"),
+        (own.replace("RS256", "HS256"), "`HS256` is not one of"),
+        (own.replace("RS256", "none"), "`none` is not one of"),
+        (own.replace("[\"RS256\"]", "[]"), "at least one algorithm"),
+        (own.replace("algorithms = [\"RS256\"]\n", ""), "`oidc[0].algorithms`: is missing"),
+        (format!("{own}{own}"), "is named twice"),
+        (format!("{own}jwks_uri = \"http://10.0.0.1/keys\"\n"), "must be an `https://`"),
+        (of("https://kubernetes.default.svc"), "pin this one's keys"),
+        (of("https://x.tokens.sts.global.api.aws"), "belongs under [[aws_sts.web_identity]]"),
+        (
+            of("https://token.actions.githubusercontent.com"),
+            "`require = { repository_owner_id",
+        ),
+        (format!("{own}[oidc.require]\nenv = []\n"), "at least one value"),
+        (
+            format!("{own}[[aws_sts.web_identity]]\naccount = \"111122223333\"\nissuer = \"https://issuer.example\"\nalgorithms = [\"ES384\"]\n"),
+            "is named twice",
+        ),
+        (
+            "[[policy.attachments]]\nissuer = \"https://issuer.example\"\nsubject = \"x\"\nfile = \"x.json\"\n".to_owned(),
+            "no [[oidc]] has it",
+        ),
+        (
+            format!("{own}[[policy.attachments]]\nissuer = \"https://issuer.example\"\nsubject = \"x\"\nprincipal = \"AROA0123456789ABCDEF\"\nfile = \"x.json\"\n"),
+            "not both",
+        ),
+    ] {
+        let told = with(&more).err().unwrap_or_default();
+        assert!(told.contains(expected), "{more}: {told}");
+    }
+    assert!(with(own).is_ok(), "{:?}", with(own).err());
+    let github = of("https://token.actions.githubusercontent.com");
+    let config = with(&format!(
+        "{github}[oidc.require]\nrepository_owner_id = [\"1\"]\n"
+    ))
+    .unwrap();
+    assert_eq!(config.oidc[0].require["repository_owner_id"], ["1"]);
+}

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use aws_credential_types::Credentials;
+use eic_aws::ec2::{Instance, Which, describe_instances, latest_console_output};
 use eic_aws::endpoint::Endpoint;
-use eic_aws::error::AwsError;
 use eic_aws::query::{Element, call};
 use eic_aws::sigv4::Scope;
 use eic_protocol::arn::{AccountId, Arn};
@@ -21,7 +20,6 @@ use crate::authn::aws_sts::role_revocation::percent_decoded;
 use crate::aws_access::{AwsAccess, ec2_endpoint, iam_endpoint};
 use crate::config::inventory::Ec2Config;
 
-const EC2_VERSION: &str = "2016-11-15";
 const IAM_VERSION: &str = "2010-05-08";
 /// All calls about one host together: agents wait longer, but their connections are not kept for ever.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -122,6 +120,7 @@ impl AwsLookUp {
         found.ok_or_else(|| NoLookUp::NotConfigured(account.clone(), region))
     }
 
+    /// The instance, and the ARN of its profile.
     async fn describe_at(
         &self,
         place: &Place,
@@ -129,17 +128,24 @@ impl AwsLookUp {
         now: u64,
     ) -> Result<(Described, Option<String>), NoLookUp> {
         let credentials = self.credentials(place, now).await?;
-        let scope = place.scope("ec2", &credentials, now);
+        let scope = place.scope(&credentials, now);
         // By filter: an id that is unknown is then an empty answer, not an error.
-        let parameters = [
-            pair("Action", "DescribeInstances"),
-            pair("Version", EC2_VERSION),
-            pair("Filter.1.Name", "instance-id"),
-            pair("Filter.1.Value.1", instance.as_str()),
-        ];
-        let answer = call(self.access.client(), &place.endpoint, &scope, &parameters).await;
-        let answer = answer.map_err(|e| failed(&e))?;
-        described(&answer, place, instance).ok_or(NoLookUp::NoSuchInstance)
+        let which = Which::Filter("instance-id", instance.as_str());
+        let client = self.access.client();
+        let found = describe_instances(client, &place.endpoint, &scope, &which).await;
+        // Shared subnets show hosts of other owners: they are not of this account (threats C-10).
+        let own = |host: &Instance| host.id == *instance && host.account == place.account;
+        let found = found.map_err(|e| failed(&e))?.into_iter().find(own);
+        let found = found.ok_or(NoLookUp::NoSuchInstance)?;
+        let described = Described {
+            instance: found.id,
+            account: found.account,
+            region: found.region,
+            state: found.state,
+            private_ips: found.private_ip.into_iter().collect(),
+            role: None,
+        };
+        Ok((described, found.instance_profile))
     }
 
     /// The one role of an instance profile, and who may assume it: both in one answer of IAM.
@@ -185,114 +191,28 @@ impl AwsLookUp {
         instance: &InstanceId,
         now: u64,
     ) -> Result<String, NoLookUp> {
-        match self.read_console(place, instance, true, now).await {
-            // Instances that are not on the Nitro system show only what EC2 copied at the last boot.
-            Err(error) if error.code() == Some("UnsupportedOperation") => self
-                .read_console(place, instance, false, now)
-                .await
-                .map_err(|e| failed(&e)),
-            answer => answer.map_err(|e| failed(&e)),
-        }
+        let credentials = self.credentials(place, now).await?;
+        let scope = place.scope(&credentials, now);
+        let client = self.access.client();
+        let output = latest_console_output(client, &place.endpoint, &scope, instance).await;
+        output.map_err(|e| failed(&e))
     }
 
-    async fn read_console(
-        &self,
-        place: &Place,
-        instance: &InstanceId,
-        latest: bool,
-        now: u64,
-    ) -> Result<String, AwsError> {
-        let credentials = self
-            .access
-            .credentials(&place.account, now)
-            .await
-            .map_err(|e| AwsError::Signing(e.to_string()))?;
-        let scope = place.scope("ec2", &credentials, now);
-        let mut parameters = vec![
-            pair("Action", "GetConsoleOutput"),
-            pair("Version", EC2_VERSION),
-            pair("InstanceId", instance.as_str()),
-        ];
-        if latest {
-            parameters.push(pair("Latest", "true"));
-        }
-        let answer = call(self.access.client(), &place.endpoint, &scope, &parameters).await?;
-        if answer.child_text("instanceId") != Some(instance.as_str()) {
-            return Err(AwsError::Malformed("console output of another instance"));
-        }
-        let text = answer.child_text("output").unwrap_or_default();
-        let compact: String = text.split_whitespace().collect();
-        let bytes = STANDARD.decode(compact);
-        let bytes = bytes.map_err(|_| AwsError::Malformed("console output is not base64"))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    async fn credentials(
-        &self,
-        place: &Place,
-        now: u64,
-    ) -> Result<aws_credential_types::Credentials, NoLookUp> {
+    async fn credentials(&self, place: &Place, now: u64) -> Result<Credentials, NoLookUp> {
         let found = self.access.credentials(&place.account, now).await;
         found.map_err(|e| failed(&e))
     }
 }
 
 impl Place {
-    fn scope<'c>(
-        &self,
-        service: &'static str,
-        credentials: &'c aws_credential_types::Credentials,
-        now: u64,
-    ) -> Scope<'c> {
+    fn scope<'c>(&self, credentials: &'c Credentials, now: u64) -> Scope<'c> {
         Scope {
             credentials,
             region: self.region,
-            service,
+            service: "ec2",
             now,
         }
     }
-}
-
-/// The instance in EC2's answer, where the account owns it: shared subnets show hosts of other owners.
-fn described(
-    answer: &Element,
-    place: &Place,
-    instance: &InstanceId,
-) -> Option<(Described, Option<String>)> {
-    let reservations = answer.child("reservationSet")?.children("item");
-    for reservation in reservations {
-        let own = reservation.child_text("ownerId") == Some(place.account.as_str());
-        let set = reservation.child("instancesSet").filter(|_| own);
-        let mut items = set.into_iter().flat_map(|set| set.children("item"));
-        let found = items.find(|item| item.child_text("instanceId") == Some(instance.as_str()));
-        if let Some(item) = found {
-            return Some(instance_of(item, place, instance));
-        }
-    }
-    None
-}
-
-fn instance_of(
-    item: &Element,
-    place: &Place,
-    instance: &InstanceId,
-) -> (Described, Option<String>) {
-    let state = item
-        .child("instanceState")
-        .and_then(|state| state.child_text("name"));
-    let profile = item
-        .child("iamInstanceProfile")
-        .and_then(|profile| profile.child_text("arn"));
-    let address = item.child_text("privateIpAddress");
-    let described = Described {
-        instance: instance.clone(),
-        account: place.account.clone(),
-        region: place.region,
-        state: state.unwrap_or_default().to_owned(),
-        private_ips: address.and_then(|a| a.parse().ok()).into_iter().collect(),
-        role: None,
-    };
-    (described, profile.map(str::to_owned))
 }
 
 /// An instance profile holds one role at most (IAM user guide, "Instance profiles").

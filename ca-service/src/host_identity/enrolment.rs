@@ -32,7 +32,7 @@ impl FirstEnrolment {
     ];
 }
 
-/// A host that was enrolled before.
+/// A host that was enrolled before, or a legacy host whose keys are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnrolledHost {
     /// Which.
@@ -47,14 +47,52 @@ pub struct EnrolledHost {
     pub keys: Vec<SubjectKey>,
     /// The latest launch that a document told of, in Unix seconds.
     pub pending_time: Option<u64>,
-    /// Whether an operator has shut it out.
-    pub blocked: bool,
-    /// When it was enrolled, in Unix seconds.
+    /// When it was enrolled, or its keys became known, in Unix seconds.
     pub enrolled_at: u64,
-    /// When it last got certificates, in Unix seconds.
+    /// When it last got certificates, or made its keys known, in Unix seconds.
     pub certified_at: u64,
+    /// When the inventory showed that it is gone, in Unix seconds.
+    pub ended_at: Option<u64>,
     /// Grows with each change: two requests at once cannot both be the first.
     pub revision: u64,
+}
+
+/// All that is stored of one host, as of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredHost {
+    /// The enrolled host.
+    pub enrolled: Option<EnrolledHost>,
+    /// A legacy host that made its keys known.
+    pub legacy: Option<EnrolledHost>,
+    /// Whether an operator has shut it out, enrolled or not.
+    pub blocked: bool,
+}
+
+impl StoredHost {
+    /// Whether it is enrolled with this key, and neither shut out nor gone.
+    #[must_use]
+    pub fn may_have(&self, key: &SubjectKey) -> bool {
+        let own = |host: &EnrolledHost| host.ended_at.is_none() && host.keys.contains(key);
+        !self.blocked && self.enrolled.as_ref().is_some_and(own)
+    }
+
+    /// What is known of it for this purpose.
+    #[must_use]
+    pub fn known(&self, purpose: Purpose) -> Option<&EnrolledHost> {
+        match purpose {
+            Purpose::Certificates => self.enrolled.as_ref(),
+            Purpose::KnownKeys => self.legacy.as_ref(),
+        }
+    }
+}
+
+/// What a host asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Certificates of its keys.
+    Certificates,
+    /// That clients be told its keys, since it takes no certificates.
+    KnownKeys,
 }
 
 /// Why certificates may be made.
@@ -96,36 +134,45 @@ pub enum Need {
     Token,
 }
 
-/// What is needed before `keys` are certified for a host of which `evidence` was given. The sender has
+/// What is needed before `keys` are certified, or known, for a host of which `evidence` was given. The sender has
 /// proven to hold each of them, and `previous`.
 ///
 /// # Errors
 /// [`NotEnrolled`]: nothing that could be shown would do.
 pub fn needs(
     evidence: &HostEvidence,
-    keys: &[SubjectKey],
-    previous: Option<&SubjectKey>,
-    known: Option<&EnrolledHost>,
+    (keys, previous): (&[SubjectKey], Option<&SubjectKey>),
+    stored: &StoredHost,
+    purpose: Purpose,
     rule: FirstEnrolment,
 ) -> Result<(Standing, Need), NotEnrolled> {
+    if stored.blocked {
+        return Err(NotEnrolled::Blocked);
+    }
+    // A legacy host's keys are what a first enrolment is compared with; they spare it nothing else.
+    let known = stored.known(purpose).or(stored.legacy.as_ref());
     let Some(known) = known else {
         return first(evidence, rule).map(|need| (Standing::First, need));
     };
     check_same_host(evidence, known)?;
     let of_before = |key: &SubjectKey| known.keys.contains(key);
+    let vouched = keys.iter().chain(previous).any(of_before);
+    if !vouched {
+        return replaced(evidence, rule).map(|need| (Standing::Replaced, need));
+    }
+    if stored.known(purpose).is_none() {
+        return first(evidence, rule).map(|need| (Standing::First, need));
+    }
     if keys.iter().all(of_before) {
         return Ok((Standing::Renewal, Need::Nothing));
     }
-    if keys.iter().chain(previous).any(of_before) {
-        return Ok((Standing::Vouched, Need::Nothing));
-    }
-    replaced(evidence, rule).map(|need| (Standing::Replaced, need))
+    Ok((Standing::Vouched, Need::Nothing))
 }
 
 fn first(evidence: &HostEvidence, rule: FirstEnrolment) -> Result<Need, NotEnrolled> {
     match (evidence.kind(), rule) {
         (EvidenceKind::HostKey, _) => Err(NotEnrolled::Unknown),
-        (EvidenceKind::EnrolmentToken, _) => Ok(Need::Nothing),
+        (EvidenceKind::EnrolmentToken | EvidenceKind::Permit, _) => Ok(Need::Nothing),
         (_, FirstEnrolment::Evidence) => match evidence.shared_role() {
             Some(who) => Err(NotEnrolled::SharedRole(who.to_owned())),
             None => Ok(Need::Nothing),
@@ -139,7 +186,8 @@ fn first(evidence: &HostEvidence, rule: FirstEnrolment) -> Result<Need, NotEnrol
 /// Role credentials may have left the host: for other keys they never suffice by themselves.
 fn replaced(evidence: &HostEvidence, rule: FirstEnrolment) -> Result<Need, NotEnrolled> {
     match (evidence.kind(), rule) {
-        (EvidenceKind::HostKey, _) => Err(NotEnrolled::OtherKey),
+        // Nor does a permit: it is for hosts that cannot speak for themselves, not against those that did.
+        (EvidenceKind::HostKey | EvidenceKind::Permit, _) => Err(NotEnrolled::OtherKey),
         (EvidenceKind::EnrolmentToken, _) => Ok(Need::Nothing),
         (_, FirstEnrolment::Console) => Ok(Need::Console),
         (_, FirstEnrolment::Token) => Ok(Need::Token),
@@ -148,9 +196,6 @@ fn replaced(evidence: &HostEvidence, rule: FirstEnrolment) -> Result<Need, NotEn
 }
 
 fn check_same_host(evidence: &HostEvidence, known: &EnrolledHost) -> Result<(), NotEnrolled> {
-    if known.blocked {
-        return Err(NotEnrolled::Blocked);
-    }
     if known.account != *evidence.account() || known.region != evidence.region() {
         return Err(NotEnrolled::Moved);
     }
@@ -192,19 +237,25 @@ pub fn keys_after(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotEnrolled {
     /// An operator has shut the host out.
-    #[error("the host is blocked")]
+    #[error("the host is blocked; `eic-ca hosts unblock` lets it in again")]
     Blocked,
     /// A host key of a host that nobody enrolled.
     #[error("the host was never enrolled here; an operator's token is needed")]
     Unknown,
     /// A key that is not the host's.
-    #[error("the key is not one that was certified for this host")]
+    #[error(
+        "the key is not one that was certified for this host; have one of those sign too, or run `eic-ca hosts remove` first"
+    )]
     OtherKey,
     /// The id is in another account or Region than before.
-    #[error("the host was enrolled in another account or Region")]
+    #[error(
+        "the host was enrolled in another account or Region; if that is meant, run `eic-ca hosts remove` first"
+    )]
     Moved,
     /// From before the latest launch.
-    #[error("the identity document is of an earlier launch than the last one that was shown")]
+    #[error(
+        "the identity document is of an earlier launch than the last one that was shown; read it from instance metadata anew"
+    )]
     OlderDocument,
     /// Another host has the same key: it came with an image.
     #[error(

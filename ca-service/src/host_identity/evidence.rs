@@ -23,15 +23,18 @@ pub enum EvidenceKind {
     EnrolmentToken,
     /// A key that was certified before, of a host that was enrolled by a one-time token.
     HostKey,
+    /// A caller whom policy lets have the host's keys certified.
+    Permit,
 }
 
 impl EvidenceKind {
     /// All, by their names in configuration, store and audit.
-    pub const NAMES: [(&'static str, Self); 4] = [
+    pub const NAMES: [(&'static str, Self); 5] = [
         ("web-identity", Self::WebIdentity),
         ("identity-document", Self::IdentityDocument),
         ("enrolment-token", Self::EnrolmentToken),
         ("host-key", Self::HostKey),
+        ("permit", Self::Permit),
     ];
 
     /// The name.
@@ -197,7 +200,7 @@ impl HostEvidence {
         })
     }
 
-    /// A host that the inventory names and that an operator's token, or its own key, vouches for.
+    /// A host that the inventory names and that an operator's token, its own key or a caller's permit vouches for.
     /// `in_ec2`: whether its account's hosts prove themselves by AWS's evidence.
     ///
     /// # Errors
@@ -252,22 +255,30 @@ fn check_described(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Disagreement {
     /// A user, a federated user or the root user signed.
-    #[error("the document's sender did not sign with the credentials of a role")]
+    #[error(
+        "the document's sender did not sign with the credentials of a role; sign with those of instance metadata"
+    )]
     NotARole,
     /// Document, signature and description are not of one account and Region.
     #[error("document, signature and EC2's description are not of one account and Region")]
     Account,
     /// Another instance's role session, or a person's.
-    #[error("the role session is not the one of the instance that the document is about")]
+    #[error(
+        "the role session is not the one of the instance that the document is about; sign with the credentials of its own instance metadata"
+    )]
     Session,
     /// The instance's profile holds another role now, or none.
-    #[error("the role is not the one in the instance's profile")]
+    #[error(
+        "the role is not the one in the instance's profile; was it changed? try again once instance metadata has the new one's credentials"
+    )]
     Role,
     /// Another private address.
-    #[error("EC2 describes the instance with another private address")]
+    #[error(
+        "EC2 describes the instance with another private address; read the document from instance metadata anew"
+    )]
     Address,
     /// Stopped or terminated.
-    #[error("the host is not running")]
+    #[error("the host is not running; start it, or look whether the inventory says so wrongly")]
     State,
     /// EC2 can vouch for the host.
     #[error("hosts in EC2 prove themselves by AWS's evidence each time")]

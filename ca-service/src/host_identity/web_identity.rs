@@ -90,12 +90,11 @@ impl Audiences {
 ///
 /// # Errors
 /// [`InvalidToken`]
-pub fn claimed_issuer(token: &str) -> Result<String, InvalidToken> {
+pub fn claimed_issuer(jwt: &Jwt<'_>) -> Result<String, InvalidToken> {
     #[derive(Deserialize)]
     struct Issuer {
         iss: String,
     }
-    let jwt = Jwt::parse(token)?;
     let issuer: Issuer = serde_json::from_slice(jwt.unverified_payload())
         .map_err(|_| InvalidToken::Jwt(InvalidJwt::Malformed))?;
     Ok(issuer.iss)
@@ -106,12 +105,11 @@ pub fn claimed_issuer(token: &str) -> Result<String, InvalidToken> {
 /// # Errors
 /// [`InvalidToken`]
 pub fn verify(
-    token: &str,
+    jwt: &Jwt<'_>,
     rules: &TokenRules<'_>,
     keys: &KeySet,
     now: u64,
 ) -> Result<WebIdentity, InvalidToken> {
-    let jwt = Jwt::parse(token)?;
     let payload = jwt.verified(keys, rules.algorithms)?;
     let claims: Claims = serde_json::from_slice(payload).map_err(|_| InvalidToken::Claims)?;
     if claims.iss != rules.issuer {
@@ -124,7 +122,7 @@ pub fn verify(
     if claims.aws.aws_account != *rules.account {
         return Err(InvalidToken::Account);
     }
-    identity(&claims, token)
+    identity(&claims, jwt)
 }
 
 fn check_times(claims: &Claims, now: u64) -> Result<(), InvalidToken> {
@@ -137,7 +135,7 @@ fn check_times(claims: &Claims, now: u64) -> Result<(), InvalidToken> {
         .ok_or(InvalidToken::Time)
 }
 
-fn identity(claims: &Claims, token: &str) -> Result<WebIdentity, InvalidToken> {
+fn identity(claims: &Claims, jwt: &Jwt<'_>) -> Result<WebIdentity, InvalidToken> {
     let text = claims.aws.ec2_source_instance_arn.as_deref();
     let arn: Arn = text
         .and_then(|text| text.parse().ok())
@@ -161,12 +159,12 @@ fn identity(claims: &Claims, token: &str) -> Result<WebIdentity, InvalidToken> {
         region,
         role: claims.sub.clone(),
         private_ip: claims.aws.ec2_instance_source_private_ipv4,
-        claim: claim(claims, token),
+        claim: claim(claims, jwt),
     })
 }
 
 /// The token's own id where it has one; else the signed part of its text, for a signature has other spellings.
-fn claim(claims: &Claims, token: &str) -> ReplayClaim {
+fn claim(claims: &Claims, jwt: &Jwt<'_>) -> ReplayClaim {
     let mut hash = Sha256::new();
     hash.update(b"eic-web-identity-claim\0");
     hash.update(claims.iss.as_bytes());
@@ -177,7 +175,7 @@ fn claim(claims: &Claims, token: &str) -> ReplayClaim {
         }
         None => {
             hash.update(b"\0text\0");
-            hash.update(token.rsplit_once('.').map_or(token, |(signed, _)| signed));
+            hash.update(jwt.signed_text());
         }
     }
     let life = claims.exp.saturating_sub(claims.iat);

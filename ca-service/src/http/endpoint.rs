@@ -28,6 +28,8 @@ pub(super) async fn answer(
         Endpoint::Sessions => open_session(app, context, parts, body).await,
         Endpoint::UserCertificates => issue(app, context, parts, body).await,
         Endpoint::HostCertificates => hosts::certify(app, context, parts, body).await,
+        Endpoint::HostCertification => hosts::certify_for_caller(app, context, parts, body).await,
+        Endpoint::HostKeys => hosts::know_keys(app, context, parts, body).await,
         Endpoint::HostReports => hosts::report(app, context, parts, body).await,
         Endpoint::Revocations => revocations::revoke(app, context, parts, body).await,
         Endpoint::TrustBundle => trust_bundle::answer(app, parts).await,

@@ -17,6 +17,7 @@ use crate::policy::UNIFORM_DENIAL;
 use crate::refusal::{Denied, Refusal};
 use crate::session::SessionError;
 use crate::store::StoreError;
+use crate::web_token::claims::InvalidToken;
 
 /// What the outside is told.
 #[derive(Debug)]
@@ -165,7 +166,16 @@ fn authn_code(error: &AuthnError) -> ProblemCode {
         AuthnError::Stale { .. } => ProblemCode::ProofStale,
         AuthnError::Replayed => ProblemCode::ProofReplayed,
         AuthnError::AccountNotAccepted(_) => ProblemCode::AccountNotAccepted,
-        AuthnError::Refused(_) => ProblemCode::ProofRefused,
+        AuthnError::Token(InvalidToken::Ended | InvalidToken::Old(_) | InvalidToken::Future) => {
+            ProblemCode::ProofStale
+        }
+        AuthnError::Refused(_)
+        | AuthnError::Token(_)
+        | AuthnError::TooManyClaims(_)
+        | AuthnError::ClaimNotTaken(_)
+        | AuthnError::OtherPrincipal => ProblemCode::ProofRefused,
+        AuthnError::WebIdentityRequired(_) => ProblemCode::WebIdentityRequired,
+        AuthnError::IssuerUnavailable(_) => ProblemCode::IssuerUnavailable,
         // Not a 503: a flood of strangers must not look like an absent CA, which lets clients push keys.
         AuthnError::Busy => ProblemCode::TooManyRequests,
         AuthnError::StsUnavailable(_) => ProblemCode::StsUnavailable,

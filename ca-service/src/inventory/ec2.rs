@@ -26,7 +26,7 @@ use crate::config::inventory::{Ec2Config, EnrolmentRules};
 use crate::rate::Buckets;
 
 mod listing;
-mod together;
+pub(crate) mod together;
 
 pub(super) use listing::Listed;
 use listing::{Hosts, Listing};
@@ -141,6 +141,12 @@ impl Ec2Inventory {
             look_ups: Flights::default(),
             listings: Flights::default(),
         })
+    }
+
+    /// Whether this account is asked in this Region.
+    pub(super) fn asks(&self, account: &AccountId, region: AwsRegion) -> bool {
+        let mut places = self.shared.places.iter();
+        places.any(|place| place.account == *account && place.region == region)
     }
 
     /// The host of this id; `asker` is charged where nobody knows the id.

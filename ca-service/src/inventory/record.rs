@@ -30,6 +30,7 @@ pub struct InstanceRecord {
     pub(super) region: AwsRegion,
     pub(super) availability_zone: Option<String>,
     pub(super) is_up: bool,
+    pub(super) is_gone: bool,
     pub(super) private_dns: Option<String>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ssh_port: u16,
@@ -62,6 +63,12 @@ impl InstanceRecord {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.is_up
+    }
+
+    /// Whether it was terminated: it never comes back, and its addresses go to others.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     /// Its `Name` tag.
@@ -113,6 +120,7 @@ impl InstanceRecord {
             enrolment: self.enrolment,
             instance_connect: self.instance_connect,
             users,
+            host_keys: Vec::new(),
         }
     }
 
@@ -121,6 +129,7 @@ impl InstanceRecord {
         let tags = &instance.tags;
         Self {
             is_up: matches!(instance.state.as_str(), "running" | "pending"),
+            is_gone: matches!(instance.state.as_str(), "shutting-down" | "terminated"),
             addresses: instance.addresses(),
             ssh_port: tags
                 .get(PORT_TAG)

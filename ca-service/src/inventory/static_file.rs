@@ -113,6 +113,7 @@ fn read(section: &Section<'_>) -> Option<InstanceRecord> {
         region: region?,
         availability_zone,
         is_up: true,
+        is_gone: false,
         private_dns,
         addresses: addresses
             .into_iter()

@@ -250,6 +250,36 @@ impl HostGrant {
         })
     }
 
+    /// The grant of what `permit` covers: a certificate for a key of the host that `evidence` is about.
+    ///
+    /// # Errors
+    /// [`GrantError`] where the permit was given for another host or action, and for more than 24 hours.
+    pub(crate) fn by_permit(
+        permit: &Permit,
+        evidence: &HostEvidence,
+        subject: SubjectKey,
+        event: Event,
+        ttl: u64,
+    ) -> Result<Self, GrantError> {
+        let named = permit.resource().rsplit_once('/');
+        let named = named.is_some_and(|(_, name)| name == evidence.instance().as_str());
+        if permit.action() != Action::IssueHostCertificate || !named {
+            return Err(GrantError::OtherRequest);
+        }
+        if ttl > MAX_HOST_TTL {
+            return Err(GrantError::Lifetime);
+        }
+        Ok(Self {
+            actor: event.actor,
+            subject,
+            instance: evidence.instance().clone(),
+            request_id: event.request_id,
+            ttl,
+            origin: event.origin,
+            decision: Some(decision_of(permit)),
+        })
+    }
+
     /// The grant of a host certificate that is good for `ttl` seconds.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::grant::{DecisionRecord, Grant, HostGrant};
 use super::kind::{Host, Kind, User};
 use crate::audit::Actor;
+use crate::caller::OidcIdentity;
 use crate::random::{self, NoEntropy};
 use crate::store::ReplayClaim;
 use crate::store::write::JournalEntry;
@@ -96,11 +97,12 @@ pub fn prepare_user(
         ca,
         now,
     )?;
+    let validity = within_token(validity, grant.caller.oidc())?;
     let principal = grant.request.scope.principal();
     let profile = Profile::User(UserCertificate {
         subject: grant.request.public_key.clone(),
         serial: draw.serial,
-        key_id: KeyId::new(&grant.caller.arn().short(), grant.request_id),
+        key_id: KeyId::new(&grant.caller.short(), grant.request_id),
         principals: [principal].into(),
         validity,
         restrictions: grant.restrictions.clone(),
@@ -158,6 +160,19 @@ fn within(validity: Validity, ca: ActiveCa<'_>, now: u64) -> Result<Validity, Pr
         return Err(PrepareError::CaRetires);
     }
     Ok(Validity::new(validity.after(), end)?)
+}
+
+/// Who is known by a token alone is known no longer than it lasts (C-13); grants end with it too.
+fn within_token(
+    validity: Validity,
+    identity: Option<&OidcIdentity>,
+) -> Result<Validity, InvalidValidity> {
+    match identity {
+        Some(identity) if identity.ends_at < validity.before() => {
+            Validity::new(validity.after(), identity.ends_at)
+        }
+        _ => Ok(validity),
+    }
 }
 
 impl<K: Kind> Prepared<K> {
@@ -290,7 +305,7 @@ impl<K: Kind> Meaning<K> {
 
 fn journal_caller(actor: &Actor) -> (String, String) {
     match actor {
-        Actor::Caller(caller) => (caller.arn().to_string(), caller.user_id().to_owned()),
+        Actor::Caller(caller) => (caller.identity().to_owned(), caller.user_id().to_owned()),
         Actor::Host(host) => ("host".to_owned(), host.instance.to_string()),
         Actor::Operator(operator) => ("operator".to_owned(), format!("uid:{}", operator.uid)),
         Actor::Unproven { .. } | Actor::Service => ("service".to_owned(), String::new()),

@@ -13,10 +13,10 @@ use super::files::{self, FileError};
 use super::{KeyMaterial, root};
 use crate::audit::{Operator, Recorder};
 use crate::clock::Clock;
-use crate::issuance::{GrantError, HostGrant, IssueError, issue_host};
+use crate::issuance::{GrantError, HostGrant, IssueError, Issued, issue_host};
 use crate::random::{self, NoEntropy};
 use crate::signer::document::DocumentError;
-use crate::store::{HostRegister, StoreError};
+use crate::store::{Store, StoreError};
 
 /// After this long a host is told to be out of date, in seconds: a day, since an operator copies these files.
 const REFRESH: u64 = 24 * 3600;
@@ -55,12 +55,13 @@ pub struct HostState {
 /// [`HostStateError`]; each file is whole or not there.
 pub async fn host_state(
     keys: &KeyMaterial,
-    register: &HostRegister,
+    store: &Store,
     recorder: &Recorder,
     order: &HostViewOrder,
     clock: &Clock,
 ) -> Result<HostState, HostStateError> {
     files::make_folder(&order.folder)?;
+    let register = store.host_register();
     let version = register.next_view(&order.instance, clock.now()).await?;
     let root_file = order.folder.join("root.json");
     root::write(&root_file, &keys.root)?;
@@ -73,8 +74,10 @@ pub async fn host_state(
     };
     if let Some(key) = &order.host_key {
         let file = order.folder.join("host-cert.pub");
-        state.certificate =
-            Some(write_certificate(keys, recorder, order, key, clock, &file).await?);
+        let issued = issue(keys, (store, recorder), order, key, clock).await?;
+        let line = format!("{} {}\n", issued.line(), issued.key_id());
+        files::replace(&file, line.as_bytes(), files::PUBLIC)?;
+        state.certificate = Some((issued.serial().value(), issued.request_id()));
         state.files.push(file);
     }
     Ok(state)
@@ -104,14 +107,13 @@ fn write_view(
     Ok(files::replace(file, &text, files::PUBLIC)?)
 }
 
-async fn write_certificate(
+async fn issue(
     keys: &KeyMaterial,
-    recorder: &Recorder,
+    (store, recorder): (&Store, &Recorder),
     order: &HostViewOrder,
     key: &SubjectKey,
     clock: &Clock,
-    file: &Path,
-) -> Result<(u64, RequestId), HostStateError> {
+) -> Result<Issued, HostStateError> {
     let (request_id, ttl) = (random::request_id()?, MAX_HOST_TTL);
     let grant = HostGrant::by_operator(
         Operator::current(),
@@ -120,10 +122,13 @@ async fn write_certificate(
         request_id,
         ttl,
     )?;
-    let issued = issue_host(recorder, &keys.host_ca, &keys.special, grant, clock).await?;
-    let line = format!("{} {}\n", issued.line(), issued.key_id());
-    files::replace(file, line.as_bytes(), files::PUBLIC)?;
-    Ok((issued.serial().value(), request_id))
+    let still_admitted = async {
+        let stored = store.host_book().stored(&order.instance).await;
+        let blocked = stored.map_err(IssueError::Store)?.blocked;
+        (!blocked).then_some(()).ok_or(IssueError::Revoked)
+    };
+    let ca = &keys.host_ca;
+    Ok(issue_host(recorder, ca, &keys.special, grant, clock, still_admitted).await?)
 }
 
 /// Reads a host's public key file (`/etc/ssh/ssh_host_ed25519_key.pub`).

@@ -78,6 +78,18 @@ pub fn next(present: &Root, keys: &RootKeys, now: u64) -> Option<Root> {
     Some(root)
 }
 
+/// Whether all that is new in `next` are announced user CAs.
+#[must_use]
+pub fn only_announces(present: &Root, next: &Root) -> bool {
+    let mut announced = next.user_cas.iter();
+    let unchanged = present.user_cas.iter().all(|ca| next.user_cas.contains(ca));
+    let added = |ca: &ScopedCa| !present.user_cas.contains(ca);
+    unchanged
+        && announced.all(|ca| !added(ca) || ca.state == KeyState::Announced)
+        && present.host_cas == next.host_cas
+        && present.bundle_keys == next.bundle_keys
+}
+
 fn next_user_cas(present: &[ScopedCa], keys: &RootKeys) -> Vec<ScopedCa> {
     let found = |key: &CaKey| present.iter().find(|ca| ca.key == *key);
     let current = match found(&keys.user_ca) {

@@ -1,8 +1,10 @@
 //! The roots that led to the present one: `root.json`, and `root.<version>.json` beside it for those before.
 //! Hosts walk them one by one; a root that is lost strands every host that has not seen it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use eic_protocol::subject_key::CaKey;
 use eic_protocol::trust::envelope::Envelope;
 use eic_protocol::trust::root::{MAX_WALK, Root};
 
@@ -18,7 +20,7 @@ impl RootHistory {
     /// Reads the history that ends with the document at `path`.
     ///
     /// # Errors
-    /// [`RootError`] of the present document; an older one that does not lead here ends the history.
+    /// [`RootError`] of the present document; an older one that cannot be read or does not lead here ends the history.
     pub fn read(path: &Path) -> Result<Self, RootError> {
         let (envelope, document) = root::read(path)?;
         let mut roots = vec![(document, envelope)];
@@ -31,7 +33,14 @@ impl RootHistory {
             if before == 0 || !file.exists() {
                 break;
             }
-            let (envelope, document) = root::read(&file)?;
+            let (envelope, document) = match root::read(&file) {
+                Ok(kept) => kept,
+                // Hosts that are up to date lose nothing; a service that does not start helps none.
+                Err(error) => {
+                    tracing::error!(%error, "ALARM: a kept root cannot be read; hosts that have only older ones cannot follow: restore it from the backup");
+                    break;
+                }
+            };
             if document.version != before || document.successor(next_envelope).is_err() {
                 tracing::error!(file = %file.display(), "ALARM: a kept root does not lead to the next one; hosts that have only older ones cannot follow");
                 break;
@@ -64,6 +73,17 @@ impl RootHistory {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.roots.is_empty()
+    }
+
+    /// Every CA key that any of them names: a list names CAs by their keys, also those that a later root leaves out.
+    #[must_use]
+    pub fn cas(&self) -> Vec<CaKey> {
+        let cas = self.roots.iter().flat_map(|(root, _)| {
+            let users = root.user_cas.iter().map(|ca| &ca.key);
+            users.chain(&root.host_cas)
+        });
+        let distinct: BTreeSet<_> = cas.cloned().collect();
+        distinct.into_iter().collect()
     }
 
     /// All, oldest first.

@@ -20,6 +20,8 @@ fn config(folder: &Path) -> KeysConfig {
         user_ca: local(USER_CA),
         spare_user_cas: Vec::new(),
         propagation_seconds: 86_400,
+        rotate_after: None,
+        endorsed: None,
         host_ca: local(HOST_CA),
         bundle: folder.join(BUNDLE),
         root: Some(folder.join(ROOT)),
@@ -279,15 +281,9 @@ async fn a_hosts_files_verify_as_the_host_and_its_clients_do() {
         .unwrap();
     let host_key = subject();
     let order = order(folder.path(), Some(host_key.clone()));
-    let state = host_state(
-        &keys,
-        &rig.store.host_register(),
-        &rig.recorder,
-        &order,
-        &rig.clock,
-    )
-    .await
-    .unwrap();
+    let state = host_state(&keys, &rig.store, &rig.recorder, &order, &rig.clock)
+        .await
+        .unwrap();
     assert_eq!((state.files.len(), state.version), (3, 1));
 
     let read = |name: &str| std::fs::read_to_string(order.folder.join(name)).unwrap();
@@ -332,10 +328,9 @@ async fn a_hosts_view_grows_and_the_cas_own_keys_get_no_host_certificate() {
     let keys = load(&config(&generated.folder), &rig.store.key_pins(), NOW)
         .await
         .unwrap();
-    let register = rig.store.host_register();
     for version in 1..=2 {
         let order = order(folder.path(), None);
-        let state = host_state(&keys, &register, &rig.recorder, &order, &rig.clock)
+        let state = host_state(&keys, &rig.store, &rig.recorder, &order, &rig.clock)
             .await
             .unwrap();
         assert_eq!(
@@ -345,7 +340,7 @@ async fn a_hosts_view_grows_and_the_cas_own_keys_get_no_host_certificate() {
     }
     let order = order(folder.path(), Some(generated.user_ca.key().clone()));
     assert!(
-        host_state(&keys, &register, &rig.recorder, &order, &rig.clock)
+        host_state(&keys, &rig.store, &rig.recorder, &order, &rig.clock)
             .await
             .is_err()
     );

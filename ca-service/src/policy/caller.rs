@@ -1,6 +1,7 @@
 //! Who asks, as the proof showed it, with what that proof can and cannot tell.
 //! A role's path is one of the things that GetCallerIdentity does not tell: nothing here guesses it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use eic_protocol::arn::{CallerArn, Identity};
@@ -18,6 +19,19 @@ pub struct Caller {
     pub(super) mfa_age: Fact<u64>,
     pub(super) token_issued: Fact<u64>,
     pub(super) claims: Claims,
+    pub(super) hidden: HiddenClaims,
+}
+
+/// Claims of a token that are not known here: policy can neither allow by them nor pass over a Deny that names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HiddenClaims {
+    /// The token was read completely.
+    #[default]
+    None,
+    /// These alone.
+    These(BTreeSet<String>),
+    /// All but the ones that are told.
+    Others,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +89,7 @@ impl Caller {
             mfa_age: Fact::Unknowable,
             token_issued: Fact::Unknowable,
             claims: Claims::new(),
+            hidden: HiddenClaims::None,
         }
     }
 
@@ -93,7 +108,15 @@ impl Caller {
             mfa_age: Fact::Absent,
             token_issued: Fact::Absent,
             claims,
+            hidden: HiddenClaims::None,
         }
+    }
+
+    /// Of the token's claims, some are not known here.
+    #[must_use]
+    pub fn with_hidden_claims(mut self, hidden: HiddenClaims) -> Self {
+        self.hidden = hidden;
+        self
     }
 
     /// The principal's tags: of a web identity token's `principal_tags`, never of its `request_tags`.

@@ -100,7 +100,8 @@ fn need(
 }
 
 fn lifetime_need(statement: &Statement, context: &Context<'_>) -> (String, String) {
-    let max = statement.max_ttl(context).unwrap_or(0);
+    let max = statement.max_ttl(context).or(statement.literals.ttl);
+    let max = max.unwrap_or(0);
     (
         Key::TtlSeconds.to_string(),
         format!("from {MIN_TTL} to {max}"),

@@ -1,6 +1,6 @@
 //! Strict JSON: members keep their order, a repeated member is refused at any level,
 //! and depth, size and length are bounded before anything is interpreted.
-//! Not a general JSON type: it knows only what a policy document may hold.
+//! Not a general JSON type: it knows only what a policy document may hold. The claims of tokens are read by it too.
 
 use std::cell::Cell;
 use std::fmt;
@@ -20,7 +20,7 @@ const MAX_NAME_BYTES: usize = 1024;
 
 /// One JSON value of a policy document.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     Bool(bool),
     /// A number in its shortest decimal form.
@@ -31,7 +31,7 @@ pub(super) enum Json {
 }
 
 /// Parses one document; nothing may follow it.
-pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
     if bytes.len() > MAX_FILE_BYTES {
         return Err(JsonError::TooLarge);
     }
@@ -48,7 +48,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
 
 /// The file is not the JSON of a policy document.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum JsonError {
+pub(crate) enum JsonError {
     #[error("the file is larger than 1 MiB; split it")]
     TooLarge,
     #[error("not strict JSON: {0}")]

@@ -50,7 +50,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Whether that user has uid 0, as far as the configuration knows.
-    pub(super) fn is_uid0(&self, user: &OsUser) -> bool {
+    pub(crate) fn is_uid0(&self, user: &OsUser) -> bool {
         matches!(user.as_str(), "root" | "toor") || self.uid0_names.contains(user)
     }
 
@@ -63,10 +63,15 @@ impl Settings {
         }
     }
 
-    /// The lifetime that the request is for.
+    /// The lifetime that the request is for. A host certificate has no default here: what is asked for is what
+    /// conditions see, and `[hosts]` bounds it.
     pub(super) fn requested_ttl(&self, request: &Request<'_>) -> Option<u64> {
-        let lifetime = self.lifetime(request.action)?;
-        Some(request.asked.ttl_seconds.unwrap_or(lifetime.default))
+        let asked = request.asked.ttl_seconds;
+        match self.lifetime(request.action) {
+            Some(lifetime) => Some(asked.unwrap_or(lifetime.default)),
+            None if request.action == Action::IssueHostCertificate => asked,
+            None => None,
+        }
     }
 
     /// The extensions that the request is for.

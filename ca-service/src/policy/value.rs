@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::caller::{Caller, PrincipalArn, Who};
+use super::caller::{Caller, HiddenClaims, PrincipalArn, Who};
 use super::date;
 use super::key::{Answer, Key, same_name};
 use super::network::{Cidr, Source};
@@ -198,6 +198,14 @@ fn claim_values<'a>(caller: &'a Caller, wanted: &str) -> Found<'a> {
     };
     if let Some(value) = issuer_and_subject {
         return Found::One(Value::Text(value));
+    }
+    let is_hidden = match &caller.hidden {
+        HiddenClaims::None => false,
+        HiddenClaims::These(names) => names.iter().any(|name| same_name(name, wanted)),
+        HiddenClaims::Others => !caller.claims.keys().any(|name| same_name(name, wanted)),
+    };
+    if is_hidden {
+        return Found::Unknowable;
     }
     let mut hits = caller
         .claims

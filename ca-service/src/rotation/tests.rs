@@ -58,7 +58,40 @@ impl Ca {
 
     fn gate(&self, key: &CaKey, last: Option<&CaKey>, now: u64) -> Result<(), NotYet> {
         let last = last.map(CaKey::fingerprint);
-        may_sign(&self.roots(), key, last.as_deref(), DAY, now)
+        let candidate = Candidate {
+            key,
+            revoked: false,
+        };
+        judge(&candidate, &by(&self.roots(), None, last.as_deref(), now))
+    }
+
+    /// The chosen key of the configured first and spare ones.
+    fn choice(&self, chosen: Option<&CaKey>, last: Option<&CaKey>, now: u64) -> Choice {
+        let (chosen, last) = (chosen.map(CaKey::fingerprint), last.map(CaKey::fingerprint));
+        let roots = self.roots();
+        let candidates = [&self.first, &self.spare].map(|key| Candidate {
+            key,
+            revoked: false,
+        });
+        choose(
+            &candidates,
+            &by(&roots, chosen.as_deref(), last.as_deref(), now),
+        )
+    }
+}
+
+fn by<'a>(
+    roots: &'a RootHistory,
+    chosen: Option<&'a str>,
+    last: Option<&'a str>,
+    now: u64,
+) -> Circumstances<'a> {
+    Circumstances {
+        roots,
+        chosen,
+        last,
+        propagation: DAY,
+        now,
     }
 }
 
@@ -108,6 +141,40 @@ fn a_retired_key_signs_nothing_and_no_change_of_the_configuration_brings_it_back
 }
 
 #[test]
+fn a_revoked_key_signs_nothing_and_another_one_takes_its_place() {
+    let ca = Ca::new();
+    let known = ANNOUNCED + DAY;
+    let roots = ca.roots();
+    let print = ca.first.fingerprint();
+    let by = by(&roots, Some(&print), Some(&print), known);
+    let first = Candidate {
+        key: &ca.first,
+        revoked: true,
+    };
+    let spare = Candidate {
+        key: &ca.spare,
+        revoked: false,
+    };
+    let choice = choose(&[first, spare], &by);
+    assert_eq!(choice.judged, [Err(NotYet::Revoked), Ok(())]);
+    assert_eq!(choice.signer, Some(1));
+    assert_eq!(choose(&[first], &by).signer, None);
+}
+
+#[test]
+fn the_operators_choice_signs_where_it_may_else_the_key_that_signed_last_goes_on() {
+    let ca = Ca::new();
+    let (first, spare) = (&ca.first, &ca.spare);
+    let (before, known) = (ANNOUNCED, ANNOUNCED + DAY);
+    assert_eq!(ca.choice(Some(spare), Some(first), before).signer, Some(0));
+    assert_eq!(ca.choice(Some(spare), Some(first), known).signer, Some(1));
+    // Without a choice the first one configured, also where another one signed last.
+    assert_eq!(ca.choice(None, Some(spare), known).signer, Some(0));
+    let gone = CaKey::new(subject()).unwrap();
+    assert_eq!(ca.choice(Some(&gone), Some(spare), known).signer, Some(0));
+}
+
+#[test]
 fn every_root_is_kept_for_those_who_have_yet_to_walk_past_it() {
     let ca = Ca::new();
     let versions =
@@ -120,5 +187,8 @@ fn every_root_is_kept_for_those_who_have_yet_to_walk_past_it() {
     forged.version = 1;
     forged.root_keys = vec![stranger.public().clone()];
     root::write(&kept, &stranger.seal(&forged).unwrap()).unwrap();
+    assert_eq!(versions(&ca.roots()), [2]);
+    // Nor does a damaged one keep the service from starting.
+    std::fs::write(&kept, "{").unwrap();
     assert_eq!(versions(&ca.roots()), [2]);
 }

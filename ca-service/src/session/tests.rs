@@ -2,13 +2,17 @@
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use eic_protocol::api::instance::InstancesQuery;
+use eic_protocol::api::session::NameStanding;
 use eic_protocol::grant::Nonce;
 use eic_protocol::proof::{Fields, Route};
 use eic_protocol::request_id::RequestId;
 use ssh_key::{Algorithm, EcdsaCurve, Signature};
 
 use super::*;
+use crate::caller::{OidcIdentity, Proven, TokenClaims, WebIdentity};
+use crate::policy::json;
 use eic_protocol::sshsig::Namespace;
+use eic_protocol::wire::Writer;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -59,6 +63,7 @@ fn key(byte: u8) -> (SigningKey, SubjectKey) {
 fn query(host: &str) -> InstancesQuery {
     InstancesQuery {
         host: Some(host.to_owned()),
+        after: None,
     }
 }
 
@@ -411,4 +416,76 @@ fn so_many_grants_are_remembered_and_no_more() {
         assert!(sessions.recognise(request, NOW + n).is_ok());
     }
     assert!(sessions.known.len() <= known::MOST);
+}
+
+fn job(ends_at: u64) -> Caller {
+    let identity = OidcIdentity {
+        issuer: "https://issuer.example".parse().unwrap(),
+        subject: "repo:acme/app".to_owned(),
+        claims: TokenClaims::default(),
+        ends_at,
+    };
+    Caller::of_oidc(
+        identity,
+        audience().as_str(),
+        RequestId::from_random([7; 16]),
+    )
+}
+
+fn with_token(ends_at: u64) -> Caller {
+    caller().with_web_identity(WebIdentity {
+        role_path: Some("/teams/".to_owned()),
+        tags: Some([("team".to_owned(), "x".to_owned())].into()),
+        organization: None,
+        ends_at,
+    })
+}
+
+#[test]
+fn a_grant_never_outlives_the_token_that_was_shown() {
+    // C-13
+    let sessions = sessions(SessionMode::On);
+    for (who, ends_at) in [
+        (job(NOW + 60), NOW + 60),
+        (with_token(NOW + 60), NOW + 60),
+        (job(NOW + 86_400), NOW + 900),
+    ] {
+        let opened = sessions.open(&who, &key(1).1, NOW).unwrap();
+        assert_eq!(opened.expires_at, ends_at, "{}", who.method());
+        let late = signed(&opened.token, 1, ends_at, nonce(1), &query("web"));
+        let refusal = refused(authorize(&sessions, &late, &query("web"), None, ends_at));
+        assert_eq!(refusal, SessionError::Expired);
+    }
+}
+
+#[test]
+fn a_caller_with_a_token_comes_back_as_he_was_and_as_nobody_else() {
+    let sessions = sessions(SessionMode::On);
+    for who in [job(NOW + 60), with_token(NOW + 60), caller()] {
+        let token = sessions.open(&who, &key(1).1, NOW).unwrap().token;
+        let request = signed(&token, 1, NOW, nonce(1), &query("web"));
+        let authorized = authorize(&sessions, &request, &query("web"), None, NOW).unwrap();
+        assert_eq!(**authorized.caller(), who);
+    }
+}
+
+#[test]
+fn the_longest_names_and_claims_still_make_a_grant() {
+    let members: Vec<_> = (0..30)
+        .map(|n| (format!("claim-{n:02}"), json::Json::Text("v".repeat(40))))
+        .collect();
+    let identity = OidcIdentity {
+        issuer: format!("https://issuer.example/{}", "i".repeat(233))
+            .parse()
+            .unwrap(),
+        subject: "s".repeat(512),
+        claims: TokenClaims::of(&members, None).unwrap(),
+        ends_at: NOW + 60,
+    };
+    let who = Caller::of_oidc(
+        identity,
+        audience().as_str(),
+        RequestId::from_random([7; 16]),
+    );
+    assert!(sessions(SessionMode::On).open(&who, &key(1).1, NOW).is_ok());
 }

@@ -10,6 +10,7 @@ use eic_protocol::sshsig::{self, InvalidSignature, Namespace};
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::trust::envelope::{Envelope, EnvelopeSignature};
 use serde::Serialize;
+use ssh_key::Signature;
 
 use super::SignerError;
 use super::local::{LocalKeyError, LocalSigner};
@@ -98,12 +99,7 @@ impl<P: Purpose> DocumentKey<P> {
         let signature = self
             .signer
             .sign(&sshsig::signed_data(P::NAMESPACE, &bytes))?;
-        let blob = sshsig::blob(P::NAMESPACE, self.public(), &signature)?;
-        sshsig::verify(P::NAMESPACE, self.public(), &bytes, &blob)?;
-        let signature = EnvelopeSignature {
-            key: self.public().clone(),
-            signature: Base64Bytes(blob),
-        };
+        let signature = checked(P::NAMESPACE, self.public(), &bytes, &signature)?;
         Ok(Envelope {
             signed: Base64Bytes(bytes),
             signatures: vec![signature],
@@ -119,17 +115,28 @@ impl<P: Purpose> DocumentKey<P> {
         let signature = self
             .signer
             .sign(&sshsig::signed_data(P::NAMESPACE, bytes))?;
-        let blob = sshsig::blob(P::NAMESPACE, self.public(), &signature)?;
-        sshsig::verify(P::NAMESPACE, self.public(), bytes, &blob)?;
+        let signature = checked(P::NAMESPACE, self.public(), bytes, &signature)?;
         envelope
             .signatures
             .retain(|known| known.key != *self.public());
-        envelope.signatures.push(EnvelopeSignature {
-            key: self.public().clone(),
-            signature: Base64Bytes(blob),
-        });
+        envelope.signatures.push(signature);
         Ok(())
     }
+}
+
+/// The signature as an envelope carries it, verified as readers do.
+pub(super) fn checked(
+    namespace: Namespace,
+    key: &SubjectKey,
+    bytes: &[u8],
+    signature: &Signature,
+) -> Result<EnvelopeSignature, DocumentError> {
+    let blob = sshsig::blob(namespace, key, signature)?;
+    sshsig::verify(namespace, key, bytes, &blob)?;
+    Ok(EnvelopeSignature {
+        key: key.clone(),
+        signature: Base64Bytes(blob),
+    })
 }
 
 impl BundleKey {

@@ -13,7 +13,7 @@ use aws_lc_rs::signature::{
     EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
 };
 use eic_protocol::subject_key::{CaKey, InvalidKey, SubjectKey};
-use eic_protocol::wire::Writer;
+use eic_protocol::wire::{Reader, Writer};
 use ssh_key::private::KeypairData;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PrivateKey, Signature};
 use zeroize::Zeroizing;
@@ -60,6 +60,14 @@ impl LocalSigner {
             from_pem(text)?
         };
         let public = CaKey::new(SubjectKey::from_blob(&key.public_blob())?)?;
+        Ok(Self { key, public })
+    }
+
+    /// A new Ed25519 key that exists in this process's memory only. AWS-LC wipes what it frees.
+    pub(super) fn fresh() -> Result<Self, SignerError> {
+        let key = Key::Ed25519(Ed25519KeyPair::generate().map_err(|_| SignerError::Local)?);
+        let public = SubjectKey::from_blob(&key.public_blob()).and_then(CaKey::new);
+        let public = public.map_err(|_| SignerError::Local)?;
         Ok(Self { key, public })
     }
 
@@ -136,6 +144,9 @@ pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, LocalKeyErr
 }
 
 fn from_openssh(text: &str) -> Result<Key, KeyFlaw> {
+    if let Some(key) = p256(text) {
+        return Ok(key);
+    }
     let key = PrivateKey::from_openssh(text).map_err(|_| KeyFlaw::Malformed)?;
     match key.key_data() {
         KeypairData::Ed25519(pair) => {
@@ -155,6 +166,36 @@ fn from_openssh(text: &str) -> Result<Key, KeyFlaw> {
         KeypairData::Encrypted(_) => Err(KeyFlaw::Encrypted),
         _ => Err(KeyFlaw::Type),
     }
+}
+
+/// An unencrypted P-256 key (PROTOCOL.key). The library refuses one in 256 of them: those whose number is shorter than
+/// 32 bytes, which is how OpenSSH writes it (RFC 4251 §5, mpint).
+fn p256(text: &str) -> Option<Key> {
+    let bytes = pem::decode(text, "OPENSSH PRIVATE KEY")?;
+    let mut outer = Reader::new(bytes.strip_prefix(b"openssh-key-v1\0")?);
+    let plain = [outer.string().ok()?, outer.string().ok()?] == [b"none", b"none"];
+    let options = outer.string().ok()?;
+    if !plain || !options.is_empty() || outer.u32().ok()? != 1 {
+        return None;
+    }
+    let _public = outer.string().ok()?;
+    let mut key = Reader::new(outer.string().ok()?);
+    let checks = key.u32().ok()? == key.u32().ok()?;
+    let named = key.string().ok()? == b"ecdsa-sha2-nistp256" && key.string().ok()? == b"nistp256";
+    if !checks || !named {
+        return None;
+    }
+    let (point, number) = (key.string().ok()?, key.string().ok()?);
+    let number = match number {
+        [0, rest @ ..] => rest,
+        all => all,
+    };
+    let mut scalar = Zeroizing::new([0u8; 32]);
+    let start = scalar.len().checked_sub(number.len())?;
+    scalar.get_mut(start..)?.copy_from_slice(number);
+    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(algorithm, scalar.as_ref(), point);
+    pair.ok().map(|key| Key::Ecdsa(EcdsaCurve::NistP256, key))
 }
 
 fn ecdsa_algorithm(

@@ -352,6 +352,8 @@ mod files {
     use std::path::PathBuf;
     use std::process::Command;
 
+    use eic_protocol::wire::Writer;
+
     use super::super::local::{KeyFlaw, LocalKeyError, LocalSigner};
     use crate::keys::{KeyType, generate};
 
@@ -449,6 +451,44 @@ mod files {
                 );
             }
         }
+    }
+
+    /// One P-256 key in 256 is written in fewer than 32 bytes; this is one of 31, each 0x11.
+    #[test]
+    fn a_p256_key_with_a_short_number_is_read_as_ssh_keygen_reads_it() {
+        let public_point = "04149c58d7b80fe7510afd51a3bb09ce8d1aaa337404467e076d29ac865ff9d42a\
+                         41fa6f24e4b6898a0bec839e9c5de6840570ed963aff341f89ddfd7daf6c9ce3";
+        let point = hex::decode(public_point).unwrap();
+        let mut public = Writer::new();
+        let name = b"ecdsa-sha2-nistp256";
+        public.string(name).string(b"nistp256").string(&point);
+        let mut private = Writer::new();
+        private
+            .u32(7)
+            .u32(7)
+            .raw(public.as_slice())
+            .mpint(&[0x11; 31]);
+        private.string(b"").raw(&[1, 2, 3, 4, 5, 6, 7]);
+        let padded = private.as_slice().len() / 8 * 8;
+        let mut file = Writer::new();
+        file.raw(b"openssh-key-v1\0")
+            .string(b"none")
+            .string(b"none");
+        file.string(b"").u32(1).string(public.as_slice());
+        file.string(&private.as_slice()[..padded]);
+        let text = crate::keys::pem::encode(file.as_slice(), "OPENSSH PRIVATE KEY");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("short");
+        std::fs::write(&path, text.as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let output = Command::new("ssh-keygen")
+            .args(["-y", "-f"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let read = String::from_utf8(output.stdout).unwrap();
+        let ours = LocalSigner::load(&path).unwrap().public().to_string();
+        assert!(read.starts_with(&ours), "{read} {ours}");
     }
 
     #[test]

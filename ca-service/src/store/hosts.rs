@@ -15,12 +15,14 @@ use super::reader::Reader;
 use super::replay::ReplayClaim;
 use super::trust::RevocationOrder;
 use super::write::{Action, AuditEntry, Outcome};
-use crate::host_identity::enrolment::EnrolledHost;
+use crate::host_identity::enrolment::{EnrolledHost, StoredHost};
 use crate::host_identity::evidence::EvidenceKind;
 
 mod read;
 
-pub use read::{JournalMatch, hosts, journal_match, reports, requests};
+pub use read::{
+    JournalMatch, blocked, hosts, journal_match, legacy_hosts, reports, requests, stored,
+};
 
 /// How long a request for enrolment waits for an operator. Seconds.
 pub const REQUEST_LIFE: u64 = 7 * 86_400;
@@ -136,14 +138,35 @@ pub(crate) enum HostChange {
     },
     /// A new token.
     AddToken(StoredToken),
-    /// An enrolled host is shut out and its certificates are revoked, or it is let in again.
+    /// A legacy host's keys; never of one that is enrolled.
+    Know {
+        host: EnrolledHost,
+        /// Its revision before; none: it must not be there.
+        expected: Option<u64>,
+        uses: Uses,
+    },
+    /// A host, enrolled or not, is shut out and its certificates are revoked ([`What::Host`]).
+    ///
+    /// [`What::Host`]: super::trust::What::Host
     Block {
         instance: InstanceId,
-        blocked: bool,
-        revoked: Option<RevocationOrder>,
+        revoked: RevocationOrder,
     },
-    /// An enrolled host is forgotten with all that is stored of it; of one that is not, nothing is.
-    Remove { instance: InstanceId },
+    /// It is let in again.
+    Unblock { instance: InstanceId },
+    /// A host is forgotten with all that is stored of it, and its certificates are revoked; of one that is not
+    /// stored, nothing is.
+    Remove {
+        instance: InstanceId,
+        revoked: RevocationOrder,
+    },
+    /// A host is gone by the inventory's word (at this time, in Unix seconds): its certificates are revoked, and
+    /// its keys stay its own.
+    End {
+        instance: InstanceId,
+        at: u64,
+        revoked: RevocationOrder,
+    },
     /// A report in place of the one before.
     Report(StoredReport),
 }
@@ -199,13 +222,27 @@ impl HostBook {
         }
     }
 
-    /// The enrolled host.
+    /// All that is stored of a host.
     ///
     /// # Errors
     /// The store's.
-    pub async fn host(&self, instance: &InstanceId) -> Result<Option<EnrolledHost>, StoreError> {
+    pub async fn stored(&self, instance: &InstanceId) -> Result<StoredHost, StoreError> {
         let instance = instance.clone();
-        self.read(move |reader| read::host(reader, &instance)).await
+        self.read(move |reader| stored(reader, &instance)).await
+    }
+
+    /// Every host that has certificates or whose keys are known, and that is not known to be gone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn present(&self) -> Result<Vec<EnrolledHost>, StoreError> {
+        self.read(|reader| {
+            let mut all = hosts(reader)?;
+            all.extend(legacy_hosts(reader)?);
+            all.retain(|host| host.ended_at.is_none());
+            Ok(all)
+        })
+        .await
     }
 
     /// Another host that has one of these keys.
@@ -271,14 +308,11 @@ impl HostBook {
         .await
     }
 
-    /// SQLite reads from disk: not on a thread that serves requests.
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || query(&reader)).await;
-        read.map_err(|_| StoreError::Closed)?
+        self.reader.aside(query).await
     }
 }
 

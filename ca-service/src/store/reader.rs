@@ -43,6 +43,19 @@ impl Reader {
         Ok(answer?)
     }
 
+    /// Runs a query on a thread of its own: SQLite reads from disk, which threads that serve requests must not.
+    ///
+    /// # Errors
+    /// The query's; [`StoreError::Closed`] while the process ends.
+    pub(super) async fn aside<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reader = self.clone();
+        let read = tokio::task::spawn_blocking(move || query(&reader)).await;
+        read.map_err(|_| StoreError::Closed)?
+    }
+
     /// Whether there is a store yet.
     pub(super) fn is_there(&self) -> bool {
         self.path.is_file()

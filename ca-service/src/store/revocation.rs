@@ -10,6 +10,9 @@ use arc_swap::ArcSwap;
 use eic_protocol::arn::{AccountId, Arn, CallerArn, Identity, Partition};
 use eic_protocol::text::printable;
 
+use crate::caller::Caller;
+use crate::web_token::issuer::Issuer;
+
 /// Whom a revocation names. Paths are left out: an IAM name is unique in its account,
 /// and a role's path is never part of what STS answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,20 +23,29 @@ pub enum RevokedCaller {
     Role(String),
     /// A unique id: `AIDA…`, or `AROA…` with all its sessions, or `AROA…:session`.
     UniqueId(String),
+    /// The subject of an OpenID Connect issuer: `issuer#subject`.
+    Subject(String),
 }
 
 impl RevokedCaller {
     /// Whether it names this one identity, and not a role with its sessions.
     #[must_use]
-    pub fn is_just(&self, arn: &CallerArn) -> bool {
-        matches!(self, Self::Identity(name) if *name == identity_key(arn))
+    pub fn is_just(&self, caller: &Caller) -> bool {
+        match (self, caller.arn()) {
+            (Self::Identity(name), Some(arn)) => *name == identity_key(arn),
+            (Self::Subject(name), None) => name == caller.identity(),
+            _ => false,
+        }
     }
 
     /// One canonical text, as the store keeps it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Identity(text) | Self::Role(text) | Self::UniqueId(text) => text,
+            Self::Identity(text)
+            | Self::Role(text)
+            | Self::UniqueId(text)
+            | Self::Subject(text) => text,
         }
     }
 }
@@ -55,6 +67,7 @@ impl FromStr for RevokedCaller {
         });
         found
             .or_else(|| unique_id(text))
+            .or_else(|| subject(text))
             .ok_or_else(|| NotRevocable(printable(text)))
     }
 }
@@ -104,6 +117,14 @@ fn unique_id(text: &str) -> Option<RevokedCaller> {
     sound.then(|| RevokedCaller::UniqueId(text.to_owned()))
 }
 
+/// An issuer has no `#`, so the first one ends it.
+fn subject(text: &str) -> Option<RevokedCaller> {
+    let (issuer, subject) = text.split_once('#')?;
+    issuer.parse::<Issuer>().ok()?;
+    let plain = subject.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    (plain && !subject.is_empty()).then(|| RevokedCaller::Subject(text.to_owned()))
+}
+
 /// A revocation as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
@@ -142,6 +163,23 @@ impl Revocations {
             || set.contains(&identity_key(arn))
     }
 
+    /// Whether this caller is revoked.
+    #[must_use]
+    pub fn covers(&self, caller: &Caller) -> bool {
+        match caller.arn() {
+            Some(arn) => self.contains(arn, caller.user_id()),
+            None => self.0.load().contains(caller.identity()),
+        }
+    }
+
+    /// The same of a caller in the journal, by the texts that are kept there.
+    pub(super) fn covers_row(&self, caller: &str, caller_id: &str) -> bool {
+        match caller.parse::<CallerArn>() {
+            Ok(arn) => self.contains(&arn, caller_id),
+            Err(_) => self.0.load().contains(caller),
+        }
+    }
+
     /// Just this one, to ask whom it covers.
     pub(super) fn only(who: &RevokedCaller) -> Self {
         let revocations = Self::default();
@@ -157,7 +195,7 @@ impl Revocations {
 /// Not somebody who can be revoked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "revoke `{0}`: expected the ARN of a user, role or role session, or a unique id that begins with `AIDA` or `AROA`"
+    "revoke `{0}`: expected the ARN of a user, role or role session, a unique id that begins with `AIDA` or `AROA`, or `https://issuer#subject`"
 )]
 pub struct NotRevocable(String);
 
@@ -196,6 +234,11 @@ mod tests {
             "AROA*",
             "arn:aws:ec2::111122223333:role/x",
             "arn:aws:sts::111122223333:role/x",
+            "https://issuer.example",
+            "https://issuer.example#",
+            "issuer.example#alice",
+            "http://issuer.example#alice",
+            "https://issuer.example#a\nb",
         ] {
             assert!(bad.parse::<RevokedCaller>().is_err(), "{bad:?}");
         }
@@ -262,5 +305,20 @@ mod tests {
             user,
             "AIDA0123456789ABCDEF"
         ));
+    }
+
+    #[test]
+    fn a_revoked_subject_is_that_of_its_issuer_and_no_other() {
+        let name = "https://issuer.example#repo:acme/app:ref:refs/heads/main";
+        let revoked = revocations(&[name]);
+        assert!(revoked.covers_row(name, ""));
+        for other in [
+            "https://issuer.example#repo:acme/app:ref:refs/heads/main2",
+            "https://other.example#repo:acme/app:ref:refs/heads/main",
+            "https://issuer.example",
+            SESSION,
+        ] {
+            assert!(!revoked.covers_row(other, SESSION_ID), "{other}");
+        }
     }
 }

@@ -246,7 +246,10 @@ impl Writer {
         if prune {
             self.pruned = Instant::now();
         }
-        if changed && let Err(error) = self.load_snapshots() {
+        self.snapshots.seen.add(changed.new_hosts);
+        if changed.snapshots
+            && let Err(error) = self.load_snapshots()
+        {
             tracing::error!(%error, "revocations and enrolled hosts could not be read again");
             // What was committed stays committed; the next poll tries again.
             self.seen_version = -1;

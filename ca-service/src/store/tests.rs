@@ -340,10 +340,10 @@ async fn a_revocation_by_another_process_counts_within_a_second() {
     );
     let caller = crate::issuance::tests::caller();
     let revocations = rig.store.revocations();
-    assert!(!revocations.contains(caller.arn(), caller.user_id()));
+    assert!(!revocations.covers(&caller));
     recorder.revoke(revocation, false, &event).await.unwrap();
     let begun = Instant::now();
-    while !revocations.contains(caller.arn(), caller.user_id()) {
+    while !revocations.covers(&caller) {
         assert!(
             begun.elapsed() < Duration::from_secs(1),
             "not seen within a second"
@@ -369,7 +369,7 @@ async fn a_revocation_is_known_from_the_first_moment_after_a_restart() {
     connection.execute(sql, []).unwrap();
     let store = Store::serve(&Rig::config(&folder)).unwrap();
     let caller = crate::issuance::tests::caller();
-    assert!(store.revocations().contains(caller.arn(), caller.user_id()));
+    assert!(store.revocations().covers(&caller));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use eic_protocol::instance_id::InstanceId;
 use eic_protocol::krl::Target;
 use eic_protocol::request_id::RequestId;
 use eic_protocol::subject_key::{CaKey, SubjectKey};
+use eic_protocol::trust::envelope::Envelope;
 use tokio::sync::watch;
 
 use super::Log;
@@ -32,6 +33,8 @@ pub enum What {
     Caller(RevokedCaller),
     /// A host: no certificates, and those that are out.
     Host(InstanceId),
+    /// A host's certificates that are out, and nothing more.
+    HostCertificates(InstanceId),
 }
 
 /// A revocation as it is written.
@@ -58,6 +61,25 @@ pub struct RevocationEffect {
     pub revision: u64,
 }
 
+/// A key in memory as it is written down: public halves only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endorsed {
+    /// The key.
+    pub key: CaKey,
+    /// Fingerprint of the user CA that endorsed it.
+    pub endorser: String,
+    /// What hosts get.
+    pub document: Envelope,
+    /// When it was to begin to sign, in Unix seconds.
+    pub signs_from: u64,
+    /// First second at which hosts take it no more.
+    pub not_after: u64,
+    /// Since when every host can know it; none: no bundle has named it.
+    pub known_at: Option<u64>,
+    /// Whether it, or the key that endorsed it, is on the revocation list.
+    pub revoked: bool,
+}
+
 /// Numbers of the next bundle. None of them ever goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BundleNumbers {
@@ -81,8 +103,14 @@ pub(crate) enum TrustChange {
     Sweep { since: u64, now: u64 },
     /// CA keys of a root.
     KnowCas(Vec<CaKey>),
-    /// An operator's choice of the user CA that signs, by fingerprint.
-    Choose(String),
+    /// The choice of the user CA that signs, by fingerprint.
+    Choose { ca: String, now: u64 },
+    /// A key in memory that a user CA's key endorsed.
+    Endorse(Endorsed),
+    /// Since when every host can know it.
+    Known { fingerprint: String, at: u64 },
+    /// Endorsed keys of earlier processes that never came to sign.
+    ForgetUnused { now: u64 },
     /// Numbers for a bundle whose list has this content.
     Number { content: [u8; 32], now: u64 },
     /// The fleets whose tags a host has now.
@@ -212,6 +240,33 @@ impl TrustBook {
         self.change(TrustChange::KnowCas(cas)).await.map(drop)
     }
 
+    /// Since when every host can know an endorsed key (Unix seconds).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn endorsed_is_known(&self, fingerprint: String, at: u64) -> Result<(), StoreError> {
+        let change = TrustChange::Known { fingerprint, at };
+        self.change(change).await.map(drop)
+    }
+
+    /// Endorsed keys of earlier processes that never came to sign leave the bundle. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_unused_endorsed(&self, now: u64) -> Result<(), StoreError> {
+        self.change(TrustChange::ForgetUnused { now })
+            .await
+            .map(drop)
+    }
+
+    /// Endorsed keys that have not ended at `now` (Unix seconds), oldest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn endorsed(&self, now: u64) -> Result<Vec<Endorsed>, StoreError> {
+        self.read(move |reader| read::endorsed(reader, now)).await
+    }
+
     /// Revokes what callers got after `since`, when they had just been revoked. Both in Unix seconds.
     ///
     /// # Errors
@@ -260,12 +315,12 @@ impl TrustBook {
         self.read(read::signing).await
     }
 
-    /// When the last certificate of a CA key ends (Unix seconds), of those recorded after `since`.
+    /// When the last certificate of a CA key, or of one that it endorsed, ends, where one lives at `now`. Unix seconds.
     ///
     /// # Errors
     /// The store's.
-    pub async fn last_end(&self, ca: String, since: u64) -> Result<Option<u64>, StoreError> {
-        self.read(move |reader| read::last_end(reader, &ca, since))
+    pub async fn last_end(&self, ca: String, now: u64) -> Result<Option<u64>, StoreError> {
+        self.read(move |reader| read::last_end(reader, &ca, now))
             .await
     }
 
@@ -278,14 +333,11 @@ impl TrustBook {
             .await
     }
 
-    /// SQLite reads from disk: not on a thread that serves requests.
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || query(&reader)).await;
-        read.map_err(|_| StoreError::Closed)?
+        self.reader.aside(query).await
     }
 }
 

@@ -2,29 +2,33 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
+    RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// One issuer with a key of each kind: `ec` and `rsa`.
+/// One issuer with a key of each kind: `ec` (P-384), `p256` and `rsa`.
 pub(crate) struct TokenIssuer {
     ec: EcdsaKeyPair,
+    p256: EcdsaKeyPair,
     rsa: RsaKeyPair,
 }
 
 impl TokenIssuer {
     pub(crate) fn new() -> Self {
         let ec = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+        let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let rsa = RsaKeyPair::from_pkcs8(&pair.serialize_der()).unwrap();
-        Self { ec, rsa }
+        Self { ec, p256, rsa }
     }
 
     /// The published set.
     pub(crate) fn key_set(&self) -> Value {
         let point = self.ec.public_key().as_ref();
+        let p256 = self.p256.public_key().as_ref();
         let public = self.rsa.public_key();
         json!({ "keys": [
             { "kty": "EC", "crv": "P-384", "kid": "ec", "use": "sig", "alg": "ES384",
@@ -32,6 +36,8 @@ impl TokenIssuer {
             { "kty": "RSA", "kid": "rsa", "use": "sig", "alg": "RS256",
               "n": encode(public.modulus().big_endian_without_leading_zero()),
               "e": encode(public.exponent().big_endian_without_leading_zero()) },
+            { "kty": "EC", "crv": "P-256", "kid": "p256", "use": "sig", "alg": "ES256",
+              "x": encode(&p256[1..33]), "y": encode(&p256[33..65]) },
         ] })
     }
 
@@ -66,10 +72,12 @@ impl TokenIssuer {
                 .unwrap();
             signature
         } else {
-            let signature = self
-                .ec
-                .sign(&SystemRandom::new(), signed.as_bytes())
-                .unwrap();
+            let key = if header.contains("\"p256\"") {
+                &self.p256
+            } else {
+                &self.ec
+            };
+            let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
             signature.as_ref().to_vec()
         };
         format!("{signed}.{}", encode(&signature))

@@ -2,8 +2,11 @@
 //! the ways to a certificate. AWS is a stand-in that checks signatures and says what a test lets it say.
 
 mod aws;
+mod certification;
 mod docs;
 mod enrolment;
 mod evidence;
+mod known_keys;
 mod reports;
 mod requests;
+mod shut_out;

@@ -14,6 +14,7 @@ use crate::world::{FROZEN, NOW, PROD, WEB, World, code, read};
 async fn list(world: &World, client: &Client, grant: &GrantToken, host: Option<&str>) -> Answer {
     let query = InstancesQuery {
         host: host.map(str::to_owned),
+        after: None,
     };
     let header = client.authorization(grant, &query, NOW, fresh_nonce());
     let path = host.map_or("/v1/instances".to_owned(), |host| {
@@ -100,6 +101,7 @@ async fn queries_beyond_the_documented_one_are_refused() {
         "/v1/instances?host=a&host=b",
         "/v1/instances?host=%FF",
         "/v1/instances?host=",
+        "/v1/instances?after=web-1",
     ] {
         let header = alice.authorization(&grant, &query, NOW, fresh_nonce());
         let answer = world
@@ -116,6 +118,7 @@ async fn queries_beyond_the_documented_one_are_refused() {
     }
     let query = InstancesQuery {
         host: Some("a".repeat(257)),
+        after: None,
     };
     let header = alice.authorization(&grant, &query, NOW, fresh_nonce());
     let answer = world
@@ -132,6 +135,56 @@ async fn queries_beyond_the_documented_one_are_refused() {
         )
         .await;
     assert_eq!(code(&with_body), ProblemCode::MalformedRequest);
+}
+
+#[tokio::test]
+async fn more_hosts_than_an_answer_holds_come_page_by_page_each_once() {
+    const MANY: usize = 1_002;
+    let host = |n: usize| {
+        // The names run against the ids.
+        format!(
+            "[[instance]]\nid = \"i-{n:08x}\"\naccount = \"111122223333\"\nregion = \"eu-west-1\"\n\
+             tags = {{ Name = \"web-{:04}\", env = \"dev\" }}\n",
+            MANY - n
+        )
+    };
+    let many: String = (0..MANY).map(host).collect();
+    let change = |config: String| config.replace("inventory.toml", "many.toml");
+    let world = World::with_files(change, &[("many.toml", &many)]).await;
+    let alice = Client::new(1);
+    let grant = alice.sign_in(&world, ALICE).await.grant;
+    let (mut ids, mut after, mut sizes) = (Vec::new(), None, Vec::new());
+    loop {
+        let query = InstancesQuery { host: None, after };
+        let header = alice.authorization(&grant, &query, NOW, fresh_nonce());
+        let path = match &query.after {
+            None => "/v1/instances".to_owned(),
+            Some(after) => format!("/v1/instances?after={after}"),
+        };
+        let headers = [("authorization", header)];
+        let answer = world.send("GET", &path, &headers, Vec::new()).await;
+        let page: InstancesResponse = read(&answer).unwrap();
+        assert!(page.instances.is_sorted_by_key(|host| host.name.clone()));
+        assert_eq!(page.truncated, page.next.is_some());
+        sizes.push(page.instances.len());
+        ids.extend(page.instances.into_iter().map(|host| host.id.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(sizes, [1_000, 2]);
+    ids.sort();
+    let all: Vec<String> = (0..MANY).map(|n| format!("i-{n:08x}")).collect();
+    assert!(ids == all, "not each once");
+    // The page that was signed is the page that is given.
+    let first = InstancesQuery::default();
+    let header = alice.authorization(&grant, &first, NOW, fresh_nonce());
+    let path = "/v1/instances?after=i-00000001";
+    let answer = world
+        .send("GET", path, &[("authorization", header)], Vec::new())
+        .await;
+    assert_eq!(code(&answer), ProblemCode::RequestSignature);
 }
 
 #[tokio::test]

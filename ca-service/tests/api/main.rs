@@ -13,6 +13,7 @@
 mod certificates;
 mod client;
 mod coverage;
+mod endorsed;
 mod grants;
 mod hosts;
 #[path = "../../src/testing/http_stub.rs"]
@@ -20,9 +21,12 @@ mod http_stub;
 mod instances;
 #[path = "../../src/testing/metadata_signer.rs"]
 mod metadata_signer;
+mod oidc;
 mod program;
 mod proofs;
+mod publication;
 mod revocations;
+mod schedule;
 mod sts;
 #[path = "../../src/testing/token_issuer.rs"]
 mod token_issuer;

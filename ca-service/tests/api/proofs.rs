@@ -604,7 +604,7 @@ async fn a_session_names_its_caller_and_is_in_the_audit() {
     ] {
         let answer = send(&world, &request(&Client::new(1), &SignIn::of(identity))).await;
         let session: SessionResponse = read(&answer).unwrap();
-        assert_eq!(session.caller.arn.to_string(), identity.arn);
+        assert_eq!(session.caller.identity(), identity.arn);
         assert_eq!(
             (
                 session.caller.user_id.as_str(),

@@ -238,6 +238,18 @@ async fn every_form_of_naming_a_certificate_ends_it() {
 }
 
 #[tokio::test]
+async fn a_revocation_that_no_bundle_holds_yet_is_not_called_done() {
+    let world = world().await;
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    world.stop_bundles();
+    let answer = officer.ask(&world, json!({ "host": WEB })).await;
+    assert_eq!(code(&answer), ProblemCode::BundleUnavailable);
+    // It is recorded all the same, also of a host that is not enrolled.
+    assert_eq!(world.rows("blocked_hosts"), 1);
+    assert!(world.audit().contains("\"Revoke\""));
+}
+
+#[tokio::test]
 async fn a_revoked_key_gets_nothing_more_and_all_its_certificates_end() {
     for (seed, form) in [(1, "public-key"), (4, "fingerprint")] {
         let world = world().await;

@@ -221,7 +221,7 @@ async fn with_view(world: &World, query: &str) -> TrustBundleResponse {
 }
 
 /// As an operator does who copies a host its first files.
-async fn enrol(world: &World, host: &str) {
+pub(crate) async fn enrol(world: &World, host: &str) {
     let out = world.path("host");
     let mut command = Command::new(env!("CARGO_BIN_EXE_eic-ca"));
     command

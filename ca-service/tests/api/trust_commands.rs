@@ -26,24 +26,24 @@ pub(crate) async fn run(world: &World, args: &[&str]) -> Output {
         .unwrap()
 }
 
-async fn done(world: &World, args: &[&str]) -> String {
+pub(crate) async fn done(world: &World, args: &[&str]) -> String {
     let output = run(world, args).await;
     assert!(output.status.success(), "{args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-async fn refused(world: &World, args: &[&str]) -> String {
+pub(crate) async fn refused(world: &World, args: &[&str]) -> String {
     let output = run(world, args).await;
     assert!(!output.status.success(), "{args:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-async fn current(world: &World) -> Bundle {
+pub(crate) async fn current(world: &World) -> Bundle {
     bundle(&documents(&fetch(world, "", None).await))
 }
 
 /// The first bundle whose list is as wanted; within a second in practice.
-async fn until(world: &World, wanted: impl Fn(&Krl) -> bool) -> Bundle {
+pub(crate) async fn until(world: &World, wanted: impl Fn(&Krl) -> bool) -> Bundle {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let bundle = current(world).await;
@@ -55,14 +55,14 @@ async fn until(world: &World, wanted: impl Fn(&Krl) -> bool) -> Bundle {
     }
 }
 
-async fn issued(world: &World, client: &Client) -> UserCertificateResponse {
+pub(crate) async fn issued(world: &World, client: &Client) -> UserCertificateResponse {
     let grant = client.sign_in(world, ALICE).await.grant;
     let request = client.certificate_request("ubuntu", WEB, &json!({}));
     let issued = client.certificate(world, &grant, &request).await;
     issued.unwrap_or_else(|problem| panic!("{problem:?}"))
 }
 
-fn parsed(issued: &UserCertificateResponse) -> Certificate {
+pub(crate) fn parsed(issued: &UserCertificateResponse) -> Certificate {
     Certificate::from_openssh(&issued.certificate).unwrap()
 }
 
@@ -266,7 +266,7 @@ async fn two_of_three_sign_a_root_and_one_alone_does_not() {
 }
 
 /// A CA with a spare key that its present root announces.
-async fn with_spare(propagation: u64) -> (World, String) {
+pub(crate) async fn with_spare(propagation: u64) -> (World, String) {
     let world = World::new().await;
     // The commands have no other clock.
     world.clock.set(real_now());
@@ -281,7 +281,7 @@ async fn with_spare(propagation: u64) -> (World, String) {
     (world, public.fingerprint())
 }
 
-fn ca_of(issued: &UserCertificateResponse) -> String {
+pub(crate) fn ca_of(issued: &UserCertificateResponse) -> String {
     let ca = parsed(issued).signature_key().clone();
     ca.fingerprint(ssh_key::HashAlg::Sha256).to_string()
 }

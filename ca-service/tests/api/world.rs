@@ -185,7 +185,7 @@ impl World {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    async fn started(mut self) -> Self {
+    pub(crate) async fn started(mut self) -> Self {
         let config =
             Config::load(Path::new(&self.path("eic-ca.toml"))).unwrap_or_else(|e| panic!("{e}"));
         let app = self.app(&config).await;
@@ -224,6 +224,12 @@ impl World {
     /// Ends the service and starts it again on the same files.
     pub(crate) async fn restarted(self) -> Self {
         self.stopped().await.started().await
+    }
+
+    /// Makes no more bundles.
+    pub(crate) fn stop_bundles(&self) {
+        let running = self.running.as_ref().unwrap();
+        running.keeper.abort();
     }
 
     /// Ends the service; its files stay.
@@ -286,7 +292,12 @@ impl World {
 
     /// Waits, for 10 s at most, until something is so.
     pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
-        let end = std::time::Instant::now() + Duration::from_secs(10);
+        self.until_within(Duration::from_secs(10), holds).await;
+    }
+
+    /// The same for what may take longer.
+    pub(crate) async fn until_within(&self, patience: Duration, holds: impl Fn(&Self) -> bool) {
+        let end = std::time::Instant::now() + patience;
         while !holds(self) {
             assert!(
                 std::time::Instant::now() < end,

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use eic_aws::endpoint::InvalidEndpoint;
 use eic_protocol::arn::AccountId;
 use eic_protocol::instance_id::InstanceId;
 
-use super::report_budget::ReportBudget;
+use super::login_budget::LoginBudget;
 use crate::aws_access::AwsAccess;
 use crate::config::Config;
 use crate::config::hosts::{HostAccount, HostIssuer, HostsConfig};
@@ -27,7 +28,11 @@ use crate::store::hosts::HostBook;
 /// row at its first enrolment.
 const HOST_RATE: u32 = 1;
 const HOST_BURST: u32 = 10;
-/// Hosts whose rate is remembered at a time, in each of the two tables.
+/// One report in this time, on average, and at once: a host reports every five minutes, and one that starts
+/// again, or was away, sends a few.
+const REPORT_PACE: Duration = Duration::from_secs(60);
+const REPORT_BURST: u32 = 5;
+/// Hosts whose rate is remembered at a time, in each of the tables.
 const MAX_HOSTS: usize = 65_536;
 
 /// What host requests share.
@@ -40,11 +45,15 @@ pub(crate) struct HostDesk {
     pub(super) book: HostBook,
     /// Life of a host certificate. Seconds.
     pub(super) ttl: u64,
+    /// How often hosts that are gone are looked for. Seconds.
+    pub(super) watch_seconds: u64,
     /// Requests that no enrolled key of the host signed: whoever reads the metadata service can spend these.
     pub(super) newcomers: Buckets<InstanceId>,
     /// Requests that an enrolled key of the host signed.
     pub(super) regulars: Buckets<InstanceId>,
-    pub(super) reports: ReportBudget,
+    /// Reports: every one of them is work and disk for the CA.
+    pub(super) reports: Buckets<InstanceId>,
+    pub(super) logins: LoginBudget,
     accounts: HashMap<AccountId, HostAccount>,
 }
 
@@ -94,9 +103,11 @@ impl HostDesk {
             special,
             book,
             ttl: hosts.certificate_ttl_seconds,
+            watch_seconds: hosts.watch_seconds,
             newcomers: Buckets::new(HOST_RATE, HOST_BURST, MAX_HOSTS),
             regulars: Buckets::new(HOST_RATE, HOST_BURST, MAX_HOSTS),
-            reports: ReportBudget::default(),
+            reports: Buckets::paced(REPORT_PACE, REPORT_BURST, MAX_HOSTS),
+            logins: LoginBudget::default(),
             accounts: accounts(hosts),
         })
     }
@@ -110,6 +121,12 @@ impl HostDesk {
     pub(super) fn takes(&self, account: &AccountId, kind: EvidenceKind) -> bool {
         let known = self.accounts.get(account);
         known.is_some_and(|known| known.evidence.contains(&kind))
+    }
+
+    /// Whether its legacy hosts make their keys known here.
+    pub(super) fn harvests(&self, account: &AccountId) -> bool {
+        let known = self.accounts.get(account);
+        known.is_some_and(|known| known.harvest)
     }
 
     /// What first keys need; for hosts of no account: a token, which is their evidence anyway.

@@ -2,7 +2,9 @@
 //! what to do, and uses itself up when it is there.
 
 use eic_protocol::api::host_certificate::HostCertificateResponse;
+use eic_protocol::api::host_keys::HostKeysResponse;
 use eic_protocol::grant::Nonce;
+use eic_protocol::request_id::RequestId;
 use serde_json::json;
 
 use super::refusal::HostRefusal;
@@ -22,27 +24,81 @@ const CHALLENGE_REST: u64 = 600;
 /// When to ask again for an operator's approval. Seconds.
 const RETRY: u64 = 60;
 
-/// What came of the need.
-pub(super) enum Met {
-    /// It is met and recorded.
-    Enrolled(Standing),
-    /// It is not; what to do instead of certificates.
-    Answer(HostCertificateResponse),
+/// What a host is asked for.
+pub(super) enum Wanted {
+    /// Its keys on the console, for this challenge, which counts until then (Unix seconds).
+    Console { challenge: Nonce, expires_at: u64 },
+    /// An operator's approval; to be asked for again then (Unix seconds).
+    Approval {
+        enrolment: RequestId,
+        retry_after: u64,
+    },
 }
 
-type Needed = Result<Uses, HostCertificateResponse>;
+impl Wanted {
+    /// As the answer to a request for certificates.
+    pub(super) fn for_certificates(self, request_id: RequestId) -> HostCertificateResponse {
+        match self {
+            Self::Console {
+                challenge,
+                expires_at,
+            } => HostCertificateResponse::WriteToConsole {
+                challenge,
+                expires_at,
+                request_id,
+            },
+            Self::Approval {
+                enrolment,
+                retry_after,
+            } => HostCertificateResponse::AwaitingApproval {
+                enrolment,
+                retry_after,
+                request_id,
+            },
+        }
+    }
+
+    /// As the answer to a legacy host that makes its keys known.
+    pub(super) fn for_known_keys(self, request_id: RequestId) -> HostKeysResponse {
+        match self {
+            Self::Console {
+                challenge,
+                expires_at,
+            } => HostKeysResponse::WriteToConsole {
+                challenge,
+                expires_at,
+                request_id,
+            },
+            Self::Approval {
+                enrolment,
+                retry_after,
+            } => HostKeysResponse::AwaitingApproval {
+                enrolment,
+                retry_after,
+                request_id,
+            },
+        }
+    }
+}
+
+type Needed = Result<Uses, Wanted>;
 
 impl App {
-    pub(super) async fn meet(&self, asking: &Asking<'_>, need: Need) -> Result<Needed, Refusal> {
+    pub(super) async fn meet(
+        &self,
+        asking: &Asking<'_>,
+        standing: Standing,
+        need: Need,
+    ) -> Result<Needed, Refusal> {
         match need {
             Need::Nothing => {
                 let token = asking.shown.token.clone();
-                let now = asking.context.now;
+                let now = asking.sent.context.now;
                 Ok(Ok(
                     token.map_or(Uses::Nothing, |digest| Uses::Token(digest, now))
                 ))
             }
-            Need::Console => self.meet_console(asking).await,
+            Need::Console => self.meet_console(asking, standing).await,
             Need::Approval => self.meet_approval(asking).await,
             Need::Token => Err(HostRefusal::TokenNeeded.into()),
         }
@@ -59,8 +115,12 @@ impl App {
         }
     }
 
-    async fn meet_console(&self, asking: &Asking<'_>) -> Result<Needed, Refusal> {
-        let now = asking.context.now;
+    async fn meet_console(
+        &self,
+        asking: &Asking<'_>,
+        standing: Standing,
+    ) -> Result<Needed, Refusal> {
+        let now = asking.sent.context.now;
         let described = asking.shown.described.as_ref();
         let described = described.ok_or(HostRefusal::TokenNeeded)?;
         let waiting = self.waiting(asking).await?;
@@ -68,11 +128,11 @@ impl App {
             .as_ref()
             .filter(|waiting| waiting.challenge_ends > now)
             .map(|waiting| waiting.challenge)
-            .filter(|challenge| asking.request.challenge == Some(*challenge));
+            .filter(|challenge| asking.sent.request.challenge == Some(*challenge));
         let console = self.hosts.look_up.console(described, now).await;
         let console = console.map_err(HostRefusal::LookUp)?;
         let instance = asking.instance();
-        let first = asking.known.is_none();
+        let first = standing == Standing::First;
         match console::check(&console, instance, challenge.as_ref(), &asking.keys, first) {
             Ok(()) => {
                 Ok(Ok(waiting.map_or(Uses::Nothing, |waiting| {
@@ -81,14 +141,13 @@ impl App {
             }
             Err(console::Unproven::Absent) => {
                 let asked = self.ask(asking, waiting).await?;
-                Ok(Err(HostCertificateResponse::WriteToConsole {
+                Ok(Err(Wanted::Console {
                     challenge: asked.challenge,
                     expires_at: asked.challenge_ends,
-                    request_id: asking.context.request_id,
                 }))
             }
             Err(console::Unproven::Conflicting) => {
-                tracing::error!(%instance, request_id = %asking.context.request_id,
+                tracing::error!(%instance, request_id = %asking.sent.context.request_id,
                     "ALARM: somebody asks for a host's certificate with keys that its console does not show");
                 Err(HostRefusal::Console.into())
             }
@@ -103,10 +162,9 @@ impl App {
             }
             waiting => {
                 let asked = self.ask(asking, waiting).await?;
-                Ok(Err(HostCertificateResponse::AwaitingApproval {
+                Ok(Err(Wanted::Approval {
                     enrolment: asked.enrolment,
-                    retry_after: asking.context.now.saturating_add(RETRY),
-                    request_id: asking.context.request_id,
+                    retry_after: asking.sent.context.now.saturating_add(RETRY),
                 }))
             }
         }
@@ -138,7 +196,7 @@ fn request_after(
     asking: &Asking<'_>,
     waiting: Option<HostRequest>,
 ) -> Result<HostRequest, Refusal> {
-    let (evidence, now) = (&asking.shown.evidence, asking.context.now);
+    let (evidence, now) = (&asking.shown.evidence, asking.sent.context.now);
     let mut request = match waiting {
         Some(waiting) => waiting,
         None => HostRequest {
@@ -169,7 +227,10 @@ fn fresh_challenge() -> Result<Nonce, Refusal> {
 
 fn asking_event(asking: &Asking<'_>) -> Event {
     let mut event = asking.event(EventName::RequestHostEnrolment);
-    let known = asking.known.is_some();
-    event.additional = Some(json!({ "enrolledWithOtherKeys": known }));
+    let stored = &asking.sent.stored;
+    event.additional = Some(json!({
+        "enrolledWithOtherKeys": stored.enrolled.is_some(),
+        "knownWithOtherKeys": stored.legacy.is_some(),
+    }));
     event
 }

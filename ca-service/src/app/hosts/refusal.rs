@@ -19,8 +19,13 @@ pub enum HostRefusal {
     #[error("{0}; each host key and the previous key must sign the request")]
     PossessionNotProven(InvalidSignature),
     /// One of the CA's own keys.
-    #[error("a host key is one of the CA's own keys")]
+    #[error(
+        "a host key is one of the CA's own keys; make fresh host keys (`ssh-keygen -A`) and ask again"
+    )]
     SpecialKey,
+    /// The caller's own session key as a host's.
+    #[error("the host key is the key of your session; name the host's own key, and have it sign")]
+    CallersKey,
     /// A person's or job's key that is a host's.
     #[error("the public key is a host's key; make a fresh key for each sign-in")]
     HostsKey,
@@ -28,11 +33,23 @@ pub enum HostRefusal {
     #[error("the request's time is {0} s away from the CA's clock; check the clock of the host")]
     Stale(u64),
     /// The account is not configured.
-    #[error("hosts of account {0} are not accepted here")]
+    #[error(
+        "hosts of account {0} are not accepted here; it needs an [[hosts.accounts]] in the CA's configuration"
+    )]
     Account(AccountId),
     /// Not the evidence that the account's hosts show.
-    #[error("evidence of the kind `{}` is not accepted for this account", .0.as_str())]
+    #[error("evidence of the kind `{}` is not accepted for this account; set the agent's `[service] evidence` to one that its [[hosts.accounts]] names", .0.as_str())]
     Kind(EvidenceKind),
+    /// Its legacy hosts do not make their keys known.
+    #[error(
+        "legacy hosts of account {0} do not make their keys known here; set `harvest = true` in its [[hosts.accounts]], or enrol the host"
+    )]
+    NoHarvest(AccountId),
+    /// Legacy hosts have AWS vouch for them.
+    #[error(
+        "a legacy host shows a web identity token or its identity document, and nothing else counts here"
+    )]
+    AwsEvidence,
     /// The identity document.
     #[error("{0}")]
     Document(InvalidDocument),
@@ -49,10 +66,14 @@ pub enum HostRefusal {
     #[error("{0}")]
     LookUp(NoLookUp),
     /// The evidence is another host's.
-    #[error("the evidence is about another instance than the request")]
+    #[error(
+        "the evidence is about another instance than the request; was the disk copied from another host? run the agent on the host itself"
+    )]
     OtherInstance,
     /// The inventory does not know the host.
-    #[error("the inventory has no such host")]
+    #[error(
+        "the inventory has no such host; name it in the inventory file, or add its account's [[inventory.ec2]]"
+    )]
     NotListed,
     /// The one-time token.
     #[error(
@@ -63,16 +84,22 @@ pub enum HostRefusal {
     #[error("first enrolment needs a one-time token of an operator (`eic-ca hosts token`)")]
     TokenNeeded,
     /// None of the keys is enrolled.
-    #[error("the host is not enrolled with any of these keys")]
+    #[error(
+        "the host is not enrolled with any of these keys; enrol it with a token (`eic-ca hosts token`)"
+    )]
     NotEnrolledKey,
     /// Nothing that could be shown would do.
     #[error("{0}")]
     NotEnrolled(NotEnrolled),
     /// An operator said no.
-    #[error("an operator has rejected these keys for this host")]
+    #[error(
+        "an operator has rejected these keys for this host; make fresh host keys, or enrol it with a token (`eic-ca hosts token`)"
+    )]
     Rejected,
     /// The console shows other keys.
-    #[error("the host's console shows other keys than these")]
+    #[error(
+        "the host's console shows other keys than these; somebody else asks in its name, or `eic-ca hosts token` must enrol it"
+    )]
     Console,
     /// Another request of the host was faster.
     #[error("another request of this host was faster; try again")]
@@ -89,15 +116,17 @@ impl HostRefusal {
         use ProblemCode as Code;
         match self {
             Self::PossessionNotProven(_) => Code::PossessionNotProven,
-            Self::SpecialKey | Self::HostsKey => Code::KeyNotAccepted,
+            Self::SpecialKey | Self::HostsKey | Self::CallersKey => Code::KeyNotAccepted,
             Self::Stale(_) | Self::Token(InvalidToken::Time) => Code::EvidenceStale,
             Self::Account(_)
+            | Self::NoHarvest(_)
             | Self::NotListed
             | Self::Disagreement(Disagreement::State)
             | Self::LookUp(NoLookUp::NoSuchInstance | NoLookUp::NotConfigured(..)) => {
                 Code::InstanceNotAccepted
             }
             Self::Kind(_)
+            | Self::AwsEvidence
             | Self::Document(_)
             | Self::Token(_)
             | Self::Disagreement(_)

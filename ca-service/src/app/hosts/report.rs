@@ -1,6 +1,8 @@
 //! `POST /v1/hosts/report`: what a host runs and believes, and whom its sshd let in. A host is believed about
 //! itself only; each login is compared with the journal, and one that no certificate of ours explains is an alarm.
 
+use std::time::Instant;
+
 use eic_protocol::api::host_report::{
     AcceptedLogin, Credential, HostReport, HostReportResponse, SignedHostReport,
 };
@@ -51,7 +53,7 @@ impl App {
             return Err(HostRefusal::Stale(age).into());
         }
         let host = self.reporting_host(signed).await?;
-        let may = self.hosts.reports.take_report(&host.instance, context.now);
+        let may = self.hosts.reports.take(&host.instance, Instant::now());
         may.then_some(()).ok_or(Refusal::TooMany)?;
         let compared = self.compare(report).await?;
         self.store_report(context, &host, report, &compared).await?;
@@ -64,10 +66,11 @@ impl App {
 
     /// The host that signed with a key that was certified for it.
     async fn reporting_host(&self, signed: &SignedHostReport) -> Result<EnrolledHost, Refusal> {
-        let known = self.hosts.book.host(&signed.report.instance).await?;
+        let stored = self.hosts.book.stored(&signed.report.instance).await?;
         let own = |host: &EnrolledHost| host.keys.contains(&signed.host_key);
-        let host = known.filter(own).ok_or(HostRefusal::NotEnrolledKey)?;
-        if host.blocked {
+        let host = stored.enrolled.filter(own);
+        let host = host.ok_or(HostRefusal::NotEnrolledKey)?;
+        if stored.blocked {
             return Err(HostRefusal::NotEnrolled(NotEnrolled::Blocked).into());
         }
         let checked = signed.check_signature(self.audience());
@@ -123,8 +126,8 @@ impl App {
         let mut event = Event::new(name, actor, origin, context.request_id);
         event.region = Some(host.region);
         event.account = Some(host.account.clone());
-        let budget = &self.hosts.reports;
-        let recorded = budget.take_logins(&host.instance, compared.len(), context.now);
+        let (budget, wanted) = (&self.hosts.logins, compared.len());
+        let recorded = budget.take(&host.instance, wanted, context.now);
         event.parameters = Some(logins_value(host, compared, recorded));
         event.additional = Some(json!({ "reportedBy": "host" }));
         let flaws = count_flaws(compared);
@@ -257,9 +260,9 @@ mod tests {
             evidence: EvidenceKind::WebIdentity,
             keys: Vec::new(),
             pending_time: None,
-            blocked: false,
             enrolled_at: 1,
             certified_at: 1,
+            ended_at: None,
             revision: 1,
         }
     }

@@ -1,5 +1,5 @@
-//! Which of the configured user-CA keys signs: the operator's choice, where hosts can know it by now; else
-//! the one that signed last. Where none may, nothing is issued, and everything else goes on.
+//! Sets the configured user-CA key that signs, as `rotation` chooses it. Where none may, nothing is issued, and
+//! everything else goes on.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,9 +8,10 @@ use arc_swap::ArcSwapOption;
 use super::{App, TrustDesk};
 use crate::keys::RootHistory;
 use crate::refusal::Refusal;
-use crate::rotation::may_sign;
+use crate::rotation::{Candidate, Choice, Circumstances, choose};
 use crate::signer::UserCa;
 use crate::store::StoreError;
+use crate::store::trust::Signing;
 
 /// The configured user CAs.
 pub(super) struct Signers {
@@ -44,6 +45,33 @@ impl TrustDesk {
         let all = std::iter::once(first).chain(spares.into_iter().map(Arc::new));
         let _ = self.signers.all.set(all.collect());
     }
+
+    /// The configured keys, and the choice among them. `now` is in Unix seconds.
+    pub(super) fn elect(
+        &self,
+        roots: &RootHistory,
+        signing: &Signing,
+        now: u64,
+    ) -> (Vec<&Arc<UserCa>>, Choice) {
+        let keys: Vec<_> = self.signers.all.get().into_iter().flatten().collect();
+        let watch = self.book.watch();
+        let candidates: Vec<_> = keys
+            .iter()
+            .map(|ca| Candidate {
+                key: ca.public(),
+                revoked: watch.revokes(ca.public().key()),
+            })
+            .collect();
+        let by = Circumstances {
+            roots,
+            chosen: signing.chosen.as_deref(),
+            last: signing.last.as_deref(),
+            propagation: self.signers.propagation,
+            now,
+        };
+        let choice = choose(&candidates, &by);
+        (keys, choice)
+    }
 }
 
 impl App {
@@ -52,36 +80,29 @@ impl App {
         &self,
         roots: &RootHistory,
     ) -> Result<(), StoreError> {
-        let signers = &self.trust.signers;
         let signing = self.trust.book.signing().await?;
-        let (now, last) = (self.clock.now(), signing.last.as_deref());
-        let all: Vec<_> = signers.all.get().into_iter().flatten().collect();
-        let prints: Vec<_> = all.iter().map(|ca| ca.public().fingerprint()).collect();
-        // A choice that is not configured any more is none: then the first one is.
-        let chosen = signing.chosen.filter(|chosen| prints.contains(chosen));
-        let first = chosen.or_else(|| prints.first().cloned());
-        let mut ranked: Vec<_> = all.into_iter().zip(prints).collect();
-        ranked.sort_by_key(|(_, print)| {
-            (Some(print) != first.as_ref(), Some(print.as_str()) != last)
-        });
-        let mut refusals = Vec::new();
-        for (ca, print) in ranked {
-            match may_sign(roots, ca.public(), last, signers.propagation, now) {
-                Ok(()) if self.trust.check_ca(ca.public()).is_ok() => {
-                    self.sign_with(ca);
-                    return Ok(());
-                }
-                Ok(()) => refusals.push(format!("{print}: it is revoked")),
-                Err(not_yet) => refusals.push(format!("{print}: {not_yet}")),
-            }
+        let (keys, choice) = self.trust.elect(roots, &signing, self.clock.now());
+        match choice.signer.and_then(|index| keys.get(index)) {
+            Some(ca) => self.sign_with(ca),
+            None => self.close(&keys, &choice),
         }
+        Ok(())
+    }
+
+    fn close(&self, keys: &[&Arc<UserCa>], choice: &Choice) {
+        let judged = keys.iter().zip(&choice.judged);
+        let refusals: Vec<_> = judged
+            .filter_map(|(ca, judged)| {
+                let flaw = judged.as_ref().err()?;
+                Some(format!("{}: {flaw}", ca.public().fingerprint()))
+            })
+            .collect();
         let reason = refusals.join("; ");
         tracing::error!(
             reason,
             "ALARM: no configured user CA may sign; no user certificates are issued"
         );
-        signers.closed.store(Some(Arc::new(reason)));
-        Ok(())
+        self.trust.signers.closed.store(Some(Arc::new(reason)));
     }
 
     fn sign_with(&self, ca: &Arc<UserCa>) {

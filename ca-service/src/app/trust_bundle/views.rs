@@ -1,34 +1,79 @@
 //! What one host is called: its fleets by the configuration and its stage, signed, a new version for each change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use eic_protocol::arn::AccountId;
+use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::fleet::FleetName;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::trust::host_view::{FleetMembership, Stage};
 use serde_json::json;
 
 use super::App;
-use crate::audit::{Actor, Event, EventName, Origin, event_request_id};
-use crate::bundle::{Edition, HostFacts, SealedView};
+use crate::audit::{Actor, Event, EventName, Origin, Recorder, event_request_id};
+use crate::bundle::{Edition, HostFacts, HostViews, SealedView};
+use crate::clock::Clock;
 use crate::config::bundle::STAGES;
-use crate::inventory::InstanceRecord;
+use crate::config::certificates::FleetConfig;
+use crate::inventory::{InstanceRecord, Inventory};
+use crate::store::{Store, StoreError};
 
 /// The tag that makes a host's stage stricter than the configuration's.
 const STAGE_TAG: &str = "eic:stage";
 /// Whose look-ups of hosts these are.
 const ASKER: &str = "trust-bundle";
 
+/// Where to look for a host.
+enum Place {
+    Known(AccountId, AwsRegion),
+    Unknown,
+}
+
+/// What views are made of. Borrowed: the service has it all, and so has a command beside it.
+pub(crate) struct ViewDesk<'a> {
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) fleets: &'a [FleetConfig],
+    pub(crate) views: &'a HostViews,
+    pub(crate) store: &'a Store,
+    pub(crate) recorder: &'a Recorder,
+    pub(crate) clock: &'a Clock,
+}
+
 impl App {
+    pub(super) fn view_desk(&self) -> ViewDesk<'_> {
+        ViewDesk {
+            inventory: &self.inventory,
+            fleets: &self.fleets,
+            views: &self.trust.views,
+            store: &self.store,
+            recorder: &self.recorder,
+            clock: &self.clock,
+        }
+    }
+}
+
+impl ViewDesk<'_> {
+    /// Every host that has a view, or may ask for one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn hosts(&self) -> Result<Vec<InstanceId>, StoreError> {
+        let present = self.store.host_book().present().await?;
+        let enrolled = present.into_iter().map(|host| host.instance);
+        let all: BTreeSet<_> = enrolled.chain(self.store.hosts_seen().all()).collect();
+        Ok(all.into_iter().collect())
+    }
+
     /// The host's view; none for hosts that this CA did not enrol: who asks must not make them known.
-    pub(super) async fn view_of(
+    pub(crate) async fn view_of(
         &self,
         host: &InstanceId,
         edition: &Edition,
     ) -> Option<Arc<SealedView>> {
         let now = self.clock.now();
         let root_version = edition.bundle().root_version;
-        let kept = self.trust.views.kept(host);
+        let kept = self.views.kept(host);
         if let Some(kept) = kept.as_ref().filter(|k| k.is_recent(now, root_version)) {
             return Some(Arc::clone(&kept.view));
         }
@@ -48,12 +93,19 @@ impl App {
         root_version: u64,
         now: u64,
     ) -> Result<Option<Arc<SealedView>>, String> {
-        if !self.is_ours(host).await? {
+        let Some(place) = self.ours(host).await? else {
             return Ok(None);
-        }
-        let record = self.inventory.instance(host, ASKER, now).await;
+        };
+        let record = match place {
+            // Of thousands that wait, each is looked at every 30 s: one listing serves them all.
+            Place::Known(account, region) => {
+                let listed = self.inventory.listed_instance(host, &account, region, now);
+                listed.await
+            }
+            Place::Unknown => self.inventory.instance(host, ASKER, now).await,
+        };
         let record = record.map_err(|e| e.to_string())?;
-        let views = &self.trust.views;
+        let views = self.views;
         let kept = views.kept(host);
         let by_tag = self.fleets_by_tag(record.as_deref());
         let joined = match &kept {
@@ -75,14 +127,18 @@ impl App {
         view.map(Some).map_err(|e| e.to_string())
     }
 
-    /// Enrolled by its keys, or given a view by an operator; not shut out.
-    async fn is_ours(&self, host: &InstanceId) -> Result<bool, String> {
-        let enrolled = self.store.host_book().host(host).await;
-        let enrolled = enrolled.map_err(|e| e.to_string())?;
-        Ok(match enrolled {
-            Some(enrolled) => !enrolled.blocked,
-            None => self.store.hosts_seen().contains(host),
-        })
+    /// Where the host is, if it is ours: enrolled by its keys, or given a view by an operator; not shut out.
+    async fn ours(&self, host: &InstanceId) -> Result<Option<Place>, String> {
+        let stored = self.store.host_book().stored(host).await;
+        let stored = stored.map_err(|e| e.to_string())?;
+        if stored.blocked {
+            return Ok(None);
+        }
+        let enrolled = stored
+            .enrolled
+            .map(|host| Place::Known(host.account, host.region));
+        let seen = || self.store.hosts_seen().contains(host);
+        Ok(enrolled.or_else(|| seen().then_some(Place::Unknown)))
     }
 
     /// Sorted by name, as the map of when they were joined is.
@@ -115,7 +171,7 @@ impl App {
         event.parameters = Some(json!({ "instanceId": host.as_str(), "fleets": fleets }));
         let joined = self
             .recorder
-            .join_fleets(&self.trust.book, host.clone(), fleets, &event)
+            .join_fleets(&self.store.trust_book(), host.clone(), fleets, &event)
             .await;
         joined.map_err(|e| e.to_string())
     }
@@ -130,7 +186,7 @@ impl App {
         let Some(record) = record else {
             return Vec::new();
         };
-        let counts = |fleet: &&crate::config::certificates::FleetConfig| {
+        let counts = |fleet: &&FleetConfig| {
             let waited = joined
                 .get(&fleet.name)
                 .is_some_and(|since| since.saturating_add(fleet.join_delay_seconds) <= now);

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use crate::command::output::print;
 use crate::host_identity::enrolment::EnrolledHost;
-use crate::store::hosts::{HostRequest, StoredReport, hosts, reports, requests};
+use crate::store::hosts::{
+    HostRequest, StoredReport, blocked, hosts, legacy_hosts, reports, requests, stored,
+};
 use crate::store::{Reader, StoreError};
 
 /// A host that reported nothing for so long is shown as silent: three reports were missed. Seconds.
@@ -19,24 +21,32 @@ const SILENT: u64 = 900;
 
 /// `now` is in Unix seconds.
 pub(super) fn list(reader: &Reader, as_json: bool, now: u64) -> Result<ExitCode, StoreError> {
-    let mut reported = reported(reader)?;
-    let hosts = hosts(reader)?;
+    let (mut reported, blocked) = (reported(reader)?, blocked(reader)?);
     if !as_json {
         print(format_args!(
             "{:<20} {:<12} {:<14} {:<17} {:<10} {}\n",
             "INSTANCE", "ACCOUNT", "REGION", "EVIDENCE", "HEALTH", "REPORTED"
         ));
     }
-    for host in &hosts {
-        let report = reported.remove(&host.instance);
+    let enrolled = hosts(reader)?.into_iter().map(|host| (host, true));
+    let legacy = legacy_hosts(reader)?.into_iter().map(|host| (host, false));
+    let mut empty = true;
+    for (host, enrolled) in enrolled.chain(legacy) {
+        let shown = Shown {
+            blocked: blocked.contains(&host.instance),
+            report: reported.remove(&host.instance),
+            enrolled,
+            host,
+        };
+        empty = false;
         if as_json {
-            print(format_args!("{}\n", value(host, report.as_ref())));
+            print(format_args!("{}\n", shown.value()));
         } else {
-            print(format_args!("{}\n", row(host, report.as_ref(), now)));
+            print(format_args!("{}\n", shown.row(now)));
         }
     }
-    if hosts.is_empty() {
-        eprintln!("eic-ca: no host is enrolled");
+    if empty {
+        eprintln!("eic-ca: no host is enrolled, and no legacy host's keys are known");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -46,15 +56,24 @@ pub(super) fn one(
     instance: &InstanceId,
     as_json: bool,
 ) -> Result<ExitCode, StoreError> {
-    let found = hosts(reader)?
-        .into_iter()
-        .find(|host| host.instance == *instance);
-    let Some(host) = found else {
-        eprintln!("eic-ca: {instance} is not enrolled");
+    let stored = stored(reader, instance)?;
+    let enrolled = stored.enrolled.is_some();
+    let Some(host) = stored.enrolled.or(stored.legacy) else {
+        let more = if stored.blocked {
+            "; it is blocked"
+        } else {
+            ""
+        };
+        eprintln!("eic-ca: {instance} is not enrolled{more}");
         return Ok(ExitCode::FAILURE);
     };
-    let report = reported(reader)?.remove(instance);
-    let value = value(&host, report.as_ref());
+    let shown = Shown {
+        blocked: stored.blocked,
+        report: reported(reader)?.remove(instance),
+        enrolled,
+        host,
+    };
+    let value = shown.value();
     if as_json {
         print(format_args!("{value}\n"));
     } else {
@@ -91,38 +110,58 @@ fn reported(reader: &Reader) -> Result<BTreeMap<InstanceId, StoredReport>, Store
         .collect())
 }
 
-fn row(host: &EnrolledHost, report: Option<&StoredReport>, now: u64) -> String {
-    let parsed = report.and_then(parsed);
-    let health = parsed.as_ref().map(|report| report.trust.health.as_str());
-    let silent = report.is_none_or(|report| now.saturating_sub(report.received_at) > SILENT);
-    let health = match (host.blocked, silent) {
-        (true, _) => Some("blocked"),
-        (false, true) => Some("silent"),
-        (false, false) => health,
-    };
-    format!(
-        "{:<20} {:<12} {:<14} {:<17} {:<10} {}",
-        host.instance.as_str(),
-        host.account.as_str(),
-        host.region.as_str(),
-        host.evidence.as_str(),
-        health.unwrap_or("-"),
-        report.map_or_else(|| "-".to_owned(), |report| time(report.received_at)),
-    )
+/// A host with all that is told of it.
+struct Shown {
+    host: EnrolledHost,
+    /// Else its keys are known, for clients.
+    enrolled: bool,
+    blocked: bool,
+    report: Option<StoredReport>,
 }
 
-fn value(host: &EnrolledHost, report: Option<&StoredReport>) -> Value {
-    json!({
-        "instance": host.instance.as_str(),
-        "account": host.account.as_str(),
-        "region": host.region.as_str(),
-        "evidence": host.evidence.as_str(),
-        "blocked": host.blocked,
-        "enrolled": time(host.enrolled_at),
-        "certified": time(host.certified_at),
-        "keys": fingerprints(&host.keys),
-        "report": report.map(report_value),
-    })
+impl Shown {
+    fn row(&self, now: u64) -> String {
+        let (host, report) = (&self.host, self.report.as_ref());
+        format!(
+            "{:<20} {:<12} {:<14} {:<17} {:<10} {}",
+            host.instance.as_str(),
+            host.account.as_str(),
+            host.region.as_str(),
+            host.evidence.as_str(),
+            self.health(now),
+            report.map_or_else(|| "-".to_owned(), |report| time(report.received_at)),
+        )
+    }
+
+    fn health(&self, now: u64) -> &'static str {
+        let report = self.report.as_ref();
+        let silent = report.is_none_or(|report| now.saturating_sub(report.received_at) > SILENT);
+        let parsed = report.and_then(parsed);
+        match (self.blocked, self.host.ended_at, self.enrolled) {
+            (true, ..) => "blocked",
+            (false, Some(_), _) => "gone",
+            (false, None, false) => "legacy",
+            (false, None, true) if silent => "silent",
+            (false, None, true) => parsed.map_or("-", |report| report.trust.health.as_str()),
+        }
+    }
+
+    fn value(&self) -> Value {
+        let host = &self.host;
+        json!({
+            "instance": host.instance.as_str(),
+            "account": host.account.as_str(),
+            "region": host.region.as_str(),
+            "evidence": host.evidence.as_str(),
+            "legacy": !self.enrolled,
+            "blocked": self.blocked,
+            "enrolled": time(host.enrolled_at),
+            "certified": time(host.certified_at),
+            "gone": host.ended_at.map(time),
+            "keys": fingerprints(&host.keys),
+            "report": self.report.as_ref().map(report_value),
+        })
+    }
 }
 
 fn report_value(stored: &StoredReport) -> Value {

@@ -32,11 +32,40 @@ fn known(keys: &[SubjectKey]) -> EnrolledHost {
         evidence: EvidenceKind::IdentityDocument,
         keys: keys.to_vec(),
         pending_time: Some(document().pending_time),
-        blocked: false,
         enrolled_at: 1,
         certified_at: 1,
+        ended_at: None,
         revision: 1,
     }
+}
+
+/// What a host of which this is known is asked for, when it wants certificates.
+fn asked(
+    evidence: &HostEvidence,
+    keys: &[SubjectKey],
+    previous: Option<&SubjectKey>,
+    known: Option<&EnrolledHost>,
+    rule: FirstEnrolment,
+) -> Result<(Standing, Need), NotEnrolled> {
+    let stored = StoredHost {
+        enrolled: known.cloned(),
+        ..StoredHost::default()
+    };
+    let purpose = Purpose::Certificates;
+    needs(evidence, (keys, previous), &stored, purpose, rule)
+}
+
+/// The same of a legacy host whose keys are known.
+fn asked_as_legacy(
+    keys: &[SubjectKey],
+    purpose: Purpose,
+    rule: FirstEnrolment,
+) -> Result<(Standing, Need), NotEnrolled> {
+    let stored = StoredHost {
+        legacy: Some(known(&[key(1)])),
+        ..StoredHost::default()
+    };
+    needs(&evidence(), (keys, None), &stored, purpose, rule)
 }
 
 const RULES: [FirstEnrolment; 4] = [
@@ -51,7 +80,7 @@ fn another_key_for_an_enrolled_host_needs_more_than_role_credentials() {
     // E-08, E-11: whatever the rule is, a pod with the role's credentials and a key of its own gets nothing.
     let known = known(&[key(1)]);
     for rule in RULES {
-        let (standing, need) = needs(&evidence(), &[key(2)], None, Some(&known), rule).unwrap();
+        let (standing, need) = asked(&evidence(), &[key(2)], None, Some(&known), rule).unwrap();
         assert_eq!(standing, Standing::Replaced);
         assert_ne!(need, Need::Nothing, "{rule:?}");
     }
@@ -60,7 +89,7 @@ fn another_key_for_an_enrolled_host_needs_more_than_role_credentials() {
 #[test]
 fn first_keys_need_what_the_accounts_rule_says() {
     // E-11
-    let need = |rule| needs(&evidence(), &[key(1)], None, None, rule).unwrap().1;
+    let need = |rule| asked(&evidence(), &[key(1)], None, None, rule).unwrap().1;
     assert_eq!(need(FirstEnrolment::Console), Need::Console);
     assert_eq!(need(FirstEnrolment::Approval), Need::Approval);
     assert_eq!(need(FirstEnrolment::Token), Need::Token);
@@ -75,7 +104,7 @@ fn a_session_name_that_others_could_have_chosen_is_no_evidence_by_itself() {
         name: "Web".to_owned(),
         trust: Trust::Others("AWS *".to_owned()),
     });
-    let refused = needs(
+    let refused = asked(
         &evidence_of(&shared),
         &[key(1)],
         None,
@@ -83,7 +112,7 @@ fn a_session_name_that_others_could_have_chosen_is_no_evidence_by_itself() {
         FirstEnrolment::Evidence,
     );
     assert_eq!(refused, Err(NotEnrolled::SharedRole("AWS *".to_owned())));
-    let need = needs(
+    let need = asked(
         &evidence_of(&shared),
         &[key(1)],
         None,
@@ -99,7 +128,7 @@ fn blocked_moved_and_outdated_hosts_are_refused_with_their_own_keys_too() {
     let refused = |change: fn(&mut EnrolledHost)| {
         let mut host = known(&[key(1)]);
         change(&mut host);
-        needs(
+        asked(
             &evidence(),
             &[key(1)],
             None,
@@ -108,7 +137,6 @@ fn blocked_moved_and_outdated_hosts_are_refused_with_their_own_keys_too() {
         )
         .unwrap_err()
     };
-    assert_eq!(refused(|h| h.blocked = true), NotEnrolled::Blocked);
     assert_eq!(
         refused(|h| h.account = "444455556666".parse().unwrap()),
         NotEnrolled::Moved
@@ -127,7 +155,7 @@ fn blocked_moved_and_outdated_hosts_are_refused_with_their_own_keys_too() {
 fn a_previous_key_that_is_not_the_hosts_vouches_for_nothing() {
     // E-08
     let known = known(&[key(1)]);
-    let (standing, need) = needs(
+    let (standing, need) = asked(
         &evidence(),
         &[key(2)],
         Some(&key(3)),
@@ -142,11 +170,11 @@ fn a_previous_key_that_is_not_the_hosts_vouches_for_nothing() {
 fn keys_of_before_are_renewed_and_vouch_for_new_ones() {
     let known = known(&[key(1), ecdsa()]);
     for rule in RULES {
-        let renewal = needs(&evidence(), &[ecdsa()], None, Some(&known), rule);
+        let renewal = asked(&evidence(), &[ecdsa()], None, Some(&known), rule);
         assert_eq!(renewal, Ok((Standing::Renewal, Need::Nothing)));
-        let beside = needs(&evidence(), &[key(3), ecdsa()], None, Some(&known), rule);
+        let beside = asked(&evidence(), &[key(3), ecdsa()], None, Some(&known), rule);
         assert_eq!(beside, Ok((Standing::Vouched, Need::Nothing)));
-        let previous = needs(&evidence(), &[key(3)], Some(&key(1)), Some(&known), rule);
+        let previous = asked(&evidence(), &[key(3)], Some(&key(1)), Some(&known), rule);
         assert_eq!(previous, Ok((Standing::Vouched, Need::Nothing)));
     }
     assert_eq!(
@@ -162,6 +190,70 @@ fn keys_of_before_are_renewed_and_vouch_for_new_ones() {
         [key(3)]
     );
     assert_eq!(keys_after(Standing::First, &[key(3)], None), [key(3)]);
+}
+
+#[test]
+fn a_blocked_host_gets_nothing_whether_it_is_enrolled_or_not() {
+    for enrolled in [None, Some(known(&[key(1)]))] {
+        for purpose in [Purpose::Certificates, Purpose::KnownKeys] {
+            let stored = StoredHost {
+                enrolled: enrolled.clone(),
+                blocked: true,
+                ..StoredHost::default()
+            };
+            let keys = (&[key(1)][..], None);
+            let refused = needs(
+                &evidence(),
+                keys,
+                &stored,
+                purpose,
+                FirstEnrolment::Evidence,
+            );
+            assert_eq!(refused, Err(NotEnrolled::Blocked));
+        }
+    }
+}
+
+#[test]
+fn other_keys_than_a_legacy_host_made_known_need_more_than_role_credentials() {
+    // E-08, E-11
+    for purpose in [Purpose::Certificates, Purpose::KnownKeys] {
+        for rule in RULES {
+            let (standing, need) = asked_as_legacy(&[key(2)], purpose, rule).unwrap();
+            assert_eq!(standing, Standing::Replaced);
+            assert_ne!(need, Need::Nothing, "{rule:?}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_a_legacy_host_made_known_spare_its_first_enrolment_nothing() {
+    let of = |purpose| asked_as_legacy(&[key(1)], purpose, FirstEnrolment::Console);
+    assert_eq!(
+        of(Purpose::Certificates),
+        Ok((Standing::First, Need::Console))
+    );
+    assert_eq!(
+        of(Purpose::KnownKeys),
+        Ok((Standing::Renewal, Need::Nothing))
+    );
+}
+
+#[test]
+fn only_an_enrolled_key_of_a_host_that_is_there_may_be_certified() {
+    let stored = |change: fn(&mut StoredHost)| {
+        let mut stored = StoredHost {
+            enrolled: Some(known(&[key(1)])),
+            ..StoredHost::default()
+        };
+        change(&mut stored);
+        stored
+    };
+    assert!(stored(|_| {}).may_have(&key(1)));
+    assert!(!stored(|_| {}).may_have(&key(2)));
+    assert!(!stored(|s| s.blocked = true).may_have(&key(1)));
+    assert!(!stored(|s| s.enrolled.as_mut().unwrap().ended_at = Some(1)).may_have(&key(1)));
+    assert!(!stored(|s| s.legacy = s.enrolled.take()).may_have(&key(1)));
 }
 
 fn ecdsa() -> SubjectKey {

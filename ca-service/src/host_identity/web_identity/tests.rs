@@ -52,7 +52,8 @@ impl Fixture {
             account: &self.account,
             algorithms: &[Algorithm::Es384],
         };
-        verify(token, &rules, &jwt::tests::set(&self.issuer), NOW)
+        let jwt = Jwt::parse(token)?;
+        verify(&jwt, &rules, &jwt::tests::set(&self.issuer), NOW)
     }
 }
 
@@ -198,7 +199,7 @@ fn awss_own_words_name_the_instance() {
     assert_eq!(identity.instance.as_str(), "i-0123456789abcdef0");
     assert_eq!(identity.private_ip, Some("10.0.0.5".parse().unwrap()));
     assert_eq!(
-        claimed_issuer(&Fixture::new().issuer.token(&good())).unwrap(),
+        claimed_issuer(&Jwt::parse(&Fixture::new().issuer.token(&good())).unwrap()).unwrap(),
         ISSUER
     );
 }

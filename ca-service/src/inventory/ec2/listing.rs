@@ -122,6 +122,25 @@ impl Ec2Inventory {
         Ok(hosts)
     }
 
+    /// One host of this account and Region: as known from its own look-up, else as listed.
+    pub(in crate::inventory) async fn listed(
+        &self,
+        id: &InstanceId,
+        account: &AccountId,
+        region: AwsRegion,
+        now: u64,
+    ) -> Result<Option<Arc<InstanceRecord>>, InventoryError> {
+        let known = self.shared.known(id);
+        let fresh = known.filter(|known| now.abs_diff(known.read_at) < MAX_AGE);
+        if let Some(host) = fresh.and_then(|known| known.host) {
+            return Ok(Some(host));
+        }
+        let mut places = self.shared.places.iter();
+        let at = places.position(|place| place.account == *account && place.region == region);
+        let Some(at) = at else { return Ok(None) };
+        Ok(self.listing(at, now).await?.get(id).cloned())
+    }
+
     /// All hosts by their names; those of places that fail as they were: nothing may be decided with their tags.
     pub(in crate::inventory) async fn names(&self, now: u64) -> Listed {
         let mut names = Listed::default();

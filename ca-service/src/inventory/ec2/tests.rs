@@ -425,3 +425,29 @@ async fn a_failing_service_is_not_asked_in_a_storm() {
     );
     assert_eq!(calls.load(Ordering::SeqCst), 1, "no retry of ours");
 }
+
+#[tokio::test]
+async fn hosts_that_are_looked_at_together_cost_one_listing() {
+    let ids: Vec<InstanceId> = (0..50)
+        .map(|n| format!("i-{n:017x}").parse().unwrap())
+        .collect();
+    let items: String = ids
+        .iter()
+        .map(|id| item(id.as_str(), "running", ""))
+        .collect();
+    let (ec2, inventory) = asking(move |_| own(&items)).await;
+    let account: AccountId = "111122223333".parse().unwrap();
+    let region = "eu-west-1".parse().unwrap();
+    for id in &ids {
+        let found = inventory.listed(id, &account, region, NOW).await.unwrap();
+        assert_eq!(found.unwrap().id(), id);
+    }
+    let gone: InstanceId = ID.parse().unwrap();
+    let found = inventory.listed(&gone, &account, region, NOW).await;
+    assert!(found.unwrap().is_none());
+    let elsewhere = "us-east-1".parse().unwrap();
+    let found = inventory.listed(&ids[0], &account, elsewhere, NOW).await;
+    // Known from the listing, wherever it was looked for.
+    assert!(found.unwrap().is_some());
+    assert_eq!(ec2.received().len(), 1);
+}

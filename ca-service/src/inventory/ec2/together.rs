@@ -1,7 +1,7 @@
 //! Several futures at once, on one task: each place is asked while the others are.
 
 /// All outputs, in no particular order.
-pub(super) async fn all_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn all_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     until(futures, |_| false).await
 }
 

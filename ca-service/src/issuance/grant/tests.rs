@@ -40,7 +40,12 @@ fn permit(request: &UserCertificateRequest) -> Permit {
     let resource = Resource::instance(partition, "eu-west-1", &account, instance, Fact::Absent);
     let proven = caller();
     let attested = proven.standing() == NameStanding::Attested;
-    let who = policy::Caller::aws(proven.arn().clone(), proven.user_id(), None, attested);
+    let who = policy::Caller::aws(
+        proven.arn().unwrap().clone(),
+        proven.user_id(),
+        None,
+        attested,
+    );
     let extensions = request
         .extensions
         .as_ref()

@@ -1,5 +1,6 @@
 //! Reading what is stored of hosts. Text that does not parse is a damaged store, never an absent row.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use eic_protocol::instance_id::InstanceId;
@@ -9,20 +10,49 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{HostRequest, RequestState, StoredReport, StoredToken};
-use crate::host_identity::enrolment::EnrolledHost;
+use crate::host_identity::enrolment::{EnrolledHost, StoredHost};
 use crate::host_identity::evidence::EvidenceKind;
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
 
-const HOST: &str = "SELECT instance, account, region, evidence, keys, pending_time, blocked, enrolled_at, certified_at, revision FROM hosts";
+const HOST: &str = "SELECT instance, account, region, evidence, keys, pending_time, enrolled_at, certified_at, ended_at, revision";
 const REQUEST: &str = "SELECT enrolment, instance, account, region, evidence, keys, challenge, challenge_ends, state, asked_at, decided_by FROM host_requests";
 const TOKEN: &str =
     "SELECT digest, instance, made_by, made_at, ends, used_at FROM enrolment_tokens";
 const REPORT: &str = "SELECT instance, received_at, clock_offset, report FROM host_reports";
 
-pub(super) fn host(reader: &Reader, id: &InstanceId) -> Result<Option<EnrolledHost>, StoreError> {
-    let sql = format!("{HOST} WHERE instance = ?1");
-    one(reader, &sql, [id.as_str()], host_of)
+/// All that is stored of a host.
+///
+/// # Errors
+/// The store's.
+pub fn stored(reader: &Reader, id: &InstanceId) -> Result<StoredHost, StoreError> {
+    reader.query(|connection| {
+        // One transaction: all of one moment.
+        let transaction = connection.unchecked_transaction()?;
+        let host = |table: &str| {
+            let sql = format!("{HOST} FROM {table} WHERE instance = ?1");
+            let mut statement = transaction.prepare_cached(&sql)?;
+            statement.query_row([id.as_str()], host_of).optional()
+        };
+        let sql = "SELECT 1 FROM blocked_hosts WHERE instance = ?1";
+        let blocked = transaction.prepare_cached(sql)?.exists([id.as_str()])?;
+        Ok(StoredHost {
+            enrolled: host("hosts")?,
+            legacy: host("legacy_hosts")?,
+            blocked,
+        })
+    })
+}
+
+/// The hosts that an operator has shut out.
+///
+/// # Errors
+/// The store's.
+pub fn blocked(reader: &Reader) -> Result<BTreeSet<InstanceId>, StoreError> {
+    let found = all(reader, "SELECT instance FROM blocked_hosts", |row| {
+        parsed(row, 0)
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 pub(super) fn other_owner(
@@ -50,7 +80,23 @@ pub(super) fn owner(reader: &Reader, fingerprint: &str) -> Result<Option<Instanc
 /// # Errors
 /// The store's.
 pub fn hosts(reader: &Reader) -> Result<Vec<EnrolledHost>, StoreError> {
-    all(reader, &format!("{HOST} ORDER BY instance"), host_of)
+    all(
+        reader,
+        &format!("{HOST} FROM hosts ORDER BY instance"),
+        host_of,
+    )
+}
+
+/// Every legacy host that made its keys known, by id.
+///
+/// # Errors
+/// The store's.
+pub fn legacy_hosts(reader: &Reader) -> Result<Vec<EnrolledHost>, StoreError> {
+    all(
+        reader,
+        &format!("{HOST} FROM legacy_hosts ORDER BY instance"),
+        host_of,
+    )
 }
 
 pub(super) fn request(
@@ -104,10 +150,6 @@ pub struct JournalMatch {
     pub caller: String,
     /// The request, as in key id and audit.
     pub request_id: RequestId,
-    /// When it was recorded, in Unix seconds.
-    pub prepared_at: u64,
-    /// End of the certificate, in Unix seconds.
-    pub valid_before: u64,
     /// Whether a certificate may have left: everything but `failed` and `abandoned`.
     pub may_exist: bool,
 }
@@ -121,7 +163,7 @@ pub fn journal_match(reader: &Reader, serial: u64) -> Result<Option<JournalMatch
     let Ok(serial) = i64::try_from(serial) else {
         return Ok(None);
     };
-    let sql = "SELECT kind, principals, ca, caller, request_id, prepared_at, valid_before,
+    let sql = "SELECT kind, principals, ca, caller, request_id,
                state NOT IN ('failed', 'abandoned') FROM journal WHERE serial = ?1";
     one(reader, sql, params![serial], |row| {
         Ok(JournalMatch {
@@ -130,9 +172,7 @@ pub fn journal_match(reader: &Reader, serial: u64) -> Result<Option<JournalMatch
             ca: row.get(2)?,
             caller: row.get(3)?,
             request_id: RequestId::from_random(row.get(4)?),
-            prepared_at: unsigned(row, 5)?,
-            valid_before: unsigned(row, 6)?,
-            may_exist: row.get(7)?,
+            may_exist: row.get(5)?,
         })
     })
 }
@@ -145,9 +185,9 @@ fn host_of(row: &Row<'_>) -> rusqlite::Result<EnrolledHost> {
         evidence: named(row, 3, &EvidenceKind::NAMES)?,
         keys: keys(row, 4)?,
         pending_time: row.get::<_, Option<i64>>(5)?.map(i64::unsigned_abs),
-        blocked: row.get(6)?,
-        enrolled_at: unsigned(row, 7)?,
-        certified_at: unsigned(row, 8)?,
+        enrolled_at: unsigned(row, 6)?,
+        certified_at: unsigned(row, 7)?,
+        ended_at: row.get::<_, Option<i64>>(8)?.map(i64::unsigned_abs),
         revision: unsigned(row, 9)?,
     })
 }

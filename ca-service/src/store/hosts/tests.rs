@@ -1,6 +1,7 @@
 //! Enrolments that must not be written twice, or not at all.
 
 use super::*;
+use crate::store::trust::What;
 use crate::store::{Store, StoreConfig};
 
 fn key(seed: u8) -> SubjectKey {
@@ -18,9 +19,9 @@ fn host(keys: &[SubjectKey]) -> EnrolledHost {
         evidence: EvidenceKind::IdentityDocument,
         keys: keys.to_vec(),
         pending_time: Some(7),
-        blocked: false,
         enrolled_at: 1,
         certified_at: 2,
+        ended_at: None,
         revision: 1,
     }
 }
@@ -50,6 +51,40 @@ fn enrol(keys: &[SubjectKey], expected: Option<u64>, uses: Uses) -> HostChange {
     }
 }
 
+fn order(what: What) -> RevocationOrder {
+    RevocationOrder {
+        id: RequestId::from_random([9; 16]),
+        what,
+        by: "root".to_owned(),
+        reason: None,
+        at: 1_000,
+    }
+}
+
+fn remove() -> HostChange {
+    let instance = host(&[]).instance;
+    HostChange::Remove {
+        revoked: order(What::HostCertificates(instance.clone())),
+        instance,
+    }
+}
+
+fn block() -> HostChange {
+    let instance = host(&[]).instance;
+    HostChange::Block {
+        revoked: order(What::Host(instance.clone())),
+        instance,
+    }
+}
+
+fn know(keys: &[SubjectKey], expected: Option<u64>) -> HostChange {
+    HostChange::Know {
+        host: host(keys),
+        expected,
+        uses: Uses::Nothing,
+    }
+}
+
 struct Fixture {
     _folder: tempfile::TempDir,
     _store: Store,
@@ -66,6 +101,11 @@ impl Fixture {
             _store: store,
             book,
         }
+    }
+
+    async fn stored(&self) -> StoredHost {
+        let instance = host(&[]).instance;
+        self.book.stored(&instance).await.unwrap()
     }
 
     async fn write(&self, change: HostChange) -> HostOutcome {
@@ -92,8 +132,8 @@ async fn of_two_enrolments_at_once_one_is_refused() {
     assert_eq!(fixture.write(second).await, HostOutcome::Unmet);
     let old = enrol(&[key(2)], Some(9), Uses::Nothing);
     assert_eq!(fixture.write(old).await, HostOutcome::Unmet);
-    let stored = fixture.book.host(&host(&[]).instance).await.unwrap();
-    assert_eq!(stored, Some(host(&[key(1)])));
+    let stored = fixture.stored().await;
+    assert_eq!(stored.enrolled, Some(host(&[key(1)])));
     let next = enrol(&[key(2)], Some(1), Uses::Nothing);
     assert_eq!(fixture.write(next).await, HostOutcome::Done);
 }
@@ -116,11 +156,7 @@ async fn a_key_is_one_hosts_until_that_host_is_removed() {
     let instance: InstanceId = "i-0123456789abcdef1".parse().unwrap();
     let owner = fixture.book.other_owner(&instance, &[key(1)]).await;
     assert_eq!(owner.unwrap(), Some(host(&[]).instance));
-    let instance = host(&[]).instance;
-    assert_eq!(
-        fixture.write(HostChange::Remove { instance }).await,
-        HostOutcome::Done
-    );
+    assert_eq!(fixture.write(remove()).await, HostOutcome::Done);
     assert_eq!(fixture.write(other()).await, HostOutcome::Done);
 }
 
@@ -224,9 +260,6 @@ async fn removing_a_host_that_is_not_enrolled_changes_nothing() {
     let fixture = Fixture::new();
     let instance = host(&[]).instance;
     fixture.write(HostChange::Ask(request(1, 1_000))).await;
-    let remove = || HostChange::Remove {
-        instance: instance.clone(),
-    };
     assert_eq!(fixture.write(remove()).await, HostOutcome::Unmet);
     let asked = [key(1)];
     let waiting = || fixture.book.request(&instance, &asked);
@@ -284,5 +317,76 @@ async fn a_replayed_message_changes_nothing() {
     );
     let change = enrol(&[key(1)], None, Uses::Nothing);
     assert_eq!(fixture.claimed(change, claim).await, HostOutcome::Replayed);
-    assert_eq!(fixture.book.host(&host(&[]).instance).await.unwrap(), None);
+    assert_eq!(fixture.stored().await, StoredHost::default());
+}
+
+#[tokio::test]
+async fn a_blocked_host_is_not_written_whether_it_was_enrolled_or_not() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.write(block()).await, HostOutcome::Done);
+    assert_eq!(fixture.write(block()).await, HostOutcome::Unmet, "it is");
+    let first = enrol(&[key(1)], None, Uses::Nothing);
+    assert_eq!(fixture.write(first.clone()).await, HostOutcome::Unmet);
+    assert_eq!(
+        fixture.write(know(&[key(1)], None)).await,
+        HostOutcome::Unmet
+    );
+    let unblock = || HostChange::Unblock {
+        instance: host(&[]).instance,
+    };
+    assert_eq!(fixture.write(unblock()).await, HostOutcome::Done);
+    assert_eq!(fixture.write(unblock()).await, HostOutcome::Unmet);
+    assert_eq!(fixture.write(first).await, HostOutcome::Done);
+    // A request that began before the block rests on a revision that is gone.
+    fixture.write(block()).await;
+    fixture.write(unblock()).await;
+    let renewal = enrol(&[key(1)], Some(1), Uses::Nothing);
+    assert_eq!(fixture.write(renewal).await, HostOutcome::Unmet);
+}
+
+#[tokio::test]
+async fn keys_of_a_legacy_host_never_touch_an_enrolled_one() {
+    let fixture = Fixture::new();
+    assert_eq!(
+        fixture.write(know(&[key(1)], None)).await,
+        HostOutcome::Done
+    );
+    assert_eq!(
+        fixture.write(know(&[key(2)], None)).await,
+        HostOutcome::Unmet
+    );
+    let stored = fixture.stored().await;
+    assert_eq!(stored.legacy, Some(host(&[key(1)])));
+    assert_eq!(stored.enrolled, None);
+    fixture.write(enrol(&[key(1)], None, Uses::Nothing)).await;
+    assert_eq!(
+        fixture.write(know(&[key(2)], None)).await,
+        HostOutcome::Unmet
+    );
+    let stored = fixture.stored().await;
+    assert_eq!(stored.enrolled, Some(host(&[key(1)])));
+    assert_eq!(stored.legacy, None, "it is the enrolled host now");
+    assert_eq!(fixture.write(remove()).await, HostOutcome::Done);
+    assert_eq!(fixture.stored().await, StoredHost::default());
+}
+
+#[tokio::test]
+async fn a_host_that_is_gone_ends_once_and_counts_again_when_it_is_back() {
+    // E-12
+    let fixture = Fixture::new();
+    fixture.write(enrol(&[key(1)], None, Uses::Nothing)).await;
+    let end = || HostChange::End {
+        instance: host(&[]).instance,
+        at: 1_000,
+        revoked: order(What::HostCertificates(host(&[]).instance)),
+    };
+    assert_eq!(fixture.book.present().await.unwrap().len(), 1);
+    assert_eq!(fixture.write(end()).await, HostOutcome::Done);
+    assert_eq!(fixture.write(end()).await, HostOutcome::Unmet);
+    assert!(fixture.book.present().await.unwrap().is_empty());
+    let under_way = enrol(&[key(1)], Some(1), Uses::Nothing);
+    assert_eq!(fixture.write(under_way).await, HostOutcome::Unmet);
+    let back = enrol(&[key(1)], Some(2), Uses::Nothing);
+    assert_eq!(fixture.write(back).await, HostOutcome::Done);
+    assert_eq!(fixture.book.present().await.unwrap().len(), 1);
 }

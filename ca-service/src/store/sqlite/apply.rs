@@ -24,7 +24,16 @@ pub(super) struct Apply<'a> {
     head: Head,
     chained: bool,
     snapshots_changed: bool,
+    new_hosts: Vec<InstanceId>,
     prune_before: u64,
+}
+
+/// What a transaction changed of what is kept in memory.
+pub(super) struct Changed {
+    /// Everything is to be read again.
+    pub(super) snapshots: bool,
+    /// These got their first view, and that is all: reading a hundred thousand names for each new one would not do.
+    pub(super) new_hosts: Vec<InstanceId>,
 }
 
 impl<'a> Apply<'a> {
@@ -50,6 +59,7 @@ impl<'a> Apply<'a> {
             head,
             chained: false,
             snapshots_changed: false,
+            new_hosts: Vec::new(),
             prune_before: 0,
         })
     }
@@ -81,8 +91,8 @@ impl<'a> Apply<'a> {
         }
     }
 
-    /// Writes the chain's new head; forgets old claims where `prune` says so. Returns whether what is kept in memory changed.
-    pub(super) fn finish(self, prune: bool) -> Result<bool, StoreError> {
+    /// Writes the chain's new head; forgets old claims where `prune` says so. Returns what changed of what is kept in memory.
+    pub(super) fn finish(self, prune: bool) -> Result<Changed, StoreError> {
         if self.chained {
             let sql = "INSERT INTO audit_head (writer, seq, hash) VALUES (?1, ?2, ?3)
                        ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, hash = excluded.hash";
@@ -95,7 +105,10 @@ impl<'a> Apply<'a> {
             let mut statement = self.transaction.prepare_cached(sql)?;
             statement.execute(params![integer(self.prune_before), PRUNED_AT_ONCE])?;
         }
-        Ok(self.snapshots_changed)
+        Ok(Changed {
+            snapshots: self.snapshots_changed,
+            new_hosts: self.new_hosts,
+        })
     }
 
     /// Claim, serial, journal and audit: where one is refused, nothing of the others stays.
@@ -257,7 +270,9 @@ impl<'a> Apply<'a> {
             self.transaction
                 .query_row(sql, params![instance.as_str(), integer(now)], read)?;
         // A later view of a host that is known changes nothing in memory.
-        self.snapshots_changed |= !known;
+        if !known {
+            self.new_hosts.push(instance.clone());
+        }
         Ok(Outcome::Version(version.unsigned_abs()))
     }
 

@@ -1,6 +1,6 @@
 //! Reading what is revoked and what was issued. Text that does not parse is a damaged store, never an absent row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::{RevocationSet, RevokedKey, Target};
@@ -10,6 +10,7 @@ use eic_protocol::subject_key::CaKey;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::Endorsed;
 use crate::store::error::StoreError;
 use crate::store::reader::Reader;
 
@@ -151,41 +152,82 @@ pub(super) fn by_request(
 /// Who signs user certificates, by fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signing {
-    /// The operator's choice, where there was one.
+    /// The operator's choice, or the schedule's, where there was one.
     pub chosen: Option<String>,
-    /// Who signed the latest certificate.
+    /// When it was made, in Unix seconds.
+    pub since: Option<u64>,
+    /// Who signed the latest certificate; of a key in memory, who endorsed it.
     pub last: Option<String>,
 }
 
 pub(super) fn signing(reader: &Reader) -> Result<Signing, StoreError> {
     reader.query(|connection| {
         let one = |sql| {
-            let found = connection.query_row(sql, [], |row| row.get(0));
+            let found = connection.query_row(sql, [], |row| row.get::<_, String>(0));
             found.optional()
         };
+        let since = one("SELECT value FROM meta WHERE name = 'signing_since'")?;
         Ok(Signing {
             chosen: one("SELECT value FROM meta WHERE name = 'signing_user_ca'")?,
-            last: one("SELECT ca FROM journal WHERE kind = 'user' ORDER BY id DESC LIMIT 1")?,
+            since: since.and_then(|since| since.parse().ok()),
+            last: one(
+                "SELECT coalesce((SELECT endorser FROM endorsed WHERE fingerprint = journal.ca), ca)
+                 FROM journal WHERE kind = 'user' ORDER BY id DESC LIMIT 1",
+            )?,
         })
     })
 }
 
-pub(super) fn last_end(reader: &Reader, ca: &str, since: u64) -> Result<Option<u64>, StoreError> {
+pub(super) fn last_end(reader: &Reader, ca: &str, now: u64) -> Result<Option<u64>, StoreError> {
     reader.query(|connection| {
-        let sql = "SELECT ca, valid_before, prepared_at FROM journal
-                   WHERE state NOT IN ('failed', 'abandoned') ORDER BY id DESC";
+        let cas = with_endorsed(connection, ca)?;
+        let sql = "SELECT ca, valid_before FROM journal
+                   WHERE valid_before > ?1 AND state NOT IN ('failed', 'abandoned')";
         let mut statement = connection.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([i64::try_from(now).unwrap_or(i64::MAX)])?;
         let mut last = None;
         while let Some(row) = rows.next()? {
-            if row.get::<_, i64>(2)?.unsigned_abs() < since {
-                break;
-            }
-            if row.get::<_, String>(0)? == ca {
+            if cas.contains(&row.get::<_, String>(0)?) {
                 last = last.max(Some(row.get::<_, i64>(1)?.unsigned_abs()));
             }
         }
         Ok(last)
+    })
+}
+
+/// The CA and every key that it endorsed, by fingerprint.
+fn with_endorsed(connection: &Connection, ca: &str) -> rusqlite::Result<HashSet<String>> {
+    let sql = "SELECT ?1 UNION SELECT fingerprint FROM endorsed WHERE endorser = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([ca], |row| row.get(0))?;
+    rows.collect()
+}
+
+pub(super) fn endorsed(reader: &Reader, now: u64) -> Result<Vec<Endorsed>, StoreError> {
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    reader.query(|connection| {
+        let sql = "SELECT public_key, endorser, document, signs_from, not_after, known_at,
+                       EXISTS (SELECT 1 FROM revoked WHERE kind = 'ca-key'
+                               AND revoked.fingerprint IN (endorsed.fingerprint, endorsed.endorser))
+                   FROM endorsed JOIN ca_known USING (fingerprint)
+                   WHERE not_after > ?1 ORDER BY signs_from, fingerprint";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map([now], endorsed_row)?;
+        rows.collect()
+    })
+}
+
+fn endorsed_row(row: &Row<'_>) -> rusqlite::Result<Endorsed> {
+    let document: String = row.get(2)?;
+    let seconds = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+    Ok(Endorsed {
+        key: ca_of(row, 0)?,
+        endorser: row.get(1)?,
+        document: serde_json::from_str(&document).map_err(|_| damaged(2))?,
+        signs_from: seconds(3)?,
+        not_after: seconds(4)?,
+        known_at: row.get::<_, Option<i64>>(5)?.map(i64::unsigned_abs),
+        revoked: row.get(6)?,
     })
 }
 

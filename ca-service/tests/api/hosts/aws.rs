@@ -64,12 +64,20 @@ pub(crate) struct HostWorld {
 impl HostWorld {
     /// With this rule for first enrolment.
     pub(crate) async fn new(first_enrolment: &str) -> Self {
+        Self::configured(first_enrolment, |config| config).await
+    }
+
+    /// With a changed section about hosts.
+    pub(crate) async fn configured(
+        first_enrolment: &str,
+        change: impl FnOnce(String) -> String,
+    ) -> Self {
         let signer = MetadataSigner::new();
         let issuer = Arc::new(TokenIssuer::new());
         let world = World::with_files(|config| config, &[("eu-west-1.pem", &signer.pem)]).await;
         let origin = world.sts.origin().to_owned();
         let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
-        let config = config + &hosts_section(&origin, first_enrolment);
+        let config = config + &change(hosts_section(&origin, first_enrolment));
         let inventory = std::fs::read_to_string(world.path("inventory.toml")).unwrap();
         let mut world = world.stopped().await;
         world.write("inventory.toml", &(inventory + LISTED));
@@ -185,21 +193,28 @@ fn action(request: &Received) -> Option<String> {
     actions.next().map(str::to_owned)
 }
 
-/// The instance that was asked for, in its own account.
+/// The instance that was asked for, or both, in their own account.
 fn described(aws: &Aws, request: &Received) -> String {
     let mut pairs = request.body.split('&');
-    let id = pairs
-        .find_map(|pair| pair.strip_prefix("Filter.1.Value.1="))
-        .unwrap_or_default();
+    let asked = pairs.find_map(|pair| pair.strip_prefix("Filter.1.Value.1="));
+    let ids = asked.map_or_else(|| vec![HOST, OTHER], |id| vec![id]);
     let Aws {
         state, private_ip, ..
     } = aws;
+    let items: String = ids
+        .iter()
+        .map(|id| {
+            format!(
+                "<item><instanceId>{id}</instanceId><instanceState><name>{state}</name></instanceState>\
+                 <privateIpAddress>{private_ip}</privateIpAddress><iamInstanceProfile>\
+                 <arn>arn:aws:iam::{ACCOUNT}:instance-profile/fleet/web</arn></iamInstanceProfile>\
+                 <tagSet><item><key>env</key><value>dev</value></item></tagSet></item>"
+            )
+        })
+        .collect();
     format!(
-        "<DescribeInstancesResponse><reservationSet><item><ownerId>{ACCOUNT}</ownerId><instancesSet><item>\
-         <instanceId>{id}</instanceId><instanceState><name>{state}</name></instanceState>\
-         <privateIpAddress>{private_ip}</privateIpAddress><iamInstanceProfile>\
-         <arn>arn:aws:iam::{ACCOUNT}:instance-profile/fleet/web</arn></iamInstanceProfile>\
-         </item></instancesSet></item></reservationSet></DescribeInstancesResponse>"
+        "<DescribeInstancesResponse><reservationSet><item><ownerId>{ACCOUNT}</ownerId>\
+         <instancesSet>{items}</instancesSet></item></reservationSet></DescribeInstancesResponse>"
     )
 }
 

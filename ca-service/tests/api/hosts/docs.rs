@@ -82,6 +82,8 @@ async fn the_configuration_of_the_page_is_read_and_its_mistakes_are_named() {
             "first_enrolment",
         ),
         (whole.replace("\"console\"", "\"trust\""), "first_enrolment"),
+        (whole.replace("\"console\"", "\"token\""), "harvest"),
+        (whole.replace("= 60 ", "= 0 "), "watch_seconds"),
         (
             whole.replace("identity_certificates =", "# "),
             "identity_certificates",

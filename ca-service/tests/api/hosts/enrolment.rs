@@ -54,6 +54,11 @@ async fn role_credentials_with_a_key_of_their_own_get_nothing() {
         matches!(old, HostCertificateResponse::AwaitingApproval { .. }),
         "the replaced key is no key any more"
     );
+    assert_eq!(
+        revoked(&world),
+        ["key"],
+        "nothing of the replaced key counts"
+    );
     let audit = world.world.audit();
     assert!(audit.contains("vouched-for") && audit.contains(&host.public.fingerprint()));
     assert!(world.end().contains("ALARM"));
@@ -250,7 +255,7 @@ async fn a_token_enrols_one_host_once() {
 }
 
 /// The kinds of what the CA has hosts and clients refuse.
-fn revoked(world: &HostWorld) -> Vec<String> {
+pub(super) fn revoked(world: &HostWorld) -> Vec<String> {
     let store = rusqlite::Connection::open(world.world.path("eic-ca.db")).unwrap();
     let mut kinds = store.prepare("SELECT kind FROM revoked").unwrap();
     let kinds = kinds.query_map([], |row| row.get(0)).unwrap();

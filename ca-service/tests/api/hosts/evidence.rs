@@ -1,12 +1,16 @@
 //! Evidence that is not this host's, or not good any more.
 
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use eic_protocol::api::host_certificate::evidence::IdentitySignature;
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::base64_text::Base64Bytes;
 use serde_json::{Value, json};
 
 use super::aws::{HOST, HostWorld, MANAGED, OTHER, document};
-use super::requests::{Ask, with_key};
+use super::requests::{Ask, audience, with_key, with_token};
 use crate::client::Client;
 use crate::metadata_signer::{DSA_WITH_SHA_1, Form, MetadataSigner, SHA_1};
 use crate::sts::{ALICE, STRANGER};
@@ -266,12 +270,103 @@ async fn a_host_that_nobody_enrolled_gets_nothing_for_its_own_signature() {
     // An EC2 host shows AWS's evidence each time, its own key is not enough.
     world.certified(&world.with_document(&Ask::of(&key))).await;
     let answer = world.post_certificate(&with_key(&Ask::of(&key))).await;
-    assert!(matches!(
-        code(&answer),
-        ProblemCode::EvidenceRefused
-            | ProblemCode::HostNotEnrolled
-            | ProblemCode::InstanceNotAccepted
-    ));
+    assert_eq!(code(&answer), ProblemCode::EvidenceRefused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_the_account_does_not_take_is_refused_before_aws_is_asked() {
+    let only_tokens = |config: String| config.replace(", \"identity-document\"]", "]");
+    let world = HostWorld::configured("evidence", only_tokens).await;
+    let key = Client::new(1);
+    let answer = world
+        .post_certificate(&world.with_document(&Ask::of(&key)))
+        .await;
+    assert_eq!(code(&answer), ProblemCode::EvidenceRefused);
+    assert!(world.asked().is_empty(), "{:?}", world.asked());
+    world
+        .certified(&world.with_web_identity(&Ask::of(&key), |_| {}))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cas_own_keys_are_no_host_keys() {
+    // D-14
+    let world = HostWorld::new("evidence").await;
+    for name in ["user-ca", "host-ca", "bundle"] {
+        let line = std::fs::read_to_string(world.world.path(&format!("keys/{name}.pub"))).unwrap();
+        let mut request = world.with_document(&Ask::of(&Client::new(1)));
+        request.host_keys[0].public_key = line.trim().parse().unwrap();
+        let answer = world.post_certificate(&request).await;
+        assert_eq!(code(&answer), ProblemCode::KeyNotAccepted, "{name}");
+    }
+    assert!(world.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_a_host_that_the_inventory_lacks_enrols_nothing() {
+    let world = HostWorld::new("token").await;
+    let nowhere = "mi-00000000000000000";
+    let token = world.hosts(&["token", "--name", nowhere]).unwrap();
+    let key = Client::new(1);
+    let ask = Ask {
+        instance: nowhere,
+        ..Ask::of(&key)
+    };
+    let request = with_token(&ask, &token.parse().unwrap());
+    let answer = world.post_certificate(&request).await;
+    assert_eq!(code(&answer), ProblemCode::InstanceNotAccepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_an_rsa_key_only_is_certified_by_its_sha_2_signature() {
+    let world = HostWorld::new("evidence").await;
+    let rsa = RsaKey::new();
+    let mut request = world.with_web_identity(&Ask::of(&Client::new(1)), |_| {});
+    request.host_keys[0].public_key = rsa.public.clone();
+    let answer = world.post_certificate(&request).await;
+    assert_eq!(code(&answer), ProblemCode::PossessionNotProven);
+    let canonical = request.canonical(&audience());
+    request.host_keys[0].signature = Base64Bytes(rsa.sign(canonical.as_slice()));
+    let issued = world.certified(&request).await;
+    assert!(
+        issued[0]
+            .certificate
+            .starts_with("ssh-rsa-cert-v01@openssh.com ")
+    );
+}
+
+/// A key of ssh-keygen, which signs with it.
+struct RsaKey {
+    folder: tempfile::TempDir,
+    public: eic_protocol::subject_key::SubjectKey,
+}
+
+impl RsaKey {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "rsa", "-b", "2048", "-N", "", "-f"]);
+        assert!(command.arg(&file).status().unwrap().success());
+        let line = std::fs::read_to_string(file.with_extension("pub")).unwrap();
+        let public = line.trim().parse().unwrap();
+        Self { folder, public }
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let file = self.folder.path().join("message");
+        std::fs::write(&file, message).unwrap();
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-Y", "sign", "-n", "eic-request-v1", "-f"]);
+        command.arg(self.folder.path().join("key")).arg(&file);
+        assert!(command.output().unwrap().status.success());
+        let armor = std::fs::read_to_string(file.with_extension("sig")).unwrap();
+        let body: String = armor
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect();
+        STANDARD.decode(body).unwrap()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,10 +7,11 @@ use eic_protocol::api::host_certificate::{
     HostCertificateRequest, HostCertificateResponse, HostEvidence, HostKeyProof,
     IssuedHostCertificate,
 };
+use eic_protocol::api::host_keys::{HostKeysRequest, HostKeysResponse};
 use eic_protocol::api::problem::Problem;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::grant::Nonce;
-use eic_protocol::proof::Audience;
+use eic_protocol::proof::{Audience, CanonicalRequest};
 use serde_json::Value;
 
 use super::aws::{HOST, HostWorld, document};
@@ -118,6 +119,17 @@ impl HostWorld {
         read(&self.post_certificate(request).await)
     }
 
+    pub(crate) async fn post_keys(&self, request: &HostKeysRequest) -> Answer {
+        let body = serde_json::to_value(request).unwrap();
+        self.world.post("/v1/hosts/keys", None, &body).await
+    }
+
+    /// The request of a legacy host that makes its keys known.
+    pub(crate) async fn harvest(&self, ask: &Ask<'_>) -> Result<HostKeysResponse, Problem> {
+        let request = for_known_keys(ask, self.with_web_identity(ask, |_| {}));
+        read(&self.post_keys(&request).await)
+    }
+
     /// The certificates; a panic where there are none.
     pub(crate) async fn certified(
         &self,
@@ -159,14 +171,27 @@ fn unsigned(ask: &Ask<'_>, evidence: HostEvidence) -> HostCertificateRequest {
     }
 }
 
+/// The same request for the other route, for which its keys sign once more. Of evidence without a proof of the
+/// role, which carries the digest of the first.
+pub(crate) fn for_known_keys(ask: &Ask<'_>, request: HostCertificateRequest) -> HostKeysRequest {
+    let mut request = HostKeysRequest(request);
+    let canonical = request.canonical(&audience());
+    sign_with(ask, &mut request.0, &canonical);
+    request
+}
+
 fn signed(ask: &Ask<'_>, evidence: HostEvidence) -> HostCertificateRequest {
     let mut request = unsigned(ask, evidence);
     let canonical = request.canonical(&audience());
+    sign_with(ask, &mut request, &canonical);
+    request
+}
+
+fn sign_with(ask: &Ask<'_>, request: &mut HostCertificateRequest, canonical: &CanonicalRequest) {
     for (proof, key) in request.host_keys.iter_mut().zip(&ask.keys) {
         proof.signature = Base64Bytes(key.sign(canonical.as_slice()));
     }
     if let (Some(proof), Some(key)) = (&mut request.previous_key, ask.previous) {
         proof.signature = Base64Bytes(key.sign(canonical.as_slice()));
     }
-    request
 }

@@ -13,6 +13,10 @@ use crate::store::hosts::{
 use crate::store::trust::{RevocationOrder, TrustChange, TrustWrite};
 use crate::store::write::Outcome;
 
+/// The table of hosts that have certificates.
+const ENROLLED: &str = "hosts";
+/// The table of those that made their keys known.
+const LEGACY: &str = "legacy_hosts";
 /// How long a token that has ended stays for who looks why it is refused. Seconds.
 const TOKEN_GRACE: u64 = 30 * 86_400;
 
@@ -42,6 +46,15 @@ impl Apply<'_> {
                 uses,
                 revoked,
             } => Ok(self.enrol(host, *expected, uses)? && self.revoke_all(revoked)?),
+            HostChange::Know {
+                host,
+                expected,
+                uses,
+            } => {
+                let enrolled = "SELECT 1 FROM hosts WHERE instance = ?1";
+                let enrolled = self.exists(enrolled, [host.instance.as_str()])?;
+                Ok(!enrolled && self.keep(LEGACY, host, *expected, uses)?)
+            }
             HostChange::Ask(request) => self.ask(request),
             HostChange::Decide {
                 enrolment,
@@ -52,16 +65,23 @@ impl Apply<'_> {
                 self.changed(sql, params![hex_bytes(enrolment), state.as_str(), by])
             }
             HostChange::AddToken(token) => self.add_token(token),
-            HostChange::Block {
-                instance,
-                blocked,
-                revoked,
-            } => {
-                let sql = "UPDATE hosts SET blocked = ?2, revision = revision + 1 WHERE instance = ?1 AND blocked <> ?2";
-                let changed = self.changed(sql, params![instance.as_str(), blocked])?;
-                Ok(changed && self.revoke_all(revoked)?)
+            HostChange::Block { instance, revoked } => {
+                let blocked = "SELECT 1 FROM blocked_hosts WHERE instance = ?1";
+                let new = !self.exists(blocked, [instance.as_str()])?;
+                Ok(new && self.revoke_all([revoked])?)
             }
-            HostChange::Remove { instance } => self.remove(instance),
+            HostChange::Unblock { instance } => {
+                let sql = "DELETE FROM blocked_hosts WHERE instance = ?1";
+                self.changed(sql, [instance.as_str()])
+            }
+            HostChange::Remove { instance, revoked } => {
+                Ok(self.remove(instance)? && self.revoke_all([revoked])?)
+            }
+            HostChange::End {
+                instance,
+                at,
+                revoked,
+            } => Ok(self.end(instance, *at)? && self.revoke_all([revoked])?),
             HostChange::Report(report) => self.report(report),
         }
     }
@@ -81,33 +101,61 @@ impl Apply<'_> {
         Ok(true)
     }
 
+    /// What was known of it as a legacy host is part of the enrolled one from then on.
     fn enrol(
         &self,
         host: &EnrolledHost,
         expected: Option<u64>,
         uses: &Uses,
     ) -> Result<bool, StoreError> {
-        let unchanged = self.revision(host)? == expected.map(integer);
-        if !unchanged || !self.is_there(uses)? || self.has_other_owner(host)? {
+        let kept = self.keep(ENROLLED, host, expected, uses)?;
+        if kept {
+            let sql = "DELETE FROM legacy_hosts WHERE instance = ?1";
+            let mut statement = self.transaction.prepare_cached(sql)?;
+            statement.execute([host.instance.as_str()])?;
+        }
+        Ok(kept)
+    }
+
+    /// A host's new state in one of the two tables, where everything that it rests on still holds.
+    fn keep(
+        &self,
+        table: &'static str,
+        host: &EnrolledHost,
+        expected: Option<u64>,
+        uses: &Uses,
+    ) -> Result<bool, StoreError> {
+        let blocked = "SELECT 1 FROM blocked_hosts WHERE instance = ?1";
+        let unchanged = self.revision(table, host)? == expected.map(integer);
+        if !unchanged
+            || self.exists(blocked, [host.instance.as_str()])?
+            || !self.is_there(uses)?
+            || self.has_other_owner(host)?
+        {
             return Ok(false);
         }
-        let sql = "INSERT INTO hosts (instance, account, region, evidence, keys, pending_time, blocked, enrolled_at, certified_at, revision)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1)
-                   ON CONFLICT (instance) DO UPDATE SET evidence = excluded.evidence, keys = excluded.keys,
-                       pending_time = excluded.pending_time, blocked = excluded.blocked,
-                       enrolled_at = excluded.enrolled_at, certified_at = excluded.certified_at, revision = revision + 1";
-        self.transaction.prepare_cached(sql)?.execute(params![
+        let sql = format!(
+            "INSERT INTO {table} (instance, account, region, evidence, keys, pending_time, enrolled_at, certified_at, revision)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)
+             ON CONFLICT (instance) DO UPDATE SET evidence = excluded.evidence, keys = excluded.keys,
+                 pending_time = excluded.pending_time, enrolled_at = excluded.enrolled_at,
+                 certified_at = excluded.certified_at, ended_at = NULL, revision = revision + 1"
+        );
+        self.transaction.prepare_cached(&sql)?.execute(params![
             host.instance.as_str(),
             host.account.as_str(),
             host.region.as_str(),
             host.evidence.as_str(),
             keys_text(&host.keys),
             host.pending_time.map(integer),
-            host.blocked,
             integer(host.enrolled_at),
             integer(host.certified_at),
         ])?;
         self.own_keys(host)?;
+        self.use_up(uses)
+    }
+
+    fn use_up(&self, uses: &Uses) -> Result<bool, StoreError> {
         match uses {
             Uses::Nothing => Ok(true),
             Uses::Request(enrolment) => {
@@ -145,24 +193,43 @@ impl Apply<'_> {
 
     /// The host's row is looked for first: what is not recorded as removed stays.
     fn remove(&self, instance: &InstanceId) -> Result<bool, StoreError> {
-        let enrolled = "SELECT 1 FROM hosts WHERE instance = ?1";
-        if !self.exists(enrolled, [instance.as_str()])? {
+        let stored = "SELECT 1 FROM hosts WHERE instance = ?1
+                      UNION ALL SELECT 1 FROM legacy_hosts WHERE instance = ?1";
+        if !self.exists(stored, [instance.as_str()])? {
             return Ok(false);
         }
         for sql in [
+            "DELETE FROM hosts WHERE instance = ?1",
+            "DELETE FROM legacy_hosts WHERE instance = ?1",
             "DELETE FROM host_keys WHERE instance = ?1",
             "DELETE FROM host_requests WHERE instance = ?1",
             "DELETE FROM host_reports WHERE instance = ?1",
         ] {
             self.transaction.execute(sql, [instance.as_str()])?;
         }
-        self.changed("DELETE FROM hosts WHERE instance = ?1", [instance.as_str()])
+        Ok(true)
     }
 
-    fn revision(&self, host: &EnrolledHost) -> Result<Option<i64>, StoreError> {
-        let sql = "SELECT revision FROM hosts WHERE instance = ?1";
+    /// The revision grows: a request that is under way rests on a host that was there.
+    fn end(&self, instance: &InstanceId, at: u64) -> Result<bool, StoreError> {
+        let mut ended = false;
+        for table in [ENROLLED, LEGACY] {
+            let sql = format!(
+                "UPDATE {table} SET ended_at = ?2, revision = revision + 1 WHERE instance = ?1 AND ended_at IS NULL"
+            );
+            ended |= self.changed(&sql, params![instance.as_str(), integer(at)])?;
+        }
+        Ok(ended)
+    }
+
+    fn revision(
+        &self,
+        table: &'static str,
+        host: &EnrolledHost,
+    ) -> Result<Option<i64>, StoreError> {
+        let sql = format!("SELECT revision FROM {table} WHERE instance = ?1");
         let read = |row: &rusqlite::Row<'_>| row.get(0);
-        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut statement = self.transaction.prepare_cached(&sql)?;
         Ok(statement
             .query_row([host.instance.as_str()], read)
             .optional()?)

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use eic_protocol::arn::CallerArn;
 use eic_protocol::fleet::FleetName;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::{RevokedKey, Target};
 use eic_protocol::subject_key::CaKey;
-use eic_protocol::validity::{MAX_BACKDATE, MAX_FLEET_TTL, MAX_HOST_TTL};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{Apply, hex_bytes, integer};
 use crate::store::error::StoreError;
 use crate::store::revocation::{Revocations, RevokedCaller};
 use crate::store::trust::{
-    BundleNumbers, RevocationEffect, RevocationOrder, TrustChange, TrustOutcome, TrustWrite, What,
+    BundleNumbers, Endorsed, RevocationEffect, RevocationOrder, TrustChange, TrustOutcome,
+    TrustWrite, What,
 };
 use crate::store::write::Outcome;
 
@@ -71,12 +70,27 @@ impl Apply<'_> {
                 self.know_cas(cas)?;
                 Ok((TrustOutcome::Done, false))
             }
-            TrustChange::Choose(ca) => {
-                let sql =
-                    "INSERT OR REPLACE INTO meta (name, value) VALUES ('signing_user_ca', ?1)";
-                self.transaction.execute(sql, [ca])?;
+            TrustChange::Choose { ca, now } => {
+                let sql = "INSERT OR REPLACE INTO meta (name, value)
+                           VALUES ('signing_user_ca', ?1), ('signing_since', ?2)";
+                self.transaction.execute(sql, [ca, &now.to_string()])?;
                 self.revise()?;
                 Ok((TrustOutcome::Done, true))
+            }
+            TrustChange::Endorse(key) => {
+                self.endorse(key)?;
+                Ok((TrustOutcome::Done, true))
+            }
+            TrustChange::Known { fingerprint, at } => {
+                let sql = "UPDATE endorsed SET known_at = ?2 WHERE fingerprint = ?1";
+                let named = params![fingerprint, integer(*at)];
+                self.transaction.execute(sql, named)?;
+                Ok((TrustOutcome::Done, false))
+            }
+            TrustChange::ForgetUnused { now } => {
+                let sql = "DELETE FROM endorsed WHERE signs_from > ?1 OR known_at IS NULL OR known_at > ?1";
+                self.transaction.execute(sql, [integer(*now)])?;
+                Ok((TrustOutcome::Done, false))
             }
             TrustChange::Number { content, now } => {
                 Ok((TrustOutcome::Numbers(self.number(content, *now)?), false))
@@ -104,10 +118,10 @@ impl Apply<'_> {
                 self.revoke_certificates_of(who, stamp, order.at)?
             }
             What::Host(instance) => {
-                let sql = "UPDATE hosts SET blocked = 1, revision = revision + 1 WHERE instance = ?1 AND blocked = 0";
-                self.transaction.execute(sql, [instance.as_str()])?;
+                self.block_host(instance, stamp)?;
                 self.revoke_host_certificates(instance, stamp)?
             }
+            What::HostCertificates(instance) => self.revoke_host_certificates(instance, stamp)?,
         };
         let revision = self.revise()?;
         Ok(RevocationEffect {
@@ -145,60 +159,61 @@ impl Apply<'_> {
         now: u64,
     ) -> Result<u64, StoreError> {
         let one = Revocations::only(who);
-        let hits = |arn: &str, id: &str| {
-            arn.parse::<CallerArn>()
-                .is_ok_and(|arn| one.contains(&arn, id))
-        };
-        self.revoke_journaled("user", MAX_FLEET_TTL, stamp, now, |row| {
-            Ok(hits(&row.get::<_, String>(4)?, &row.get::<_, String>(5)?))
-        })
+        // By the index of ends: of a day's million certificates only the living are read.
+        let sql = "SELECT serial, ca, valid_before, caller, caller_id FROM journal
+                   WHERE valid_before > ?1 AND kind = 'user' AND state NOT IN ('failed', 'abandoned')";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut rows = statement.query([integer(now)])?;
+        let mut revoked = 0;
+        while let Some(row) = rows.next()? {
+            if one.covers_row(&row.get::<_, String>(3)?, &row.get::<_, String>(4)?) {
+                revoked += u64::from(self.revoke_row(row, stamp)?);
+            }
+        }
+        Ok(revoked)
     }
 
+    /// Enrolled or not: a host that was broken into must not come in by a first enrolment either.
+    fn block_host(&self, instance: &InstanceId, stamp: Stamp<'_>) -> Result<(), StoreError> {
+        let sql =
+            "INSERT INTO blocked_hosts (instance, blocked_by, reason, at) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (instance) DO NOTHING";
+        let parameters = params![instance.as_str(), stamp.by, stamp.reason, integer(stamp.at)];
+        self.transaction.execute(sql, parameters)?;
+        let sql = "UPDATE hosts SET revision = revision + 1 WHERE instance = ?1";
+        self.transaction.execute(sql, [instance.as_str()])?;
+        Ok(())
+    }
+
+    /// Those that may exist and have not ended; returns how many were not revoked before.
     fn revoke_host_certificates(
         &self,
         instance: &InstanceId,
         stamp: Stamp<'_>,
     ) -> Result<u64, StoreError> {
-        self.revoke_journaled("host", MAX_HOST_TTL, stamp, stamp.at, |row| {
-            Ok(row.get::<_, String>(6)? == instance.as_str())
-        })
-    }
-
-    /// From the newest row back to where everything has ended: the journal needs no further index for it.
-    fn revoke_journaled(
-        &self,
-        kind: &str,
-        longest: u64,
-        stamp: Stamp<'_>,
-        now: u64,
-        hit: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<bool>,
-    ) -> Result<u64, StoreError> {
-        let sql =
-            "SELECT serial, ca, valid_before, prepared_at, caller, caller_id, principals, kind
-                   FROM journal WHERE state NOT IN ('failed', 'abandoned') ORDER BY id DESC";
+        let sql = "SELECT serial, ca, valid_before FROM journal
+                   WHERE kind = 'host' AND principals = ?1 AND valid_before > ?2
+                       AND state NOT IN ('failed', 'abandoned')";
         let mut statement = self.transaction.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
-        // Certificates of other kinds may be interleaved; clocks may have been set.
-        let oldest = now.saturating_sub(longest + 2 * MAX_BACKDATE);
+        let mut rows = statement.query(params![instance.as_str(), integer(stamp.at)])?;
         let mut revoked = 0;
         while let Some(row) = rows.next()? {
-            if row.get::<_, i64>(3)?.unsigned_abs() < oldest {
-                break;
-            }
-            let live = row.get::<_, i64>(2)?.unsigned_abs() > now;
-            if live && row.get::<_, String>(7)? == kind && hit(row)? {
-                let ca: String = row.get(1)?;
-                let entry = Entry {
-                    kind: "serial",
-                    ca: &ca,
-                    value: row.get::<_, i64>(0)?.to_string(),
-                    fingerprint: None,
-                    expires: Some(row.get::<_, i64>(2)?.unsigned_abs()),
-                };
-                revoked += u64::from(self.insert(&entry, stamp)?);
-            }
+            revoked += u64::from(self.revoke_row(row, stamp)?);
         }
         Ok(revoked)
+    }
+
+    /// The certificate of a row that begins with serial, CA and end; whether it was not revoked before.
+    fn revoke_row(&self, row: &rusqlite::Row<'_>, stamp: Stamp<'_>) -> Result<bool, StoreError> {
+        let ca: String = row.get(1)?;
+        let entry = Entry {
+            kind: "serial",
+            ca: &ca,
+            value: row.get::<_, i64>(0)?.to_string(),
+            fingerprint: None,
+            expires: Some(row.get::<_, i64>(2)?.unsigned_abs()),
+        };
+        self.insert(&entry, stamp)
     }
 
     fn revoke_entry(
@@ -227,8 +242,30 @@ impl Apply<'_> {
             };
             new += u64::from(self.insert(&entry, stamp)?);
         }
+        if let Target::CaKey(ca) = target {
+            self.revoke_endorsed_by(ca, stamp)?;
+        }
         let counted = matches!(target, Target::Serials(..) | Target::KeyId(..));
         Ok(if counted { new } else { 0 })
+    }
+
+    /// sshd looks up the key that signed a certificate, never who endorsed it.
+    fn revoke_endorsed_by(&self, ca: &CaKey, stamp: Stamp<'_>) -> Result<(), StoreError> {
+        let sql = "SELECT public_key, fingerprint, not_after FROM endorsed JOIN ca_known USING (fingerprint)
+                   WHERE endorser = ?1 AND not_after > ?2";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let mut rows = statement.query(params![ca.fingerprint(), integer(stamp.at)])?;
+        while let Some(row) = rows.next()? {
+            let entry = Entry {
+                kind: "ca-key",
+                ca: "",
+                value: row.get(0)?,
+                fingerprint: Some(row.get(1)?),
+                expires: Some(row.get::<_, i64>(2)?.unsigned_abs()),
+            };
+            self.insert(&entry, stamp)?;
+        }
+        Ok(())
     }
 
     /// Whether it is new; the later end of two counts.
@@ -300,6 +337,25 @@ impl Apply<'_> {
             self.revise()?;
         }
         Ok(())
+    }
+
+    /// The next bundle names it.
+    fn endorse(&mut self, key: &Endorsed) -> Result<(), StoreError> {
+        self.know_ca(&key.key)?;
+        let document = serde_json::to_string(&key.document).map_err(|_| StoreError::Confused)?;
+        let sql = "INSERT INTO endorsed (fingerprint, endorser, document, signs_from, not_after)
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.transaction.execute(
+            sql,
+            params![
+                key.key.fingerprint(),
+                key.endorser,
+                document,
+                integer(key.signs_from),
+                integer(key.not_after),
+            ],
+        )?;
+        self.revise().map(drop)
     }
 
     fn know_cas(&self, cas: &[CaKey]) -> Result<(), StoreError> {

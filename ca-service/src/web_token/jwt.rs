@@ -1,10 +1,11 @@
-//! JSON Web Tokens (RFC 7519) in the one form that is taken: compact, signed with RS256 or ES384 by a key of
-//! the issuer's set. Which algorithms count is the configuration's word, never the token's.
+//! JSON Web Tokens (RFC 7519) in the one form that is taken: compact, signed with RS256, ES256 or ES384 by a
+//! key of the issuer's set. Which algorithms count is the configuration's word, never the token's.
 
 use std::collections::HashMap;
 
 use aws_lc_rs::signature::{
-    ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents, UnparsedPublicKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,21 +20,28 @@ const MAX_KEY_ID: usize = 256;
 const MAX_KEYS: usize = 32;
 /// Moduli that are taken. Bytes: 2048 to 8192 bits.
 const MODULUS: std::ops::RangeInclusive<usize> = 256..=1024;
-/// Bytes of a P-384 coordinate.
-const COORDINATE: usize = 48;
+/// Bytes of a coordinate of P-256 and of P-384 (RFC 7518 §6.2.1.2).
+const P256_COORDINATE: usize = 32;
+const P384_COORDINATE: usize = 48;
 
 /// A signature algorithm (RFC 7518 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
 }
 
 impl Algorithm {
-    /// Both, by their names.
-    pub const NAMES: [(&'static str, Self); 2] = [("RS256", Self::Rs256), ("ES384", Self::Es384)];
+    /// All, by their names.
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("RS256", Self::Rs256),
+        ("ES256", Self::Es256),
+        ("ES384", Self::Es384),
+    ];
 
     fn named(name: &str) -> Option<Self> {
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
@@ -50,8 +58,10 @@ pub enum InvalidJwt {
     /// Not three parts of base64url, or not the JSON that they must hold.
     #[error("the token is not a compact JSON Web Token")]
     Malformed,
-    /// A header that brings a key along or demands an extension.
-    #[error("the token's header carries a key or an extension; only issuer's published keys count")]
+    /// A header that brings a key along, demands an extension, or says that another token is inside.
+    #[error(
+        "the token's header carries a key, an extension or another token; only issuer's published keys count"
+    )]
     Header,
     /// Not an algorithm that the configuration names.
     #[error("the token's algorithm is not one that the configuration takes")]
@@ -74,6 +84,9 @@ struct Header {
     x5u: Option<IgnoredAny>,
     x5c: Option<IgnoredAny>,
     b64: Option<IgnoredAny>,
+    cty: Option<IgnoredAny>,
+    zip: Option<IgnoredAny>,
+    enc: Option<IgnoredAny>,
 }
 
 /// A token, taken apart; nothing of it is verified.
@@ -120,6 +133,12 @@ impl<'t> Jwt<'t> {
         &self.key_id
     }
 
+    /// The part of the text that is signed.
+    #[must_use]
+    pub fn signed_text(&self) -> &str {
+        self.signed
+    }
+
     /// The payload as the token claims it: good for finding the issuer, for nothing else.
     #[must_use]
     pub fn unverified_payload(&self) -> &[u8] {
@@ -149,7 +168,8 @@ impl<'t> Jwt<'t> {
 impl Header {
     fn carries_more(&self) -> bool {
         let extras = [
-            &self.crit, &self.jwk, &self.jku, &self.x5u, &self.x5c, &self.b64,
+            &self.crit, &self.jwk, &self.jku, &self.x5u, &self.x5c, &self.b64, &self.cty,
+            &self.zip, &self.enc,
         ];
         extras.iter().any(|extra| extra.is_some())
     }
@@ -169,6 +189,7 @@ pub struct KeySet(HashMap<String, Key>);
 #[derive(Clone, Debug)]
 enum Key {
     Rsa { n: Vec<u8>, e: Vec<u8> },
+    P256(Vec<u8>),
     P384(Vec<u8>),
 }
 
@@ -230,9 +251,7 @@ impl RawKey {
         }
         let key = match self.kty.as_str() {
             "RSA" => rsa(self.n.as_deref()?, self.e.as_deref()?)?,
-            "EC" if self.crv.as_deref() == Some("P-384") => {
-                p384(self.x.as_deref()?, self.y.as_deref()?)?
-            }
+            "EC" => ec(self.crv.as_deref()?, self.x.as_deref()?, self.y.as_deref()?)?,
             _ => return None,
         };
         let named = self.alg.as_deref().map(Algorithm::named);
@@ -251,20 +270,31 @@ fn rsa(n: &str, e: &str) -> Option<Key> {
 }
 
 /// Whether the point is on the curve is checked here, once, rather than with each signature.
-fn p384(x: &str, y: &str) -> Option<Key> {
+fn ec(curve: &str, x: &str, y: &str) -> Option<Key> {
     let (x, y) = (decode(x).ok()?, decode(y).ok()?);
-    if x.len() != COORDINATE || y.len() != COORDINATE {
+    let coordinate = match curve {
+        "P-256" => P256_COORDINATE,
+        "P-384" => P384_COORDINATE,
+        _ => return None,
+    };
+    if x.len() != coordinate || y.len() != coordinate {
         return None;
     }
     let point = [&[4][..], &x, &y].concat();
-    p384::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?;
-    Some(Key::P384(point))
+    if coordinate == P256_COORDINATE {
+        p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?;
+        Some(Key::P256(point))
+    } else {
+        p384::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?;
+        Some(Key::P384(point))
+    }
 }
 
 impl Key {
     fn algorithm(&self) -> Algorithm {
         match self {
             Self::Rsa { .. } => Algorithm::Rs256,
+            Self::P256(_) => Algorithm::Es256,
             Self::P384(_) => Algorithm::Es384,
         }
     }
@@ -274,6 +304,9 @@ impl Key {
             Self::Rsa { n, e } => RsaPublicKeyComponents { n, e }
                 .verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature)
                 .is_ok(),
+            Self::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+                .verify(signed, signature)
+                .is_ok(),
             Self::P384(point) => UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
                 .verify(signed, signature)
                 .is_ok(),
@@ -282,4 +315,4 @@ impl Key {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

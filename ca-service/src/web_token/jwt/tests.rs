@@ -7,7 +7,7 @@ use crate::testing::token_issuer::{TokenIssuer, encode};
 
 const BOTH: &[Algorithm] = &[Algorithm::Es384, Algorithm::Rs256];
 
-pub(in crate::host_identity) fn set(issuer: &TokenIssuer) -> KeySet {
+pub(crate) fn set(issuer: &TokenIssuer) -> KeySet {
     KeySet::parse(issuer.key_set().to_string().as_bytes()).unwrap()
 }
 
@@ -23,7 +23,7 @@ fn algorithms_other_than_the_configured_ones_are_refused() {
     let issuer = TokenIssuer::new();
     let claims = json!({ "iss": "x" });
     for alg in [
-        "none", "None", "HS256", "ES256", "RS512", "PS256", "", "es384",
+        "none", "None", "HS256", "HS384", "RS512", "PS256", "", "es384",
     ] {
         for kid in ["ec", "rsa"] {
             let token = issuer.sign(&json!({ "alg": alg, "kid": kid }), &claims);
@@ -34,8 +34,20 @@ fn algorithms_other_than_the_configured_ones_are_refused() {
             );
         }
     }
-    let crossed = issuer.sign(&json!({ "alg": "RS256", "kid": "ec" }), &claims);
-    assert_eq!(check(&issuer, &crossed, BOTH), Err(InvalidJwt::Algorithm));
+    for (alg, kid) in [
+        ("RS256", "ec"),
+        ("ES256", "ec"),
+        ("ES384", "p256"),
+        ("ES256", "rsa"),
+    ] {
+        let all = Algorithm::NAMES.map(|(_, algorithm)| algorithm);
+        let crossed = issuer.sign(&json!({ "alg": alg, "kid": kid }), &claims);
+        let refused = check(&issuer, &crossed, &all);
+        assert_eq!(refused, Err(InvalidJwt::Algorithm), "{alg} {kid}");
+    }
+    let p256 = issuer.sign(&json!({ "alg": "ES256", "kid": "p256" }), &claims);
+    assert_eq!(check(&issuer, &p256, &[Algorithm::Es256]), Ok(()));
+    assert_eq!(check(&issuer, &p256, BOTH), Err(InvalidJwt::Algorithm));
     let rsa = issuer.sign(&json!({ "alg": "RS256", "kid": "rsa" }), &claims);
     assert_eq!(check(&issuer, &rsa, BOTH), Ok(()));
     assert_eq!(
@@ -56,6 +68,9 @@ fn headers_that_bring_keys_or_extensions_are_refused() {
         ("crit", json!([])),
         ("crit", json!(["exp2"])),
         ("b64", json!(false)),
+        ("cty", json!("JWT")),
+        ("zip", json!("DEF")),
+        ("enc", json!("A256GCM")),
     ] {
         let mut header = json!({ "alg": "ES384", "kid": "ec" });
         header[name] = value;
@@ -115,6 +130,19 @@ fn signatures_out_of_range_or_of_another_issuer_are_refused() {
     ] {
         let forged = format!("{signed}.{}", encode(&signature));
         assert_eq!(check(&other, &forged, BOTH), Err(InvalidJwt::Signature));
+    }
+    let token = other.sign(&json!({ "alg": "ES256", "kid": "p256" }), &json!({}));
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    for signature in [
+        vec![0; 64],
+        vec![0xff; 64],
+        vec![1; 63],
+        vec![1; 65],
+        vec![0x30, 0x06, 2, 1, 1, 2, 1, 1],
+    ] {
+        let forged = format!("{signed}.{}", encode(&signature));
+        let refused = check(&other, &forged, &[Algorithm::Es256]);
+        assert_eq!(refused, Err(InvalidJwt::Signature));
     }
 }
 

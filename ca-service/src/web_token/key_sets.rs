@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use eic_aws::http_client::{HttpClient, Limits};
-use eic_protocol::proof::Audience;
 use http::Request;
 use serde::Deserialize;
 
+use super::issuer::Issuer;
 use super::jwt::KeySet;
 
 /// How long a set is used without asking. Seconds.
@@ -32,7 +32,7 @@ type Resolve = fn(String, u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpA
 
 /// One issuer and where its keys are.
 pub struct IssuerKeys {
-    issuer: Audience,
+    issuer: Issuer,
     /// Pinned by the configuration; else discovered.
     jwks_uri: Option<String>,
     /// Whether the configuration lets the issuer be at a private address.
@@ -60,13 +60,13 @@ impl IssuerKeys {
     /// Nothing is fetched yet.
     #[must_use]
     pub fn new(
-        issuer: Audience,
+        issuer: impl Into<Issuer>,
         jwks_uri: Option<String>,
         private_addresses: bool,
         client: HttpClient,
     ) -> Self {
         Self {
-            issuer,
+            issuer: issuer.into(),
             jwks_uri,
             private_addresses,
             client,
@@ -147,16 +147,9 @@ impl IssuerKeys {
 
     /// The issuer names its own host's address or none (threats B-09, B-17).
     async fn discover(&self) -> Result<String, NoKeys> {
-        let issuer = self.issuer.as_str();
-        let body = self
-            .read(&format!("{issuer}/.well-known/openid-configuration"))
-            .await?;
+        let body = self.read(&self.issuer.discovery_url()).await?;
         let found: Discovery = serde_json::from_slice(&body).map_err(|_| NoKeys::Unusable)?;
-        let own = found
-            .jwks_uri
-            .strip_prefix(issuer)
-            .is_some_and(|path| path.starts_with('/'));
-        if found.issuer == issuer && own {
+        if found.issuer == self.issuer.as_str() && self.issuer.is_home_of(&found.jwks_uri) {
             Ok(found.jwks_uri)
         } else {
             Err(NoKeys::Elsewhere)

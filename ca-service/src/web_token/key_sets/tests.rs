@@ -33,7 +33,7 @@ fn publish(stub: &HttpStub, issuer: String, jwks_uri: String, set: String) {
 
 fn keys(stub: &HttpStub, private_addresses: bool) -> IssuerKeys {
     let client = HttpClient::plain_only().unwrap();
-    let issuer = stub.origin().parse().unwrap();
+    let issuer: Issuer = stub.origin().parse().unwrap();
     IssuerKeys::new(issuer, None, private_addresses, client)
 }
 

@@ -1,0 +1,232 @@
+//! What a token must be like to count at all: issuer, audience, times and one use; and its other claims, read strictly.
+//! Who its subject is, and what that subject may do, is not decided here.
+
+use eic_protocol::text::printable;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use super::issuer::Issuer;
+use super::jwt::{Algorithm, InvalidJwt, Jwt, KeySet};
+use crate::policy::json::{self, Json};
+use crate::store::ReplayClaim;
+
+/// Oldest token. Seconds.
+const MAX_AGE: u64 = 900;
+/// How far an issuer's clock may be from ours. Seconds.
+const LEEWAY: u64 = 60;
+/// Longest subject. OpenID Connect Core §2 says 255 ASCII characters; some issuers' templates give more.
+const MAX_SUBJECT: usize = 512;
+
+/// What a token must be like.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRules<'a> {
+    /// `iss`, exactly.
+    pub issuer: &'a Issuer,
+    /// `aud`, exactly and alone.
+    pub audience: &'a str,
+    /// Algorithms that count.
+    pub algorithms: &'a [Algorithm],
+}
+
+/// A token whose signature and rules hold.
+#[derive(Debug)]
+pub struct Verified {
+    /// `sub`: 1 to 512 printable ASCII characters.
+    pub subject: String,
+    /// `exp`, in Unix seconds: after now.
+    pub expires_at: u64,
+    /// Makes the token count once, for whatever key (threats B-12).
+    pub claim: ReplayClaim,
+    members: Vec<(String, Json)>,
+}
+
+/// Which issuer a token claims: to find whose keys to verify it with, nothing more (threats B-24).
+///
+/// # Errors
+/// [`InvalidToken`]
+pub fn claimed_issuer(jwt: &Jwt<'_>) -> Result<String, InvalidToken> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        iss: String,
+    }
+    let claimed: Claimed = serde_json::from_slice(jwt.unverified_payload())
+        .map_err(|_| InvalidToken::Jwt(InvalidJwt::Malformed))?;
+    Ok(claimed.iss)
+}
+
+/// What the token says, where the issuer's keys signed it and all its rules hold. `now` is in Unix seconds.
+///
+/// # Errors
+/// [`InvalidToken`]
+pub fn verify(
+    jwt: &Jwt<'_>,
+    rules: &TokenRules<'_>,
+    keys: &KeySet,
+    now: u64,
+) -> Result<Verified, InvalidToken> {
+    let payload = jwt.verified(keys, rules.algorithms)?;
+    let Ok(Json::Object(members)) = json::parse(payload) else {
+        return Err(InvalidToken::Claims(
+            "it is not one JSON object without repeated members",
+        ));
+    };
+    let of = |name: &str| find(&members, name);
+    if text(of("iss")) != Some(rules.issuer.as_str()) {
+        return Err(InvalidToken::Issuer);
+    }
+    if !is_only(of("aud"), rules.audience) {
+        return Err(InvalidToken::Audience);
+    }
+    let times = Times::of(&members)?;
+    times.check(now)?;
+    let subject = text(of("sub")).filter(|subject| is_subject(subject));
+    let subject = subject.ok_or(InvalidToken::Claims(
+        "`sub` is missing, too long or not printable ASCII",
+    ))?;
+    Ok(Verified {
+        subject: subject.to_owned(),
+        expires_at: times.exp,
+        claim: claim(rules.issuer, text(of("jti")), jwt.signed_text(), times),
+        members,
+    })
+}
+
+impl Verified {
+    /// A claim's value.
+    pub(crate) fn get(&self, name: &str) -> Option<&Json> {
+        find(&self.members, name)
+    }
+
+    /// All claims, in the token's order.
+    pub(crate) fn members(&self) -> &[(String, Json)] {
+        &self.members
+    }
+}
+
+fn find<'j>(members: &'j [(String, Json)], name: &str) -> Option<&'j Json> {
+    members
+        .iter()
+        .find(|(member, _)| member == name)
+        .map(|(_, value)| value)
+}
+
+fn text(value: Option<&Json>) -> Option<&str> {
+    match value {
+        Some(Json::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// A token for several audiences is good for whoever of them comes first (threats B-08).
+fn is_only(audience: Option<&Json>, wanted: &str) -> bool {
+    match audience {
+        Some(Json::Text(one)) => one == wanted,
+        Some(Json::List(several)) => {
+            matches!(several.as_slice(), [Json::Text(one)] if one == wanted)
+        }
+        _ => false,
+    }
+}
+
+fn is_subject(subject: &str) -> bool {
+    let printable = subject.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    printable && (1..=MAX_SUBJECT).contains(&subject.len())
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    iat: u64,
+    exp: u64,
+    nbf: Option<u64>,
+}
+
+impl Times {
+    fn of(members: &[(String, Json)]) -> Result<Self, InvalidToken> {
+        let number = |name: &str| match find(members, name) {
+            None => Ok(None),
+            Some(Json::Number(number)) => Ok(number.parse().ok()),
+            Some(_) => Err(()),
+        };
+        let wrong =
+            |()| InvalidToken::Claims("`iat`, `exp` or `nbf` is not a whole number of seconds");
+        let missing = InvalidToken::Claims("it has no `iat` or no `exp`");
+        let (iat, exp) = (number("iat").map_err(wrong)?, number("exp").map_err(wrong)?);
+        let nbf = number("nbf").map_err(wrong)?;
+        if nbf.is_none() && find(members, "nbf").is_some() {
+            return Err(wrong(()));
+        }
+        let (Some(iat), Some(exp)) = (iat, exp) else {
+            return Err(missing);
+        };
+        Ok(Self { iat, exp, nbf })
+    }
+
+    /// How long the token's life is from `iat` on does not matter: GitLab and Kubernetes issue long ones (threats B-11).
+    fn check(self, now: u64) -> Result<(), InvalidToken> {
+        let soon = now.saturating_add(LEEWAY);
+        if self.iat > soon || self.nbf.is_some_and(|nbf| nbf > soon) {
+            return Err(InvalidToken::Future);
+        }
+        if self.exp <= now || self.exp < self.iat {
+            return Err(InvalidToken::Ended);
+        }
+        let age = now.saturating_sub(self.iat);
+        if age > MAX_AGE {
+            return Err(InvalidToken::Old(age));
+        }
+        Ok(())
+    }
+}
+
+/// The token's own id where it has one; else the signed part of its text, for a signature has other spellings.
+fn claim(issuer: &Issuer, jti: Option<&str>, signed: &str, times: Times) -> ReplayClaim {
+    let mut hash = Sha256::new();
+    hash.update(b"eic-id-token-claim\0");
+    hash.update(issuer.as_str());
+    match jti {
+        Some(jti) => {
+            hash.update(b"\0jti\0");
+            hash.update(jti);
+        }
+        None => {
+            hash.update(b"\0text\0");
+            hash.update(signed);
+        }
+    }
+    // A token of a longer life is refused for its age by then.
+    ReplayClaim::of_signed_time(hash.finalize().into(), times.iat, MAX_AGE + LEEWAY)
+}
+
+/// Why a token does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidToken {
+    /// Form, algorithm, key or signature.
+    #[error("{0}")]
+    Jwt(#[from] InvalidJwt),
+    /// A claim that every token must have.
+    #[error("the token's claims cannot be read: {0}")]
+    Claims(&'static str),
+    /// No issuer of the configuration.
+    #[error("the token's issuer `{}` is not one that this CA takes", printable(.0))]
+    UnknownIssuer(String),
+    /// Another issuer than the one whose key signed.
+    #[error("the token's issuer is not the one whose keys were asked for")]
+    Issuer,
+    /// Meant for somebody else, or for others too.
+    #[error(
+        "the token's audience is not this CA's `public_url` alone; ask the issuer for a token with exactly that audience"
+    )]
+    Audience,
+    /// From the future.
+    #[error("the token is from the future; check the clocks")]
+    Future,
+    /// Its life is over.
+    #[error("the token has ended; get a fresh one")]
+    Ended,
+    /// Too old.
+    #[error("the token was issued {0} s ago, more than {MAX_AGE} s; get a fresh one")]
+    Old(u64),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! Keys in memory: when they sign in place of the user CA's key, what they never sign, how they end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use eic_protocol::api::certificate::UserCertificateResponse;
+use eic_protocol::api::problem::{Problem, ProblemCode};
+use eic_protocol::trust::bundle::Bundle;
+use eic_protocol::trust::root::Root;
+use p256::ecdsa::signature::Signer as _;
+use p256::pkcs8::EncodePublicKey as _;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::http_stub::{HttpStub, Received, response};
+use crate::sts::ALICE;
+use crate::trust_bundle::{bundle, documents, fetch};
+use crate::trust_commands::{ca_of, current, done, issued, parsed, until, with_spare};
+use crate::world::{NOW, WEB, World};
+
+const PROPAGATION: u64 = 600;
+const SIGN: u64 = 3_600;
+const OVERLAP: u64 = 43_200;
+const ARN: &str = "arn:aws:kms:eu-west-1:111122223333:key/11111111-2222-3333-4444-555555555555";
+
+/// `root` and a fleet that only the user CA's own key opens.
+const POLICY: &str = r#"{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Sid": "Dev", "Effect": "Allow",
+      "Principal": { "AWS": "arn:aws:iam::111122223333:role/Dev" },
+      "Action": "ec2-instance-connect:SendSSHPublicKey",
+      "Resource": "arn:aws:ec2:*:111122223333:instance/*",
+      "Condition": { "StringEquals": { "ec2:osuser": ["ubuntu", "root"] } }
+    },
+    {
+      "Sid": "Fleets", "Effect": "Allow",
+      "Principal": { "AWS": "arn:aws:iam::111122223333:role/Dev" },
+      "Action": "eic:IssueFleetCertificate", "Resource": "*",
+      "Condition": { "StringEquals": { "ec2:osuser": "deploy" } }
+    }
+  ]
+}"#;
+
+fn endorsed(config: &str, propagation: u64) -> String {
+    let keys = format!(
+        "[keys]\nendorsed = {{ sign_seconds = {SIGN}, overlap_seconds = {OVERLAP}, propagation_seconds = {propagation} }}\n"
+    );
+    let vault = "\n[fleets.web]\nkms_only = true\n";
+    let config = config.replacen("[keys]\n", &keys, 1);
+    config.replacen("\n[fleets.web]\n", vault, 1)
+}
+
+async fn world() -> World {
+    let world = World::with(|config| endorsed(&config, PROPAGATION)).await;
+    world.write("policy.json", POLICY);
+    world.restarted().await
+}
+
+/// What somebody gets for this scope.
+async fn asked(world: &World, scope: &Value) -> Result<UserCertificateResponse, Problem> {
+    let client = Client::new(1);
+    let grant = client.sign_in(world, ALICE).await.grant;
+    let request = client.scoped_request(scope, &json!({}));
+    client.certificate(world, &grant, &request).await
+}
+
+fn target(user: &str) -> Value {
+    json!({ "target": { "user": user, "instance": WEB } })
+}
+
+async fn signer(world: &World) -> String {
+    ca_of(&asked(world, &target("ubuntu")).await.unwrap())
+}
+
+/// The first bundle with so many endorsements; within two seconds in practice.
+async fn with_endorsements(world: &World, count: usize) -> Bundle {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let bundle = current(world).await;
+        if bundle.endorsements.len() == count {
+            return bundle;
+        }
+        assert!(Instant::now() < end, "{:?}", bundle.endorsements.len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until another key than this one signs; returns it.
+async fn another_signer(world: &World, than: &str) -> String {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let signer = signer(world).await;
+        if signer != than {
+            return signer;
+        }
+        assert!(Instant::now() < end, "{than} still signs");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Since the service looks once a second: what has not happened after two looks does not happen.
+async fn two_looks() {
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+}
+
+async fn root(world: &World) -> Root {
+    let response = documents(&fetch(world, "", None).await);
+    Root::history(&response.roots, &pins(&response.roots)).unwrap()
+}
+
+fn pins(roots: &[eic_protocol::trust::envelope::Envelope]) -> std::collections::BTreeSet<String> {
+    let first: Root = serde_json::from_slice(roots[0].signed.as_slice()).unwrap();
+    first
+        .root_keys
+        .iter()
+        .map(|key| key.fingerprint())
+        .collect()
+}
+
+async fn endorsed_keys(world: &World) -> Vec<String> {
+    let endorsed = current(world).await.endorsed(&root(world).await);
+    assert_eq!(endorsed.refused, Vec::<String>::new());
+    let keys = endorsed.cas.iter().map(|ca| ca.key.fingerprint());
+    keys.collect()
+}
+
+#[tokio::test]
+async fn a_key_in_memory_signs_only_when_hosts_can_know_it_and_never_what_is_reserved() {
+    // F-16, J-17
+    let world = world().await;
+    let own = signer(&world).await;
+    with_endorsements(&world, 2).await;
+    world.clock.set(NOW + PROPAGATION - 1);
+    two_looks().await;
+    assert_eq!(signer(&world).await, own);
+    world.clock.set(NOW + PROPAGATION);
+    let fresh = another_signer(&world, &own).await;
+    assert!(endorsed_keys(&world).await.contains(&fresh));
+    for reserved in [
+        target("root"),
+        json!({ "fleet": { "user": "deploy", "fleet": "web" } }),
+    ] {
+        assert_eq!(ca_of(&asked(&world, &reserved).await.unwrap()), own);
+    }
+    let fleet = json!({ "fleet": { "user": "deploy", "fleet": "ice" } });
+    assert_eq!(ca_of(&asked(&world, &fleet).await.unwrap()), fresh);
+    assert!(world.audit().contains("\"eventName\":\"EndorseKey\""));
+}
+
+#[tokio::test]
+async fn after_a_restart_the_user_ca_signs_until_a_fresh_key_can_be_known() {
+    let world = world().await;
+    let own = signer(&world).await;
+    with_endorsements(&world, 2).await;
+    world.clock.set(NOW + PROPAGATION);
+    let first = another_signer(&world, &own).await;
+    let world = world.restarted().await;
+    // No gap: at once, by the key that every host knows.
+    assert_eq!(signer(&world).await, own);
+    // The key that signed counts on, so that its certificates do; the one that never did is gone.
+    with_endorsements(&world, 3).await;
+    assert!(endorsed_keys(&world).await.contains(&first));
+    world.clock.set(NOW + 2 * PROPAGATION);
+    let second = another_signer(&world, &own).await;
+    assert_ne!(second, first);
+    // When its hours are over it leaves the bundle.
+    world.clock.set(NOW + PROPAGATION + SIGN + OVERLAP);
+    let end = Instant::now() + Duration::from_secs(20);
+    while endorsed_keys(&world).await.contains(&first) {
+        assert!(Instant::now() < end, "it is still endorsed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_published_bundle_names_the_keys_of_the_running_service() {
+    let world = World::with(|config| endorsed(&config, PROPAGATION)).await;
+    world.clock.set(crate::program::real_now());
+    let served = with_endorsements(&world, 2).await;
+    done(&world, &["bundle", "publish", "--to", "out"]).await;
+    let text = std::fs::read_to_string(world.path("out/trust-bundle.json")).unwrap();
+    let published = bundle(&serde_json::from_str(&text).unwrap());
+    assert_eq!(published.endorsements, served.endorsements);
+    let list = done(&world, &["keys", "list"]).await;
+    assert_eq!(list.matches("  endorsed  ").count(), 2, "{list}");
+    assert!(list.contains("signs from"), "{list}");
+}
+
+#[tokio::test]
+async fn who_retires_a_compromised_user_ca_ends_the_keys_that_it_endorsed() {
+    let (world, spare) = with_spare(0).await;
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    world.write("eic-ca.toml", &endorsed(&config, 0));
+    done(&world, &["keys", "announce"]).await;
+    let world = world.restarted().await;
+    let client = Client::new(1);
+    let first = ca_of(&issued(&world, &client).await);
+    let key = another_signer(&world, &first).await;
+    let certificate = issued(&world, &client).await;
+    assert_eq!(ca_of(&certificate), key);
+    done(&world, &["keys", "activate", &spare, "--reason", "drill"]).await;
+    let end = Instant::now() + Duration::from_secs(10);
+    while [&first, &key].contains(&&ca_of(&issued(&world, &client).await)) {
+        assert!(Instant::now() < end, "the old key still signs");
+    }
+    // Certificates of its keys are out as well.
+    let retire = ["keys", "retire", &first, "--reason", "drill"];
+    let refused = crate::trust_commands::refused(&world, &retire).await;
+    assert!(refused.contains("are good until"), "{refused}");
+    done(&world, &[&retire[..], &["--now"]].concat()).await;
+    until(&world, |krl| krl.is_revoked(&parsed(&certificate))).await;
+    let end = Instant::now() + Duration::from_secs(10);
+    while endorsed_keys(&world).await.contains(&key) {
+        assert!(Instant::now() < end, "it is still endorsed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let later = another_signer(&world, &spare).await;
+    assert_ne!(later, key);
+    let krl = current(&world).await.revocations.read().unwrap();
+    assert!(!krl.is_revoked(&parsed(&issued(&world, &client).await)));
+}
+
+/// A key of the stand-in for KMS.
+struct Kms(p256::ecdsa::SigningKey);
+
+impl Kms {
+    fn answer(&self, request: &Received) -> Vec<u8> {
+        let body: Value = serde_json::from_str(&request.body).unwrap();
+        let answer = match request.header("x-amz-target").as_deref() {
+            Some("TrentService.Sign") => {
+                let message = STANDARD.decode(body["Message"].as_str().unwrap()).unwrap();
+                let signature: p256::ecdsa::Signature = self.0.sign(&message);
+                json!({ "KeyId": ARN, "SigningAlgorithm": "ECDSA_SHA_256",
+                        "Signature": STANDARD.encode(signature.to_der().as_bytes()) })
+            }
+            _ => {
+                let spki = self.0.verifying_key().to_public_key_der().unwrap();
+                json!({ "KeyId": ARN, "KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_P256",
+                        "SigningAlgorithms": ["ECDSA_SHA_256"], "PublicKey": STANDARD.encode(spki.as_bytes()) })
+            }
+        };
+        response(200, NOW, &answer.to_string())
+    }
+
+    async fn start() -> HttpStub {
+        let kms = Self::working();
+        HttpStub::start(move |request| kms.answer(request)).await
+    }
+
+    fn working() -> Self {
+        Self(p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap())
+    }
+}
+
+/// The SDK takes its credentials from the environment, which a test with others beside it cannot set: it runs
+/// once more, alone. Whether this is that run.
+fn runs_with_credentials(test: &str) -> bool {
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
+        return true;
+    }
+    let alone = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("AWS_ACCESS_KEY_ID", "AKIAABCDEFGHIJKLMNOP")
+        .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&alone.stdout);
+    assert!(alone.status.success(), "{told}");
+    assert!(told.contains("1 passed"), "{told}");
+    false
+}
+
+/// A CA whose user-CA key is in KMS.
+async fn world_of(kms: &HttpStub) -> World {
+    let world = World::with(|config| endorsed(&config, PROPAGATION)).await;
+    world.write("policy.json", POLICY);
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let local = "user_ca = { signer = \"local\", file = \"keys/user-ca\" }";
+    let key = format!(
+        "user_ca = {{ signer = \"kms\", arn = \"{ARN}\", region = \"eu-west-1\", endpoint = \"{}\" }}",
+        kms.origin()
+    );
+    assert!(config.contains(local));
+    world.write("eic-ca.toml", &config.replace(local, &key));
+    let world = world.stopped().await;
+    done(&world, &["root", "update"]).await;
+    world.started().await
+}
+
+#[tokio::test]
+async fn an_outage_of_kms_is_not_noticed_until_the_overlap_ends() {
+    if !runs_with_credentials("endorsed::an_outage_of_kms_is_not_noticed_until_the_overlap_ends") {
+        return;
+    }
+    let kms = Kms::start().await;
+    let world = world_of(&kms).await;
+    let own = signer(&world).await;
+    with_endorsements(&world, 2).await;
+    world.clock.set(NOW + PROPAGATION);
+    let first = another_signer(&world, &own).await;
+    kms.answer_with(|_| response(500, NOW, r#"{"__type":"KMSInternalException"}"#));
+    for minute in 1..=30 {
+        world.clock.set(NOW + PROPAGATION + 60 * minute);
+        assert_eq!(signer(&world).await, first);
+    }
+    let refused = asked(&world, &target("root")).await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::SignerUnavailable);
+    // The next key was endorsed before; a third one cannot be.
+    world.clock.set(NOW + PROPAGATION + SIGN);
+    let second = another_signer(&world, &first).await;
+    let last = NOW + PROPAGATION + 2 * SIGN + OVERLAP;
+    world.clock.set(last - 200);
+    two_looks().await;
+    let cut = asked(&world, &target("ubuntu")).await.unwrap();
+    assert_eq!((ca_of(&cut), cut.validity.before()), (second, last));
+    world.clock.set(last - 120);
+    two_looks().await;
+    let refused = asked(&world, &target("ubuntu")).await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::SignerUnavailable);
+    // KMS is back: at once by itself, and a fresh key in its time.
+    let back = Kms::working();
+    kms.answer_with(move |request| back.answer(request));
+    assert_eq!(signer(&world).await, own);
+    world.clock.set(last);
+    with_endorsements(&world, 2).await;
+    world.clock.set(last + PROPAGATION);
+    another_signer(&world, &own).await;
+}

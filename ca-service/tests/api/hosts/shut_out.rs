@@ -1,0 +1,105 @@
+//! Hosts that get nothing any more: removed, blocked before they ever came, terminated.
+
+use std::process::Command;
+use std::time::Duration;
+
+use eic_protocol::api::problem::ProblemCode;
+
+use super::aws::{HOST, HostWorld};
+use super::enrolment::revoked;
+use super::requests::Ask;
+use crate::client::Client;
+use crate::program::real_now;
+use crate::world::code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_hosts_certificates_are_revoked() {
+    // E-08
+    let world = HostWorld::new("evidence").await;
+    let host = Client::new(1);
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    assert!(revoked(&world).is_empty());
+    world.hosts(&["remove", HOST]).unwrap();
+    assert_eq!(revoked(&world), ["serial"]);
+    // Its next certificate is another one.
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    assert_eq!(revoked(&world), ["serial"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_never_enrolled_stays_out_until_it_is_unblocked() {
+    let world = HostWorld::new("evidence").await;
+    let host = Client::new(1);
+    let block = ["block", HOST, "--reason", "stolen"];
+    let commands: [&[&str]; 2] = [
+        &["hosts", "block", HOST, "--reason", "stolen"],
+        &["revoke", "host", HOST, "--reason", "stolen"],
+    ];
+    for command in commands {
+        world.eic_ca(command).unwrap();
+        assert!(world.hosts(&block).is_err(), "it is blocked");
+        let answer = world
+            .post_certificate(&world.with_document(&Ask::of(&host)))
+            .await;
+        assert_eq!(code(&answer), ProblemCode::HostNotEnrolled);
+        world.hosts(&["unblock", HOST]).unwrap();
+    }
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_hosts_certificates_are_revoked_by_themselves() {
+    // E-12
+    let often = |config: String| config.replace("[hosts]\n", "[hosts]\nwatch_seconds = 1\n");
+    let world = HostWorld::configured("evidence", often).await;
+    let host = Client::new(1);
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    world.aws.lock().unwrap().state = "terminated";
+    // The inventory's listing is at most 30 s old.
+    world
+        .world
+        .until_within(Duration::from_secs(45), |world| {
+            world.audit().contains("EndHost")
+        })
+        .await;
+    assert_eq!(revoked(&world), ["serial"]);
+    let listed = world.hosts(&["list"]).unwrap();
+    assert!(listed.contains("gone"), "{listed}");
+    world.aws.lock().unwrap().state = "running";
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    assert!(!world.hosts(&["list"]).unwrap().contains("gone"));
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_ca_that_never_served_is_not_revoked_in_vain() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca");
+    eic_ca::command::init::init(&ca, real_now()).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eic-ca"));
+        let output = command.args(arguments).current_dir(&ca).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        (output.status.success(), text)
+    };
+    let key = Client::new(1).public.to_string();
+    std::fs::write(ca.join("host.pub"), key).unwrap();
+    let state = [
+        "host-state",
+        "--instance",
+        HOST,
+        "--host-key",
+        "host.pub",
+        "--out",
+        "state",
+    ];
+    let (made, text) = run(&state);
+    assert!(made, "{text}");
+    let serial = text.split("serial ").nth(1).unwrap();
+    let serial = serial.split(',').next().unwrap();
+    let (revoked, text) = run(&["revoke", "serial", serial, "--reason", "x"]);
+    assert!(
+        !revoked && text.contains("start `eic-ca serve` once"),
+        "{text}"
+    );
+}

@@ -1,0 +1,82 @@
+//! Bundle and views in a folder: by the command, and by the service itself.
+
+use std::time::{Duration, Instant};
+
+use eic_protocol::api::trust_bundle::TrustBundleResponse;
+
+use crate::client::Client;
+use crate::trust_bundle::{bundle, enrol, state_of};
+use crate::trust_commands::{done, refused};
+use crate::world::{WEB, World};
+
+/// The documents as a host reads them from a published folder.
+fn published(world: &World) -> Option<TrustBundleResponse> {
+    let bytes = std::fs::read(world.path("www/trust-bundle.json")).ok()?;
+    let mut response = TrustBundleResponse::parse(&bytes).unwrap();
+    let view = std::fs::read(world.path(&format!("www/hosts/{WEB}.json"))).ok();
+    response.view = view.map(|view| serde_json::from_slice(&view).unwrap());
+    Some(response)
+}
+
+#[tokio::test]
+async fn a_place_that_is_none_is_refused() {
+    let world = World::new().await;
+    for (args, expected) in [
+        (&["bundle", "publish"][..], "name a place"),
+        (&["bundle", "publish", "--to", "s3://eic-trust"], "--region"),
+        (
+            &[
+                "bundle",
+                "publish",
+                "--to",
+                "s3://X",
+                "--region",
+                "eu-west-1",
+            ],
+            "is not `s3://bucket/prefix`",
+        ),
+    ] {
+        let told = refused(&world, args).await;
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn the_command_publishes_what_a_host_believes() {
+    let world = World::new().await;
+    world.clock.set(crate::program::real_now());
+    enrol(&world, WEB).await;
+    let told = done(&world, &["bundle", "publish", "--to", "www"]).await;
+    assert!(told.contains("1 host views to www"), "{told}");
+    let response = published(&world).unwrap();
+    let state = state_of(&world, WEB, &response);
+    let view = &state.view().unwrap().document;
+    assert_eq!(view.instance.as_str(), WEB);
+    // Hosts that are not ours have no view.
+    let views = std::fs::read_dir(world.path("www/hosts")).unwrap();
+    assert_eq!(views.count(), 1);
+}
+
+#[tokio::test]
+async fn the_service_publishes_each_change_by_itself() {
+    let world =
+        World::with(|config| config + "\n[publish]\nto = \"www\"\nevery_seconds = 1\n").await;
+    enrol(&world, WEB).await;
+    let key = Client::new(7).public.to_string();
+    done(&world, &["revoke", "key", &key, "--reason", "lost"]).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let response = published(&world);
+        let complete = response.is_some_and(|response| {
+            let krl = bundle(&response).revocations.read().unwrap();
+            response.view.is_some() && krl.count() == 1
+        });
+        if complete {
+            break;
+        }
+        assert!(Instant::now() < end, "not published");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let state = state_of(&world, WEB, &published(&world).unwrap());
+    assert!(state.view().is_some());
+}
