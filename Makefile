@@ -50,8 +50,9 @@ unit: portable
 fault:
 	cargo build --locked --workspace --bin eic-ca-fault --features eic-ca/fault-injection
 
-# Real sshd, ssh and moto in network namespaces; several labs at once, one per core and one more.
-scenarios: build fault
+# Real sshd, ssh and moto in network namespaces; several labs at once, one per core and one more. Rooms with an older
+# glibc take the portable agents.
+scenarios: build fault portable
 	cargo test --locked --package eic-lab --tests -- --test-threads=3
 
 # The agents that are measured are the released ones.

@@ -103,8 +103,10 @@ pub fn host_identity(data: &[u8]) {
     let _ = signed_data::verify(data, b"content", &[]);
     let _ = jwt::KeySet::parse(data);
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = jwt::Jwt::parse(text);
-        let _ = web_identity::claimed_issuer(text);
+        if let Ok(token) = jwt::Jwt::parse(text) {
+            let _ = web_identity::claimed_issuer(&token);
+            let _ = eic_ca::web_token::claims::claimed_issuer(&token);
+        }
         let _ = role_trust::read(text);
     }
 }

@@ -309,6 +309,17 @@ impl Account<'_> {
             .map(drop)
     }
 
+    /// Has a key deleted in a week; until then it refuses like a disabled one.
+    ///
+    /// # Errors
+    /// When there is no such key.
+    pub fn delete_kms_key(&self, arn: &str) -> Result<()> {
+        let id = arn.rsplit('/').next().unwrap_or(arn);
+        let body = json!({"KeyId": id, "PendingWindowInDays": 7});
+        self.administer(&Call::json("kms", "ScheduleKeyDeletion", &body))
+            .map(drop)
+    }
+
     /// A running instance with tags, in a subnet without public addresses.
     ///
     /// # Errors
@@ -388,7 +399,7 @@ impl Account<'_> {
 }
 
 /// The access key in the answer of CreateAccessKey or AssumeRole.
-fn credentials_of(answer: &str) -> Result<Credentials> {
+pub(crate) fn credentials_of(answer: &str) -> Result<Credentials> {
     let text = |name: &str| xml::text(answer, name);
     Ok(Credentials {
         access_key_id: text("AccessKeyId").context(|| "read credentials: no AccessKeyId")?,

@@ -29,6 +29,24 @@ pub fn released(name: &str) -> Option<PathBuf> {
     Some(Path::new(&folder).join(name)).filter(|path| path.is_file())
 }
 
+/// The program `name` as it is released, for any glibc from 2.17 on.
+///
+/// # Errors
+/// [`Error::MissingPortable`] when it is not built; the message says how to.
+pub fn portable(name: &str) -> Result<PathBuf> {
+    let profile = profile_folder()?;
+    let target = profile.parent().context(|| "find the target folder")?;
+    let path = target
+        .join("portable")
+        .join(std::env::consts::ARCH)
+        .join(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Error::MissingPortable(path))
+    }
+}
+
 /// Those of our programs that are built.
 pub(crate) fn built() -> Vec<PathBuf> {
     let names = ["eic-ca", "eic-login", "eic-agent", "eic-agent-service"];

@@ -334,6 +334,25 @@ impl Ca {
             .fold(command, |command, (name, value)| command.env(name, value))
     }
 
+    /// Runs a command with this CA's configuration to its end; what it printed.
+    ///
+    /// # Errors
+    /// When it fails; with its outputs.
+    pub fn run(&self, args: &[&str]) -> Result<String> {
+        let config = self.config.display().to_string();
+        let command = self.command(args.iter().copied());
+        let output = command.args(["--config", &config]).run()?;
+        Ok(output.success()?.stdout)
+    }
+
+    /// Sets one key of the configuration by its dotted path; in force from the next start on.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub fn set(&self, key: &str, value: impl Into<toml::Value>) -> Result<()> {
+        change(&self.config, &[(key.to_owned(), value.into())])
+    }
+
     /// Starts it, also after it was stopped, and waits until it says that it is ready.
     ///
     /// # Errors

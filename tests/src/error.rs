@@ -19,6 +19,9 @@ pub enum Error {
     /// A program of this workspace has not been built.
     #[error("find `{}`: build it with `cargo build --workspace --bins`", .0.display())]
     MissingBinary(PathBuf),
+    /// A program of this workspace has not been built as it is released.
+    #[error("find `{}`: build it with `make portable`", .0.display())]
+    MissingPortable(PathBuf),
     /// A program of the system is not installed.
     #[error("find the program `{program}`: install it with `apt-get install {package}`")]
     MissingProgram {

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::aws::{ACCOUNT, REGION};
+use crate::binaries;
 use crate::ca::Ca;
 use crate::deadline::wait_for;
 use crate::error::{Context, Result};
 use crate::lab::Lab;
-use crate::openssh10;
+use crate::openssh::Release;
 use crate::process::{Output, RoomCommand};
 use crate::room::{Account, Furniture, Hardware, Role, Room};
 use crate::standin::Metadata;
@@ -80,13 +81,14 @@ pub struct HostBuilder {
     aws_account: String,
     region: String,
     agent: Option<Agent>,
-    openssh10: bool,
+    release: Option<&'static Release>,
 }
 
 /// A running host.
 #[derive(Debug)]
 pub struct Host {
     name: String,
+    release: Option<&'static Release>,
     instance: Instance,
     sshd: Sshd,
     syslog: Syslog,
@@ -108,7 +110,7 @@ impl HostBuilder {
             aws_account: ACCOUNT.into(),
             region: REGION.into(),
             agent: None,
-            openssh10: false,
+            release: None,
         }
     }
 
@@ -162,10 +164,10 @@ impl HostBuilder {
         self
     }
 
-    /// Runs trixie's sshd and everything else of trixie on it.
+    /// Runs the sshd and everything else of another release on it.
     #[must_use]
-    pub fn openssh10(mut self) -> Self {
-        self.openssh10 = true;
+    pub fn openssh(mut self, release: &'static Release) -> Self {
+        self.release = Some(release);
         self
     }
 
@@ -222,7 +224,8 @@ impl HostBuilder {
         self.lab.introduce(room.folder(), &instance.names())?;
         let metadata = self.start_metadata(&room, &instance)?;
         let syslog = Syslog::start(room.folder())?;
-        sshd::configure(&room, &self.sshd_config)?;
+        let has_include = self.release.is_none_or(Release::has_include);
+        sshd::configure(&room, &self.sshd_config, has_include)?;
         for (user, key) in &self.authorized_keys {
             self.authorize(&room, user, key)?;
         }
@@ -231,6 +234,7 @@ impl HostBuilder {
         sshd.wait((instance.private_ip, 22).into(), self.lab.control())?;
         let agent = self.agent.take();
         let mut host = Host {
+            release: self.release,
             name: self.name,
             instance,
             sshd,
@@ -284,9 +288,10 @@ impl HostBuilder {
             .hardware
             .clone()
             .unwrap_or_else(|| Hardware::Nitro(instance.id.clone()));
-        let distribution = self.openssh10.then(openssh10::distribution).transpose()?;
+        let distribution = self.release.map(Release::folder).transpose()?;
         Ok(Furniture {
             accounts: self.accounts.clone(),
+            loose: self.release.is_some_and(|release| !release.has_pdeathsig()),
             hardware: Some(hardware),
             distribution,
             ..Furniture::default()
@@ -361,6 +366,15 @@ impl Host {
         fs::write(&tag, format!("{id}\n")).context(|| "write the hardware's tag")
     }
 
+    /// One of our programs that runs here: the released one where the C library is older than this machine's.
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
+        if self.release.is_some_and(Release::is_older) {
+            binaries::portable(name)
+        } else {
+            binaries::find(name)
+        }
+    }
+
     /// The host's public keys, one `type base64` a line.
     ///
     /// # Errors
@@ -372,6 +386,11 @@ impl Host {
     /// All that the host's programs sent to /dev/log so far.
     pub fn log(&self) -> String {
         self.syslog.text()
+    }
+
+    /// Where the host's own programs find that log.
+    pub fn log_path(&self) -> PathBuf {
+        self.syslog.path()
     }
 
     /// Waits until a line of the log contains `text`, and returns that line.

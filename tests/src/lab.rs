@@ -16,11 +16,11 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::error::{Context, Error, Result};
 use crate::host::HostBuilder;
-use crate::openssh10;
+use crate::openssh::Release;
 use crate::other_programs;
 use crate::process::RoomCommand;
 use crate::room::{Furniture, Role, Room, append};
-use crate::standin::locked;
+use crate::standin::{Tunnels, locked};
 
 /// Where labs live: root-owned all the way up, as sshd demands of its commands' paths.
 const PLACE: &str = "/run";
@@ -71,13 +71,26 @@ impl Lab {
         Lab::open(true, furniture)
     }
 
-    /// A lab with AWS stand-ins whose clients run trixie's ssh.
+    /// A lab with AWS stand-ins whose clients run another release's ssh, and everything else of it. Not for releases
+    /// whose C library is older than this machine's: the CA would not start.
     ///
     /// # Errors
-    /// As [`Lab::new`], and when trixie's packages cannot be fetched.
-    pub fn with_openssh10() -> Result<Lab> {
+    /// As [`Lab::new`], and when the release's packages cannot be fetched.
+    pub fn with_openssh(release: &Release) -> Result<Lab> {
         let furniture = Furniture {
-            distribution: Some(openssh10::distribution()?),
+            distribution: Some(release.folder()?),
+            ..Furniture::default()
+        };
+        Lab::open(true, furniture)
+    }
+
+    /// A lab with AWS stand-ins whose clients find another release's programs below /opt, beside the machine's.
+    ///
+    /// # Errors
+    /// As [`Lab::with_openssh`].
+    pub fn beside_openssh(release: &Release) -> Result<Lab> {
+        let furniture = Furniture {
+            tools: Some(release.folder()?),
             ..Furniture::default()
         };
         Lab::open(true, furniture)
@@ -186,6 +199,14 @@ impl Lab {
     /// When its runtime folder cannot be made.
     pub fn root(&self) -> Result<Client> {
         Client::root(self.clone())
+    }
+
+    /// An EC2 Instance Connect Endpoint and Session Manager for this lab's hosts. At most one at a time.
+    ///
+    /// # Errors
+    /// When the lab was opened without AWS, or they cannot listen.
+    pub fn tunnels(&self) -> Result<Tunnels> {
+        Tunnels::start(self.aws()?.standin(), self.control(), self.folder())
     }
 
     /// A CA to be.

@@ -14,7 +14,7 @@ pub mod exchange;
 pub mod host;
 pub mod lab;
 pub mod load;
-pub mod openssh10;
+pub mod openssh;
 pub mod other_programs;
 pub mod pki;
 pub mod process;

@@ -44,6 +44,7 @@ pub struct RoomCommand {
     stdin: Option<String>,
     limit: Duration,
     furnished: bool,
+    tied: bool,
 }
 
 /// The environment stays out: it may hold AWS credentials.
@@ -70,6 +71,7 @@ impl RoomCommand {
             stdin: None,
             limit: DEFAULT_LIMIT,
             furnished: true,
+            tied: true,
         }
     }
 
@@ -119,6 +121,12 @@ impl RoomCommand {
 
     pub(crate) fn user(mut self, user: Credentials) -> Self {
         self.user = Some(user);
+        self
+    }
+
+    /// For rooms whose setpriv cannot tie a program to its parent: killing the handle leaves the program to the room.
+    pub(crate) fn loose(mut self) -> Self {
+        self.tied = false;
         self
     }
 
@@ -186,8 +194,11 @@ impl RoomCommand {
         if self.furnished {
             command.arg("--mount");
         }
-        // The program goes when nsenter does: killing the handle kills what it stands for.
-        command.args(["--", "setpriv", "--pdeathsig=KILL"]);
+        command.args(["--", "setpriv"]);
+        if self.tied {
+            // The program goes when nsenter does: killing the handle kills what it stands for.
+            command.arg("--pdeathsig=KILL");
+        }
         match self.user {
             Some(user) => command
                 .args([

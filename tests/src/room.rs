@@ -45,6 +45,8 @@ pub struct Room {
     folder: PathBuf,
     /// The pid of process 1, as seen from the machine.
     pid: u32,
+    /// Whether programs end with the room only.
+    loose: bool,
     /// Its standard input is the room's life line: at its end the room closes, also when the test is killed.
     holder: Child,
 }
@@ -90,6 +92,7 @@ impl Room {
             name: name.to_owned(),
             folder,
             pid,
+            loose: furniture.loose,
             holder,
         };
         room.set_up_loopback()?;
@@ -120,7 +123,8 @@ impl Room {
 
     /// A command that will run in the room as root.
     pub fn command(&self, program: impl Into<String>) -> RoomCommand {
-        RoomCommand::new(self.pid, self.folder.join("log"), program.into())
+        let command = RoomCommand::new(self.pid, self.folder.join("log"), program.into());
+        if self.loose { command.loose() } else { command }
     }
 
     /// Runs `work` on a thread whose sockets are the room's.

@@ -7,11 +7,13 @@ use crate::aws::{ACCOUNT, OTHER_ACCOUNT};
 use crate::ca::CaBuilder;
 use crate::error::Result;
 use crate::host::HostBuilder;
+use crate::openssh::Release;
 use crate::{Ca, Client, Host, Lab};
 
-/// What alice's IAM policy allows: the two calls that an Instance Connect client makes.
+/// What alice's IAM policy allows: the calls that an Instance Connect client makes, tunnels among them.
 const MAY_CONNECT: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":
-["ec2:DescribeInstances","ec2:GetConsoleOutput","ec2-instance-connect:SendSSHPublicKey"],"Resource":"*"}]}"#;
+["ec2:DescribeInstances","ec2:GetConsoleOutput","ec2-instance-connect:SendSSHPublicKey",
+"ec2:DescribeInstanceConnectEndpoints","ec2:DescribeSecurityGroups","ssm:StartSession"],"Resource":"*"}]}"#;
 
 /// What the CA asks of AWS.
 const MAY_DESCRIBE: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":
@@ -49,26 +51,27 @@ impl SmallFleet {
         Self::start_on(lab, change, |host| host)
     }
 
-    /// The same with OpenSSH 10 on every host and at every client.
+    /// The same with another release's OpenSSH on every host and at every client.
     ///
     /// # Errors
-    /// As [`Self::start`], and when trixie's packages cannot be fetched.
-    pub fn start_with_openssh10() -> Result<Self> {
-        Self::start_on(Lab::with_openssh10()?, |ca| ca, HostBuilder::openssh10)
+    /// As [`Self::start`], and when the release's packages cannot be fetched.
+    pub fn start_with_openssh(release: &'static Release) -> Result<Self> {
+        let lab = Lab::with_openssh(release)?;
+        Self::start_on(lab, |ca| ca, |host| host.openssh(release))
     }
 
     /// The same in this lab, every host changed by `shape`.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_shaped(lab: Lab, shape: fn(HostBuilder) -> HostBuilder) -> Result<Self> {
+    pub fn start_shaped(lab: Lab, shape: impl Fn(HostBuilder) -> HostBuilder) -> Result<Self> {
         Self::start_on(lab, |ca| ca, shape)
     }
 
     fn start_on(
         lab: Lab,
         change: impl FnOnce(CaBuilder) -> CaBuilder,
-        shape: fn(HostBuilder) -> HostBuilder,
+        shape: impl Fn(HostBuilder) -> HostBuilder,
     ) -> Result<Self> {
         let ca = change(ca(&lab)?).start()?;
         let web = enrolled(&ca, shape(lab.host("web-1")))?;

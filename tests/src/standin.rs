@@ -20,7 +20,7 @@ mod console;
 mod fault;
 mod front;
 mod instance_connect;
-mod key_service;
+pub(crate) mod key_service;
 mod metadata;
 mod prepared;
 mod runtime;

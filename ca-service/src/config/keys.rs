@@ -121,7 +121,8 @@ fn read_endorsed(section: &Section<'_>, propagation: u64) -> EndorsedRules {
     let least = propagation.div_ceil(sign).max(1);
     let rules = EndorsedRules {
         sign,
-        overlap: number("overlap_seconds", 60..=MAX_HOURS, OVERLAP),
+        // Two minutes before its end a key begins no certificate any more.
+        overlap: number("overlap_seconds", 120..=MAX_HOURS, OVERLAP),
         ahead: number("ahead", 1..=8, least),
         propagation,
     };

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::binaries;
 use crate::error::{Context, Result};
 use crate::host::Host;
 use crate::room::{copy_program, make_folder, write};
@@ -53,16 +52,13 @@ impl std::fmt::Debug for Agent {
 impl Agent {
     /// Puts the agent onto a running host and lets sshd use it.
     pub(super) fn set_up(self, host: &mut Host) -> Result<()> {
-        copy_program(&binaries::find("eic-agent")?, &host.file("/usr/local/bin"))?;
+        copy_program(&host.program("eic-agent")?, &host.file("/usr/local/bin"))?;
         super::service::copy_program(host)?;
         write_config(host)?;
         match self {
             Agent::InstanceConnectOnly => {
-                write(
-                    &host.file("/etc/ssh/sshd_config.d/60-ec2-instance-connect.conf"),
-                    LEGACY_SSHD,
-                    0o644,
-                )?;
+                let name = "60-ec2-instance-connect.conf";
+                super::sshd::add_lines(&host.file("/etc/ssh"), name, LEGACY_SSHD)?;
             }
             Agent::Enrolled {
                 root_fingerprint,

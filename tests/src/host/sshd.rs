@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -11,14 +12,16 @@ use rustix::process::Signal;
 use crate::error::{Error, Result};
 use crate::host::read;
 use crate::process::Process;
-use crate::room::{Account, Room, make_folder, write};
+use crate::room::{Account, Room, append, make_folder, write};
 
 /// How long sshd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Where an sshd with `Include` looks for more, first of all.
+const INCLUDE: &str = "Include /etc/ssh/sshd_config.d/*.conf\n";
+
 /// As Debian's package installs it, with the two host keys that the lab makes (an RSA key would cost a second).
 const CONFIG: &str = "\
-Include /etc/ssh/sshd_config.d/*.conf
 HostKey /etc/ssh/ssh_host_ed25519_key
 HostKey /etc/ssh/ssh_host_ecdsa_key
 PidFile /run/sshd.pid
@@ -37,12 +40,16 @@ pub(crate) struct Sshd {
 }
 
 /// Writes sshd's configuration and makes host keys.
-pub(crate) fn configure(room: &Room, lines: &str) -> Result<()> {
+pub(crate) fn configure(room: &Room, lines: &str, has_include: bool) -> Result<()> {
     let folder = room.folder().join("etc/ssh");
-    make_folder(&folder.join("sshd_config.d"), 0o755)?;
-    write(&folder.join("sshd_config"), CONFIG, 0o644)?;
+    let include = if has_include { INCLUDE } else { "" };
+    let config = format!("{include}{CONFIG}");
+    write(&folder.join("sshd_config"), &config, 0o644)?;
+    if has_include {
+        make_folder(&folder.join("sshd_config.d"), 0o755)?;
+    }
     if !lines.is_empty() {
-        write(&folder.join("sshd_config.d/50-lab.conf"), lines, 0o644)?;
+        add_lines(&folder, "50-lab.conf", lines)?;
     }
     for kind in ["ed25519", "ecdsa"] {
         let file = format!("/etc/ssh/ssh_host_{kind}_key");
@@ -53,6 +60,16 @@ pub(crate) fn configure(room: &Room, lines: &str) -> Result<()> {
             .success()?;
     }
     Ok(())
+}
+
+/// Adds lines to the configuration in `folder`: a file of their own where sshd reads further files.
+pub(crate) fn add_lines(folder: &Path, name: &str, lines: &str) -> Result<()> {
+    let drop_ins = folder.join("sshd_config.d");
+    if drop_ins.exists() {
+        write(&drop_ins.join(name), lines, 0o644)
+    } else {
+        append(&folder.join("sshd_config"), lines)
+    }
 }
 
 /// Adds a line to a user's authorized_keys.

@@ -37,6 +37,11 @@ impl Syslog {
         })
     }
 
+    /// The file: the lab's folder is at the same place in each room.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.file.clone()
+    }
+
     /// Everything so far, one message a line.
     pub(crate) fn text(&self) -> String {
         fs::read(&self.file)

@@ -19,6 +19,16 @@ use tokio::net::{TcpListener, TcpStream};
 use super::server::Server;
 use super::{Connection, free_port, request, wait_for};
 
+/// How long it may take to be ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// The stand-ins of the load ask nobody who he is.
+const NOBODYS_CREDENTIALS: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+    ("AWS_SECRET_ACCESS_KEY", "none"),
+    ("AWS_REGION", "us-east-1"),
+];
+
 /// The instance that the load's certificates are for.
 pub const INSTANCE: &str = "i-0123456789abcdef0";
 const ACCOUNT: &str = "123456789012";
@@ -84,6 +94,36 @@ impl LoadedCa {
         wait_for(self.address, "/readyz").await.map(drop)
     }
 
+    /// Sets keys of the configuration by section and name, in force from the next start on.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    pub fn set(&self, settings: &[(&str, &str, toml::Value)]) -> Result<(), String> {
+        change(&self.config, settings)
+    }
+
+    /// Ends it and starts it again with keys of the configuration set, by section and name; ready when it takes
+    /// connections.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub async fn restart_with(
+        &mut self,
+        settings: &[(&str, &str, toml::Value)],
+    ) -> Result<(), String> {
+        self.server.kill();
+        change(&self.config, settings)?;
+        self.server = serve(&self.program, &self.folder, &self.config, None)?;
+        let deadline = std::time::Instant::now() + READY;
+        while let Err(error) = Connection::open(self.address).await {
+            if std::time::Instant::now() > deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
     /// Runs another command of the same program with the same configuration.
     ///
     /// # Errors
@@ -93,6 +133,7 @@ impl LoadedCa {
             .args(args)
             .arg("--config")
             .arg(&self.config)
+            .envs(NOBODYS_CREDENTIALS)
             .output();
         let output = output.map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -151,6 +192,35 @@ impl LoadedCa {
         })
     }
 
+    /// Waits until a certificate is by a key in memory: until hosts can know the first, the configured key signs.
+    ///
+    /// # Errors
+    /// When none is in time, or the CA refuses.
+    pub async fn signs_in_memory(&self) -> Result<(), String> {
+        let session = self.session().await?;
+        let first = self.signer(&session).await?;
+        let deadline = std::time::Instant::now() + READY;
+        while self.signer(&session).await? == first {
+            if std::time::Instant::now() > deadline {
+                return Err("no key in memory signs".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// The fingerprint of the key that signs a certificate now.
+    async fn signer(&self, session: &Session) -> Result<String, String> {
+        let request = self.certificate_request(session)?;
+        let (status, body) = Connection::open(self.address).await?.call(&request).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+        let line = answer.get("certificate").and_then(|line| line.as_str());
+        let line = line.ok_or(format!("{status} {answer}"))?;
+        let certificate = ssh_key::Certificate::from_openssh(line).map_err(|e| e.to_string())?;
+        let signer = certificate.signature_key();
+        Ok(signer.fingerprint(ssh_key::HashAlg::Sha256).to_string())
+    }
+
     /// The bytes of one certificate request, signed.
     ///
     /// # Errors
@@ -206,7 +276,8 @@ fn serve(
         .arg("serve")
         .arg("--config")
         .arg(config)
-        .env("RUST_LOG", "warn");
+        .env("RUST_LOG", "warn")
+        .envs(NOBODYS_CREDENTIALS);
     if let Some(point) = fault {
         command.env("EIC_FAULT", point);
     }
@@ -232,40 +303,42 @@ fn configure(
         ));
     }
     let file = home.join("eic-ca.toml");
-    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let mut config: toml::Table = text.parse().map_err(|e| format!("{e}"))?;
-    let mut set = |section: &str, key: &str, value: toml::Value| {
-        let table = config
-            .entry(section)
-            .or_insert_with(|| toml::Table::new().into());
-        if let Some(table) = table.as_table_mut() {
-            table.insert(key.to_owned(), value);
-        }
-    };
-    set("server", "listen", address.to_string().into());
-    set("server", "public_url", format!("http://{address}").into());
-    set(
-        "aws_sts",
-        "endpoint_override",
-        format!("http://{sts}").into(),
-    );
-    set(
-        "aws_sts",
-        "accounts",
-        vec![toml::Value::from(ACCOUNT)].into(),
-    );
-    set("limits", "caller_rate", 1_000_000.into());
-    set("limits", "peer_rate", 1_000_000.into());
-    set(
-        "policy",
-        "files",
-        vec![toml::Value::from("bench-policy.json")].into(),
-    );
-    set("inventory", "static", "bench-inventory.toml".into());
+    let one = |text: &str| toml::Value::from(vec![toml::Value::from(text)]);
+    change(
+        &file,
+        &[
+            ("server", "listen", address.to_string().into()),
+            ("server", "public_url", format!("http://{address}").into()),
+            (
+                "aws_sts",
+                "endpoint_override",
+                format!("http://{sts}").into(),
+            ),
+            ("aws_sts", "accounts", one(ACCOUNT)),
+            ("limits", "caller_rate", 1_000_000.into()),
+            ("limits", "peer_rate", 1_000_000.into()),
+            ("policy", "files", one("bench-policy.json")),
+            ("inventory", "static", "bench-inventory.toml".into()),
+        ],
+    )?;
     write(&home.join("bench-policy.json"), &policy())?;
     write(&home.join("bench-inventory.toml"), &inventory())?;
-    write(&file, &config.to_string())?;
     Ok(file)
+}
+
+/// Sets keys of a configuration by section and name.
+fn change(file: &Path, settings: &[(&str, &str, toml::Value)]) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut config: toml::Table = text.parse().map_err(|e| format!("{e}"))?;
+    for (section, key, value) in settings {
+        let table = config
+            .entry(*section)
+            .or_insert_with(|| toml::Table::new().into());
+        if let Some(table) = table.as_table_mut() {
+            table.insert((*key).to_owned(), value.clone());
+        }
+    }
+    write(file, &config.to_string())
 }
 
 fn write(file: &Path, text: &str) -> Result<(), String> {
@@ -335,11 +408,24 @@ async fn answer_all(mut stream: TcpStream, delay: Duration) {
 }
 
 fn sign(key: &PrivateKey, public: &SubjectKey, message: &[u8]) -> Result<Vec<u8>, String> {
+    sign_as(Namespace::Request, key, public, message)
+}
+
+/// An SSHSIG of `message` under a namespace.
+///
+/// # Errors
+/// When the key cannot sign.
+pub fn sign_as(
+    namespace: Namespace,
+    key: &PrivateKey,
+    public: &SubjectKey,
+    message: &[u8],
+) -> Result<Vec<u8>, String> {
     use signature::Signer as _;
     let signature = key
-        .try_sign(&sshsig::signed_data(Namespace::Request, message))
+        .try_sign(&sshsig::signed_data(namespace, message))
         .map_err(|e| e.to_string())?;
-    sshsig::blob(Namespace::Request, public, &signature).map_err(|e| e.to_string())
+    sshsig::blob(namespace, public, &signature).map_err(|e| e.to_string())
 }
 
 /// A fresh Ed25519 key.

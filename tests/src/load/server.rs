@@ -3,6 +3,9 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 /// A process that ends with its handle.
 #[derive(Debug)]
 pub struct Server(Child);
@@ -21,6 +24,20 @@ impl Server {
             .stderr(errors)
             .spawn();
         child.map(Self).map_err(|e| format!("{command:?}: {e}"))
+    }
+
+    /// Has it run on one core only, with all threads that it has by now.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub fn pin(&self, core: usize) -> Result<(), String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id()));
+        for task in tasks.map_err(|e| e.to_string())?.flatten() {
+            let name = task.file_name();
+            let pid = name.to_str().and_then(|name| name.parse().ok());
+            pin(pid.and_then(Pid::from_raw), core)?;
+        }
+        Ok(())
     }
 
     /// Kills it, as `kill -9` does.
@@ -75,6 +92,16 @@ impl Server {
             .unwrap_or(0);
         f64::from(kib) / 1024.0
     }
+}
+
+/// Has one thread run on one core only; none: the calling one.
+///
+/// # Errors
+/// When the system does not let us.
+pub fn pin(thread: Option<Pid>, core: usize) -> Result<(), String> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(thread, &cores).map_err(|e| format!("pin to core {core}: {e}"))
 }
 
 impl Drop for Server {

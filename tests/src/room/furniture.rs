@@ -63,6 +63,8 @@ pub struct Furniture {
     pub programs: Vec<PathBuf>,
     /// A folder whose `usr` is shown in place of the machine's.
     pub distribution: Option<PathBuf>,
+    /// Whether the distribution's setpriv lacks `--pdeathsig`: then programs end with the room only.
+    pub loose: bool,
     /// A folder that is shown as the room's /opt.
     pub tools: Option<PathBuf>,
     /// What the hardware says the instance id is; `None` keeps the machine's /sys.

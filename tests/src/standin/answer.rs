@@ -31,7 +31,7 @@ pub(crate) fn json(body: &serde_json::Value) -> Response<Bytes> {
 pub(crate) fn error(service: &str, status: u16, code: &str, message: &str) -> Response<Bytes> {
     let (code_text, message_text) = (escaped(code), escaped(message));
     match service {
-        "kms" | "ec2-instance-connect" => {
+        "kms" | "ec2-instance-connect" | "ssm" => {
             let body = serde_json::json!({"__type": code, "message": message});
             answer(status, "application/x-amz-json-1.1", body.to_string())
         }

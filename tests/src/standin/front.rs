@@ -2,7 +2,7 @@
 //! included, then adds what moto's answer lacks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -11,12 +11,12 @@ use http::Response;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Bytes;
 
-use crate::aws::Moto;
+use crate::aws::{Moto, credentials_of};
 use crate::exchange::exchange;
 use crate::standin::answer::{answer, dripping, error};
 use crate::standin::signed_request::SignedRequest;
 use crate::standin::{
-    Caller, Fault, SeenRequest, Shared, console, instance_connect, key_service, locked,
+    Caller, Fault, SeenRequest, Shared, console, instance_connect, key_service, locked, tunnels,
 };
 use crate::xml;
 
@@ -70,6 +70,7 @@ async fn right(shared: &Shared, request: &SignedRequest) -> Response<Bytes> {
     if let Some(refusal) = stale(shared, request).or_else(|| expired(shared, request)) {
         return refusal;
     }
+    let arrived = Instant::now();
     let verdict = forward(request).await;
     learn(shared, request, &verdict);
     match request.name().as_str() {
@@ -77,6 +78,8 @@ async fn right(shared: &Shared, request: &SignedRequest) -> Response<Bytes> {
             instance_connect::send_ssh_public_key(shared, request, verdict).await
         }
         "ec2:GetConsoleOutput" => console::get_console_output(shared, request, verdict),
+        "ec2:DescribeInstanceConnectEndpoints" => tunnels::endpoint::describe(request, verdict),
+        "ssm:StartSession" => tunnels::session::start(shared, request, verdict, arrived).await,
         "kms:CreateKey" => key_service::create_key(shared, request, verdict).await,
         "kms:DescribeKey" => key_service::describe_key(shared, verdict),
         "kms:GetPublicKey" => key_service::get_public_key(shared, request, verdict).await,
@@ -212,8 +215,9 @@ fn learn(shared: &Shared, request: &SignedRequest, verdict: &Response<Bytes>) {
     let new = xml::text(text, "UserName")
         .and_then(|name| user(shared, request, &name))
         .or_else(|| session(text));
-    if let (Some(access_key_id), Some(caller)) = (xml::text(text, "AccessKeyId"), new) {
-        locked(&shared.callers).insert(access_key_id, caller);
+    if let (Ok(made), Some(caller)) = (credentials_of(text), new) {
+        locked(&shared.callers).insert(made.access_key_id.clone(), caller);
+        locked(&shared.handed_out).insert(made.access_key_id.clone(), made);
     }
 }
 

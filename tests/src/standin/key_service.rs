@@ -16,9 +16,9 @@ use crate::standin::answer::{self, error};
 use crate::standin::signed_request::SignedRequest;
 use crate::standin::{Shared, locked};
 
-/// AWS's name of the key spec, and of its one algorithm that is SSH's.
-const SPEC: &str = "ECC_NIST_EDWARDS25519";
-const ALGORITHM: &str = "ED25519_SHA_512";
+/// AWS's name of the key spec, and of its one algorithm that is SSH's (below).
+pub(crate) const SPEC: &str = "ECC_NIST_EDWARDS25519";
+pub(crate) const ALGORITHM: &str = "ED25519_SHA_512";
 
 /// SubjectPublicKeyInfo of RFC 8410 up to the 32 bytes of the key.
 const SPKI_PREFIX: [u8; 12] = [
@@ -88,15 +88,16 @@ pub(crate) async fn get_public_key(
         }
     }
     if let Some(signing_key) = key.ed25519 {
-        let spki = [
-            SPKI_PREFIX.as_slice(),
-            signing_key.verifying_key().as_bytes(),
-        ]
-        .concat();
-        put(&mut body, "PublicKey", json!(STANDARD.encode(spki)));
+        put(&mut body, "PublicKey", json!(public_text(&signing_key)));
         patch(&mut body);
     }
     answer::json(&body)
+}
+
+/// The public half as GetPublicKey gives it.
+pub(crate) fn public_text(key: &SigningKey) -> String {
+    let verifying = key.verifying_key();
+    STANDARD.encode([SPKI_PREFIX.as_slice(), verifying.as_bytes()].concat())
 }
 
 /// A signature, by us for Ed25519 and by moto for the rest.

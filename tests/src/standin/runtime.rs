@@ -1,10 +1,12 @@
 //! The thread that the stand-ins' servers run on: one async runtime whose outgoing sockets are the control room's.
 
+use std::future::Future;
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use axum::Router;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -61,6 +63,28 @@ impl Runtime {
         let server = async move {
             // It ends only with its task; an accept error is retried by axum itself.
             drop(axum::serve(listener, router).await);
+        };
+        Ok(self.handle.spawn(server).abort_handle())
+    }
+}
+
+impl Runtime {
+    /// Lets `serve` have each connection of a listener, whose room need not be the runtime's.
+    pub(crate) fn accept<F>(
+        &self,
+        listener: TcpListener,
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> std::io::Result<AbortHandle>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        listener.set_nonblocking(true)?;
+        let _inside = self.handle.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let server = async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
         };
         Ok(self.handle.spawn(server).abort_handle())
     }

@@ -93,7 +93,7 @@ fn parameter(body: &[u8], name: &str) -> Option<String> {
 }
 
 /// `20261122T014500Z`.
-fn unix_seconds(date: &str) -> Option<u64> {
+pub(crate) fn unix_seconds(date: &str) -> Option<u64> {
     let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date).ok()?;
     u64::try_from(
         time.to_zoned(jiff::tz::TimeZone::UTC)

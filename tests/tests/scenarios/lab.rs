@@ -8,6 +8,7 @@ use std::time::Duration;
 use eic_lab::Lab;
 use eic_lab::deadline::wait_for;
 use eic_lab::error::Result;
+use eic_lab::openssh::TRIXIE;
 
 /// What every ssh here needs: a host that nobody has seen before.
 const NEW_HOST: [&str; 4] = [
@@ -67,14 +68,14 @@ fn ordinary_login_by_an_authorized_keys_file_works_through_the_namespaces() -> R
 
 #[test]
 fn openssh_10_of_trixie_logs_in_to_openssh_10() -> Result<()> {
-    let lab = Lab::with_openssh10()?;
+    let lab = Lab::with_openssh(&TRIXIE)?;
     let alice = lab.client("alice")?;
     let version = alice.run("ssh", ["-V"])?.stderr;
     assert!(version.starts_with("OpenSSH_10.0"), "{version}");
     let key = alice.make_key("id_ed25519")?;
     let new = lab
         .host("new")
-        .openssh10()
+        .openssh(&TRIXIE)
         .authorized_key("ubuntu", &key)
         .start()?;
     let old = lab.host("old").authorized_key("ubuntu", &key).start()?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use eic_lab::openssh::TRIXIE;
 use eic_lab::small_fleet::{self, SmallFleet};
 use eic_lab::{Client, Host, Lab};
 
@@ -183,7 +184,7 @@ fn unmodified_programs_work_with_instance_ids_and_leave_no_private_key_on_disk()
 
 #[test]
 fn the_same_programs_work_with_openssh_10_on_both_sides() {
-    let fleet = SmallFleet::start_with_openssh10().unwrap();
+    let fleet = SmallFleet::start_with_openssh(&TRIXIE).unwrap();
     let web = ubuntu_at(&fleet.web);
     let said = fleet
         .alice
@@ -201,7 +202,8 @@ fn the_same_programs_work_with_openssh_10_on_both_sides() {
         "{said}"
     );
     programs_work(&fleet);
-    let bastion = small_fleet::enrolled(&fleet.ca, fleet.lab.host("bastion").openssh10()).unwrap();
+    let bastion =
+        small_fleet::enrolled(&fleet.ca, fleet.lab.host("bastion").openssh(&TRIXIE)).unwrap();
     let jumped = ssh(&fleet.alice, &["-J", &ubuntu_at(&bastion), &web, "whoami"]);
     assert_eq!(jumped.trim(), "ubuntu");
     assert_no_private_key(&fleet);
@@ -247,22 +249,39 @@ fn names_that_match_the_pattern_work_too() {
         .unwrap();
 }
 
+/// alice may log in as bob, too.
+fn two_users_policy() -> String {
+    let one = r#""ec2:osuser":"ubuntu""#;
+    let policy = small_fleet::policy().replace(one, r#""ec2:osuser":["ubuntu","bob"]"#);
+    assert!(!policy.contains(one), "{policy}");
+    policy
+}
+
 #[test]
 fn two_users_and_two_hosts_at_once_each_get_their_own_identity() {
-    let fleet = SmallFleet::start().unwrap();
-    let second = eic_lab::small_fleet::enrolled_host(&fleet.lab, &fleet.ca, "web-2").unwrap();
-    let (one, two) = (ubuntu_at(&fleet.web), ubuntu_at(&second));
+    let lab = Lab::new().unwrap();
+    let fleet = SmallFleet::start_with(lab, |ca| ca.policy(&two_users_policy())).unwrap();
+    let second = small_fleet::enrolled_host(&fleet.lab, &fleet.ca, "web-2").unwrap();
+    let hosts = [&fleet.web, &second];
     let script = format!(
-        "for n in 1 2 3 4 5; do ssh {one} whoami > out-1-$n & ssh {two} whoami > out-2-$n & done; \
-         fails=0; for job in $(jobs -p); do wait $job || fails=$((fails+1)); done; cat out-* | sort | uniq -c; exit $fails"
+        "for n in 1 2 3; do for user in ubuntu bob; do for host in {} {}; do \
+           ssh -v $user@$host 'echo $(whoami) at $SSH_CONNECTION' > out-$n-$user-$host 2> err-$n-$user-$host & \
+         done; done; done; wait; cat out-* | cut -d' ' -f1,2,5 | sort | uniq -c; \
+         cat err-* | grep -c 'Offering public key'",
+        hosts[0].id(),
+        hosts[1].id()
     );
-    let output = fleet
-        .alice
-        .run("bash", ["-c", &script])
-        .unwrap()
-        .success()
-        .unwrap();
-    assert_eq!(output.stdout.trim(), "10 ubuntu");
+    let output = fleet.alice.run("bash", ["-c", &script]).unwrap();
+    let mut expected: Vec<String> = hosts
+        .iter()
+        .flat_map(|host| ["ubuntu", "bob"].map(|user| format!("3 {user} at {}", host.address())))
+        .collect();
+    // Each login offers its own certificate and nothing before it.
+    expected.push("12".to_owned());
+    let mut told: Vec<_> = output.stdout.lines().map(str::trim).collect();
+    told.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(told, expected, "{}", output.stderr);
 }
 
 #[test]

@@ -70,6 +70,45 @@ fn ansible_runs_modules_and_copies_files_over_its_ssh_connection() {
     assert_eq!(copied.matches("| CHANGED =>").count(), 2, "{copied}");
 }
 
+#[test]
+fn scp_sftp_rsync_and_git_reach_both_kinds_of_host() {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let script = format!(
+            "target={}; head -c 100000 /dev/urandom > file; mkdir -p tree; cp file tree/; \
+             scp -q file $target:copy; scp -q $target:copy back; cmp file back; \
+             printf 'get copy again\\nbye\\n' | sftp -q -b - $target > sftp.out; cmp file again; \
+             rsync -a tree/ $target:tree/; rsync -a --delete $target:tree/ tree2/; diff -r tree tree2; \
+             ssh $target 'git init -q repo && git -C repo -c user.name=u -c user.email=u@x commit -q --allow-empty -m one'; \
+             git clone -q $target:repo cloned; git -C cloned log --format=%s; rm -rf cloned",
+            ubuntu_at(host)
+        );
+        let output = bash(&fleet.alice, &script).success().unwrap();
+        assert_eq!(output.stdout, "one\n", "{}", output.stderr);
+    }
+}
+
+/// It would leave a key on the host for ever. Somebody without keys of their own has none to leave: the login's own
+/// are not shown to it.
+#[test]
+fn ssh_copy_id_finds_no_key_to_leave_behind() {
+    let fleet = strict_fleet();
+    for host in [&fleet.web, &fleet.legacy] {
+        let target = ubuntu_at(host);
+        let login = fleet.alice.run("ssh", [target.as_str(), "true"]);
+        login.unwrap().success().unwrap();
+        let copied = fleet.alice.run("ssh-copy-id", [target.as_str()]).unwrap();
+        assert_eq!(copied.status.code(), Some(1), "{}", copied.stderr);
+        assert!(
+            copied.stderr.contains("No identities found"),
+            "{}",
+            copied.stderr
+        );
+        let kept = host.file("/home/ubuntu/.ssh/authorized_keys");
+        assert!(!kept.exists(), "a key was left behind");
+    }
+}
+
 /// What an editor's remote extension does: look at ssh's version and configuration, open a shell without a terminal
 /// with a SOCKS port, type a script into it, and then talk through that port.
 #[test]

@@ -1,14 +1,17 @@
 //! `make bench`: the numbers of the design beside named peers, in one run, as ratios.
 //! Bounded load on loopback and in namespaces of its own; asserts nothing, prints and writes what it measured.
-//! `eic-bench policy|issuance|login|mssh` measures a part and writes nothing.
+//! `eic-bench policy|issuance|login|mssh|fan_out` measures a part and writes nothing.
 
+mod fan_out;
 mod issuance;
 mod login;
 mod mssh;
 mod openbao;
 mod policy;
 mod process;
+mod revoked;
 mod summary;
+mod trust;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +55,7 @@ fn bench(parts: &[String]) -> Result<(), String> {
     if wanted("issuance") {
         println!("issuance beside OpenBao, then sign-in …");
         rows.extend(runtime.block_on(issuance::certificates(&binaries, &cache, folder.path()))?);
+        rows.extend(runtime.block_on(issuance::endorsed(&binaries, &cache, folder.path()))?);
         rows.extend(runtime.block_on(issuance::sessions(&binaries, folder.path()))?);
     }
     if wanted("login") {
@@ -61,6 +65,15 @@ fn bench(parts: &[String]) -> Result<(), String> {
     if wanted("mssh") {
         println!("mssh beside the original …");
         rows.extend(mssh::rows()?);
+    }
+    if wanted("fan_out") {
+        println!("fan-out, tunnels, AWS's client …");
+        rows.extend(fan_out::rows()?);
+    }
+    if wanted("trust") {
+        println!("trust bundles, views, handshakes, revocations …");
+        rows.extend(runtime.block_on(trust::rows(&binaries, folder.path()))?);
+        rows.extend(revoked::rows()?);
     }
     println!();
     summary::print(&rows);

@@ -10,7 +10,7 @@ use eic_lab::other_programs::{PACKAGES, PYTHON};
 use eic_lab::process::RoomCommand;
 use eic_lab::{Client, Host, Lab, small_fleet};
 
-use crate::process::{median, ms};
+use crate::process::{done, median, ms};
 use crate::summary::{Goal, Row};
 
 const PEER: &str = "mssh 1.0.3 (PyPI)";
@@ -139,12 +139,4 @@ fn arrival(listener: &TcpListener, started: Instant) -> Result<Duration, String>
         }
     }
     Err("no SSH within 20 s".to_owned())
-}
-
-fn done(command: &RoomCommand) -> Result<(), String> {
-    command
-        .run()
-        .and_then(eic_lab::process::Output::success)
-        .map(drop)
-        .map_err(|e| e.to_string())
 }

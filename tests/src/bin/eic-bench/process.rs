@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use eic_lab::process::RoomCommand;
+use eic_lab::process::{Output, RoomCommand};
 
 /// Median wall and CPU time of one run, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +59,17 @@ fn children_cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// Runs a command in a room to its end, which must be a good one.
+pub(crate) fn done(command: &RoomCommand) -> Result<Output, String> {
+    command
+        .run()
+        .and_then(Output::success)
+        .map_err(|e| e.to_string())
+}
+
 /// Runs `eic-bench time` by a prepared command and reads its answer.
 pub(crate) fn timed(command: &RoomCommand) -> Result<Times, String> {
-    let output = command
-        .run()
-        .and_then(eic_lab::process::Output::success)
-        .map_err(|e| e.to_string())?;
+    let output = done(command)?;
     let mut numbers = output.stdout.split_whitespace().map(str::parse::<f64>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(wall)), Some(Ok(cpu))) => Ok(Times { wall, cpu }),

@@ -30,6 +30,8 @@ pub(crate) struct Row {
 pub(crate) enum Goal {
     /// Our value is at most this.
     AtMost(f64),
+    /// Our value is at least this.
+    AtLeast(f64),
     /// Our value divided by the peer's is at least this.
     RatioAtLeast(f64),
     /// Our value divided by the peer's is at most this.
@@ -50,6 +52,7 @@ impl Row {
         let ratio = peer.map(|(_, theirs)| value / theirs);
         let met = match goal {
             Goal::AtMost(limit) => Some(value <= limit),
+            Goal::AtLeast(limit) => Some(value >= limit),
             Goal::RatioAtLeast(limit) => ratio.map(|r| r >= limit),
             Goal::RatioAtMost(limit) => ratio.map(|r| r <= limit),
             Goal::None => None,
