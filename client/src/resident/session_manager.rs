@@ -13,6 +13,9 @@ use crate::transport::ssm::{Host, SessionAsk, StartError, start};
 
 /// StartSession calls per second and account (Systems Manager quotas).
 const PER_SECOND: usize = 3;
+/// How often a call that AWS throttled is repeated: others of the account start sessions, too, and calls that leave in
+/// order do not arrive so.
+const REPEATS: u32 = 3;
 
 /// When the last sessions were started.
 #[derive(Debug, Default)]
@@ -44,13 +47,23 @@ impl Resident {
             .target(with.ssm.as_ref(), "ssm", region)
             .map_err(|cause| LoginError::Aws { doing, cause })?;
         let scope = scope(&with, region, "ssm", self.now());
-        self.pace.turn().await;
         let host = Host {
             id: &target.view.id,
             region,
             port: ask.port,
         };
-        let started = start(&client, &endpoint, &scope, host).await;
+        let mut repeats = 0;
+        let started = loop {
+            self.pace.turn().await;
+            let started = start(&client, &endpoint, &scope, host).await;
+            match &started {
+                Err(StartError::Aws(cause)) if is_throttled(cause) && repeats < REPEATS => {
+                    repeats += 1;
+                }
+                _ => break started,
+            }
+            tokio::time::sleep(pause(repeats)).await;
+        };
         let reply = started.and_then(|started| match ask.by_plugin {
             true => {
                 let session = started.for_plugin(host, &endpoint, &target.with)?;
@@ -64,6 +77,18 @@ impl Resident {
             Err(other) => Err(LoginError::Session(other)),
         }
     }
+}
+
+fn is_throttled(cause: &AwsError) -> bool {
+    cause.code() == Some("ThrottlingException")
+}
+
+/// Longer each time, and never the same for two who were throttled together.
+fn pause(repeats: u32) -> Duration {
+    let mut random = [0; 1];
+    // Without randomness they come together again, and wait longer then.
+    let _ = getrandom::fill(&mut random);
+    Duration::from_millis(200) * repeats + Duration::from_millis(u64::from(random[0]))
 }
 
 /// Throttling is told with the quota that it is about.
@@ -88,6 +113,18 @@ fn told(cause: AwsError) -> AwsError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_throttling_is_tried_again_and_each_pause_is_longer() {
+        let said = |code: &str| AwsError::Service {
+            status: 400,
+            code: code.to_owned(),
+            message: String::new(),
+        };
+        assert!(is_throttled(&said("ThrottlingException")));
+        assert!(!is_throttled(&said("TargetNotConnected")));
+        assert!(pause(1) < Duration::from_millis(456) && pause(3) >= Duration::from_millis(600));
+    }
 
     #[tokio::test]
     async fn the_fourth_session_of_a_second_waits() {

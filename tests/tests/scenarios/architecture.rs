@@ -138,7 +138,7 @@ fn root() -> PathBuf {
 }
 
 /// Whether the code calls the action `service:Name`: by its name in the query or JSON protocol, by the SDK's method or
-/// provider, or by a path.
+/// provider, by a path, or by a function of ours (S3's REST calls have no names).
 fn is_called(code: &str, action: &str) -> bool {
     let (_, name) = action.split_once(':').unwrap();
     let mut snake = String::new();
@@ -155,6 +155,7 @@ fn is_called(code: &str, action: &str) -> bool {
         format!(".{snake}()"),
         format!("{name}Provider"),
         format!("/{}{rest}", first.to_ascii_lowercase()),
+        format!("pub async fn {snake}("),
     ]
     .iter()
     .any(|spelling| code.contains(spelling))

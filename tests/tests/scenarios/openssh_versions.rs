@@ -198,6 +198,7 @@ fn uninstalling_leaves_nothing(servers: &Servers) {
 
 /// Without `Include` the agent's lines stand in sshd_config itself.
 #[test]
+#[ignore = "from Ubuntu's archive, which not every machine reaches: make soak"]
 fn an_openssh_7_6_server_takes_every_way_in_and_refuses_what_is_revoked() {
     let servers = Servers::new(&BIONIC, "");
     let config = std::fs::read_to_string(servers.web.file("/etc/ssh/sshd_config")).unwrap();
@@ -233,6 +234,7 @@ fn with_its_ssh(person: Client, fleet: &SmallFleet, release: &Release) -> Client
 }
 
 #[test]
+#[ignore = "from Ubuntu's archive, which not every machine reaches: make soak"]
 fn an_openssh_8_9_client_logs_in_by_what_setup_wrote_for_it() {
     let lab = Lab::beside_openssh(&JAMMY).unwrap();
     let fleet = SmallFleet::start_shaped(lab, |host| host).unwrap();
