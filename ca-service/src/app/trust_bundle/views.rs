@@ -112,6 +112,8 @@ impl ViewDesk<'_> {
             Some(kept) if kept.joined.keys().eq(by_tag.iter()) => kept.joined.clone(),
             _ => self.joined(host, by_tag).await?,
         };
+        // The look-up took its time: who joined just now, without a delay, is a member.
+        let now = self.clock.now();
         let facts = HostFacts {
             fleets: self.memberships(record.as_deref(), &joined, now),
             stage: stage(record.as_deref(), views.default_stage()),
