@@ -60,7 +60,7 @@ bench: deps portable
 	cargo build --locked --release --workspace --bins
 	@EIC_LAB_RELEASED=$(CARGO_TARGET_DIR)/portable/$(shell uname -m) $(CARGO_TARGET_DIR)/release/eic-bench
 
-soak: deps build fault
+soak: deps build fault portable
 	cargo test --locked --package eic-lab --tests -- --ignored --test-threads=1
 	scripts/fuzz
 
