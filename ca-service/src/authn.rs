@@ -1,4 +1,4 @@
-//! Who is it? A proof goes in, a [`Caller`](crate::caller::Caller) comes out, or the reason why not.
+//! Who is it? A proof goes in, a [`Caller`] comes out, or the reason why not.
 //! It knows nothing of HTTP, policy or certificates, and never tries a second way after the first said no.
 
 use eic_protocol::api::session::{Proof, SessionRequest};
