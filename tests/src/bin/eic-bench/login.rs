@@ -120,16 +120,17 @@ fn push_key(fleet: &SmallFleet) -> Result<(), String> {
     done(&fleet.alice.command("ssh").args([target.as_str(), "true"])).map(drop)
 }
 
-/// The same account on four hosts, alternating: a key in authorized_keys, and beside it a key that Instance Connect
-/// put there and a certificate, both through our commands, and the certificate where its principals are in a file:
-/// what certificates cost sshd itself.
+/// In turn, each beside a key in the authorized_keys of another account on the same sshd: a key that Instance Connect put
+/// there and a certificate, both through our commands; and the certificate where its principals are in a file and there is
+/// no agent: what certificates cost sshd itself.
 fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
     let key = fleet.alice.make_key("plain").map_err(|e| e.to_string())?;
-    let plain = fleet.lab.host("plain-1").authorized_key("ubuntu", &key);
-    let plain = plain.start().map_err(|e| e.to_string())?;
+    for host in [&fleet.legacy, &fleet.web] {
+        authorize(host, &key).map_err(|e| format!("authorize a key: {e}"))?;
+    }
     let job = Job::issued(&fleet.alice, &fleet.web)?;
     let filed = principals_in_a_file(fleet, &job.principal)?;
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..LOGINS {
         if round % PUSHED_FOR == 0 {
             push(fleet, ".ssh/plain.pub")?;
@@ -138,9 +139,10 @@ fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
         for turn in 0..times.len() {
             let way = (round + turn) % times.len();
             let elapsed = match way {
-                0 => login(&fleet.alice, &plain, ".ssh/plain", None)?,
-                1 => login(&fleet.alice, &fleet.legacy, ".ssh/plain", None)?,
-                2 => job.login(&fleet.alice, &fleet.web)?,
+                0 => login(&fleet.alice, &fleet.legacy, "alice", ".ssh/plain", None)?,
+                1 => login(&fleet.alice, &fleet.legacy, "ubuntu", ".ssh/plain", None)?,
+                2 => login(&fleet.alice, &fleet.web, "alice", ".ssh/plain", None)?,
+                3 => job.login(&fleet.alice, &fleet.web)?,
                 _ => job.login(&fleet.alice, &filed)?,
             };
             if let Some(all) = times.get_mut(way) {
@@ -148,29 +150,29 @@ fn whole_logins(fleet: &SmallFleet) -> Result<Vec<Row>, String> {
             }
         }
     }
-    let [plain, pushed, certificate, filed] = times.map(|all| ms(median(all)));
-    let peer = Some(("authorized_keys", plain));
+    let [beside_pushed, pushed, plain, certificate, filed] = times.map(|all| ms(median(all)));
+    let peer = |plain| Some(("authorized_keys", plain));
     let goal = || (Goal::RatioAtMost(1.05), "ratio <= 1.05");
     Ok(vec![
         Row::new(
             "whole ssh login, Instance Connect key, our agent",
             pushed,
             "ms",
-            peer,
+            peer(beside_pushed),
             goal(),
         ),
         Row::new(
             "whole ssh login, certificate, our agent",
             certificate,
             "ms",
-            peer,
+            peer(plain),
             goal(),
         ),
         Row::new(
             "the same certificate by AuthorizedPrincipalsFile",
             filed,
             "ms",
-            peer,
+            peer(plain),
             (Goal::None, "printed"),
         ),
     ])
@@ -202,7 +204,13 @@ impl Job {
 
     /// How long one login by it takes.
     pub(crate) fn login(&self, client: &Client, host: &Host) -> Result<Duration, String> {
-        login(client, host, &self.private, Some(&self.certificate))
+        login(
+            client,
+            host,
+            "ubuntu",
+            &self.private,
+            Some(&self.certificate),
+        )
     }
 }
 
@@ -211,6 +219,19 @@ fn push(fleet: &SmallFleet, public: &str) -> Result<(), String> {
     let target = format!("ubuntu@{}", fleet.legacy.id());
     let words = ["push", "--key", public, &target];
     done(&fleet.alice.command("eic-login").args(words)).map(drop)
+}
+
+/// Lets alice in with this key, by her own file.
+fn authorize(host: &Host, key: &str) -> std::io::Result<()> {
+    const ALICE: Option<u32> = Some(1001);
+    let folder = host.file("/home/alice/.ssh");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join("authorized_keys");
+    std::fs::write(&file, format!("{}\n", key.trim()))?;
+    for path in [&folder, &file] {
+        std::os::unix::fs::chown(path, ALICE, ALICE)?;
+    }
+    Ok(())
 }
 
 /// A host that trusts the CA without an agent.
@@ -230,10 +251,11 @@ fn principals_in_a_file(fleet: &SmallFleet, principal: &str) -> Result<Host, Str
 fn login(
     client: &Client,
     host: &Host,
+    user: &str,
     key: &str,
     certificate: Option<&str>,
 ) -> Result<Duration, String> {
-    let target = format!("ubuntu@{}", host.address());
+    let target = format!("{user}@{}", host.address());
     let mut command = client
         .command("ssh")
         .args(["-F", "none", "-o", "IdentitiesOnly=yes", "-i", key])
