@@ -5,6 +5,7 @@
 
 mod child;
 mod id_token;
+mod printed;
 mod remedy;
 mod resolve;
 mod selection;

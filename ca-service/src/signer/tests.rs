@@ -477,38 +477,25 @@ mod files {
         file.string(b"").u32(1).string(public.as_slice());
         file.string(&private.as_slice()[..padded]);
         let text = crate::keys::pem::encode(file.as_slice(), "OPENSSH PRIVATE KEY");
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("short");
-        std::fs::write(&path, text.as_bytes()).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let output = Command::new("ssh-keygen")
-            .args(["-y", "-f"])
-            .arg(&path)
-            .output()
-            .unwrap();
-        let read = String::from_utf8(output.stdout).unwrap();
-        let ours = LocalSigner::load(&path).unwrap().public().to_string();
-        assert!(read.starts_with(&ours), "{read} {ours}");
+        ssh_keygen_reads_the_same(&text, "short");
     }
 
     #[test]
     fn a_generated_key_is_read_by_ssh_keygen() {
-        let folder = tempfile::tempdir().unwrap();
         for (name, kind) in KeyType::ALL {
-            let text = generate(kind, "test").unwrap();
-            let path = folder.path().join(name);
-            std::fs::write(&path, text.as_bytes()).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            let output = Command::new("ssh-keygen")
-                .args(["-y", "-f"])
-                .arg(&path)
-                .output()
-                .unwrap();
-            let read = String::from_utf8(output.stdout).unwrap();
-            assert!(
-                read.starts_with(&LocalSigner::load(&path).unwrap().public().to_string()),
-                "{name}: {read}"
-            );
+            ssh_keygen_reads_the_same(&generate(kind, "test").unwrap(), name);
         }
+    }
+
+    fn ssh_keygen_reads_the_same(text: &str, name: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut command = Command::new("ssh-keygen");
+        let output = command.args(["-y", "-f"]).arg(&path).output().unwrap();
+        let read = String::from_utf8(output.stdout).unwrap();
+        let ours = LocalSigner::load(&path).unwrap().public().to_string();
+        assert!(read.starts_with(&ours), "{name}: {read}");
     }
 }

@@ -1,7 +1,7 @@
 //! The parent's side: starts `eic-login credentials` with exactly the selected environment and reads its answer.
 
+use std::io::ErrorKind;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -10,9 +10,9 @@ use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
+use super::printed::printed;
 use super::remedy::remedy;
 use super::selection::Selection;
 use crate::cause::Cause;
@@ -125,29 +125,16 @@ pub async fn resolve_in_child(
 
 async fn ask(program: &Path, selection: &Selection) -> Result<Answer, CredentialsError> {
     let child_failed = |what: String| CredentialsError::Child(printable(&what));
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .arg("credentials")
         .env_clear()
-        .envs(selection.variables())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .current_dir("/")
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| child_failed(e.to_string()))?;
-    let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    let stdout = child.stdout.take();
-    let talk = async {
-        if let Some(stdout) = stdout {
-            stdout.take(MAX_ANSWER).read_to_end(&mut bytes).await?;
-        }
-        child.wait().await
-    };
-    let status = tokio::time::timeout(DEADLINE, talk)
-        .await
-        .map_err(|_| CredentialsError::TimedOut)?;
-    let status = status.map_err(|e| child_failed(e.to_string()))?;
+        .envs(selection.variables());
+    let printed = printed(&mut command, MAX_ANSWER, DEADLINE).await;
+    let (status, bytes) = printed.map_err(|e| match e.kind() {
+        ErrorKind::TimedOut => CredentialsError::TimedOut,
+        _ => child_failed(e.to_string()),
+    })?;
     serde_json::from_slice(&bytes).map_err(|_| child_failed(status.to_string()))
 }
 

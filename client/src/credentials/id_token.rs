@@ -2,8 +2,8 @@
 //! audience, used once, and never written to a file, a log or a command line.
 //! Whether it counts is the CA's business; this program does not look into it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use eic_aws::error::AwsError;
@@ -15,9 +15,9 @@ use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use http::Request;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
+use super::printed::printed;
 use super::selection::Selection;
 use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
@@ -240,29 +240,17 @@ async fn run(
         .split_first()
         .ok_or_else(|| TokenError::Command("no program".to_owned()))?;
     let failed = |what: String| TokenError::Command(printable(&what));
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env_clear()
-        .envs(selection.variables())
-        .env(AUDIENCE, audience.as_str())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .current_dir("/")
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    let stdout = child.stdout.take();
-    let talk = async {
-        if let Some(stdout) = stdout {
-            stdout.take(MAX_TEXT).read_to_end(&mut bytes).await?;
-        }
-        child.wait().await
-    };
-    let status = tokio::time::timeout(COMMAND_DEADLINE, talk).await;
-    let late = |_| failed(format!("no answer within {} s", COMMAND_DEADLINE.as_secs()));
-    let status = status.map_err(late)?.map_err(|e| failed(e.to_string()))?;
+        .envs(selection.variables());
+    command.env(AUDIENCE, audience.as_str());
+    let printed = printed(&mut command, MAX_TEXT, COMMAND_DEADLINE).await;
+    let (status, bytes) = printed.map_err(|e| match e.kind() {
+        ErrorKind::TimedOut => failed(format!("no answer within {} s", COMMAND_DEADLINE.as_secs())),
+        _ => failed(e.to_string()),
+    })?;
     if !status.success() {
         return Err(failed(status.to_string()));
     }
