@@ -98,13 +98,12 @@ pub fn trust(data: &[u8]) {
 
 /// Evidence of who a host is: identity documents with their signatures, tokens, an issuer's keys.
 pub fn host_identity(data: &[u8]) {
-    use eic_ca::host_identity::{identity_document, jwt, role_trust, signed_data, web_identity};
+    use eic_ca::host_identity::{identity_document, jwt, role_trust, signed_data};
     let _ = identity_document::parse(data);
     let _ = signed_data::verify(data, b"content", &[]);
     let _ = jwt::KeySet::parse(data);
     if let Ok(text) = std::str::from_utf8(data) {
         if let Ok(token) = jwt::Jwt::parse(text) {
-            let _ = web_identity::claimed_issuer(&token);
             let _ = eic_ca::web_token::claims::claimed_issuer(&token);
         }
         let _ = role_trust::read(text);

@@ -18,8 +18,6 @@ use crate::store::ReplayClaim;
 use crate::web_token::claims::{InvalidToken, Verified};
 use crate::web_token::jwt::Jwt;
 
-/// AWS's own claims.
-const NAMESPACE: &str = "https://sts.amazonaws.com/";
 const UNREADABLE: InvalidToken =
     InvalidToken::Claims("they are not those of sts:GetWebIdentityToken");
 
@@ -91,15 +89,8 @@ impl WebIdentities {
 
 /// Everybody's account has an issuer, so the claimed account must be the configured one.
 fn shown(account: &AccountId, verified: &Verified) -> Result<Shown, InvalidToken> {
-    let Some(Json::Object(aws)) = verified.get(NAMESPACE) else {
-        return Err(UNREADABLE);
-    };
-    let of = |name: &str| {
-        aws.iter()
-            .find(|(member, _)| member == name)
-            .map(|(_, value)| value)
-    };
-    match of("aws_account") {
+    let of = |name: &str| verified.aws(name).ok_or(UNREADABLE);
+    match of("aws_account")? {
         Some(Json::Text(claimed)) if claimed == account.as_str() => {}
         _ => {
             return Err(InvalidToken::Claims(
@@ -107,7 +98,7 @@ fn shown(account: &AccountId, verified: &Verified) -> Result<Shown, InvalidToken
             ));
         }
     }
-    let organization = match of("org_id") {
+    let organization = match of("org_id")? {
         Some(Json::Text(id)) => Some(id.clone()),
         None => None,
         Some(_) => return Err(UNREADABLE),
@@ -117,7 +108,7 @@ fn shown(account: &AccountId, verified: &Verified) -> Result<Shown, InvalidToken
         principal: verified.subject.clone(),
         facts: WebIdentity {
             role_path: None,
-            tags: tags(of("principal_tags"))?,
+            tags: tags(of("principal_tags")?)?,
             organization,
             ends_at: verified.expires_at,
         },

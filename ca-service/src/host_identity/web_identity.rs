@@ -7,18 +7,12 @@ use std::net::Ipv4Addr;
 use eic_protocol::arn::{AccountId, Arn};
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
-use super::jwt::{Algorithm, InvalidJwt, Jwt, KeySet};
+use super::jwt::{Algorithm, Jwt, KeySet};
+use crate::policy::json::Json;
 use crate::store::ReplayClaim;
-
-/// Oldest token. Seconds.
-const MAX_AGE: u64 = 900;
-/// How far an issuer's clock may be from ours. Seconds.
-const LEEWAY: u64 = 60;
-/// Longest life that a replay claim has to cover (AWS: 3,600 s). Seconds.
-const MAX_LIFE: u64 = 86_400;
+use crate::web_token::claims::{self, Verified};
+use crate::web_token::issuer::Issuer;
 
 /// What AWS says of the token's holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,63 +35,13 @@ pub struct WebIdentity {
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRules<'a> {
     /// `iss`, exactly.
-    pub issuer: &'a str,
+    pub issuer: &'a Issuer,
     /// `aud`, exactly and alone.
     pub audience: &'a str,
     /// The account that the issuer belongs to.
     pub account: &'a AccountId,
     /// Algorithms that count.
     pub algorithms: &'a [Algorithm],
-}
-
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    aud: Audiences,
-    sub: String,
-    iat: u64,
-    exp: u64,
-    nbf: Option<u64>,
-    jti: Option<String>,
-    #[serde(rename = "https://sts.amazonaws.com/")]
-    aws: AwsClaims,
-}
-
-#[derive(Deserialize)]
-struct AwsClaims {
-    aws_account: AccountId,
-    ec2_source_instance_arn: Option<String>,
-    ec2_instance_source_private_ipv4: Option<Ipv4Addr>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audiences {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audiences {
-    fn is_only(&self, wanted: &str) -> bool {
-        match self {
-            Self::One(one) => one == wanted,
-            Self::Several(several) => several.len() == 1 && several.iter().all(|a| a == wanted),
-        }
-    }
-}
-
-/// Which issuer a token claims: to find whose keys to verify it with, nothing more.
-///
-/// # Errors
-/// [`InvalidToken`]
-pub fn claimed_issuer(jwt: &Jwt<'_>) -> Result<String, InvalidToken> {
-    #[derive(Deserialize)]
-    struct Issuer {
-        iss: String,
-    }
-    let issuer: Issuer = serde_json::from_slice(jwt.unverified_payload())
-        .map_err(|_| InvalidToken::Jwt(InvalidJwt::Malformed))?;
-    Ok(issuer.iss)
 }
 
 /// What the token says, where the issuer's keys signed it and all its rules hold. `now` is in Unix seconds.
@@ -110,96 +54,85 @@ pub fn verify(
     keys: &KeySet,
     now: u64,
 ) -> Result<WebIdentity, InvalidToken> {
-    let payload = jwt.verified(keys, rules.algorithms)?;
-    let claims: Claims = serde_json::from_slice(payload).map_err(|_| InvalidToken::Claims)?;
-    if claims.iss != rules.issuer {
-        return Err(InvalidToken::Issuer);
-    }
-    if !claims.aud.is_only(rules.audience) {
-        return Err(InvalidToken::Audience);
-    }
-    check_times(&claims, now)?;
-    if claims.aws.aws_account != *rules.account {
+    let token = claims::TokenRules {
+        issuer: rules.issuer,
+        audience: rules.audience,
+        algorithms: rules.algorithms,
+    };
+    let verified = claims::verify(jwt, &token, keys, now)?;
+    let said = AwsClaims::of(&verified).ok_or(InvalidToken::NotOfAws)?;
+    if said.account != rules.account.as_str() {
         return Err(InvalidToken::Account);
     }
-    identity(&claims, jwt)
-}
-
-fn check_times(claims: &Claims, now: u64) -> Result<(), InvalidToken> {
-    let soon = now.saturating_add(LEEWAY);
-    let began = claims.iat <= soon && claims.nbf.is_none_or(|nbf| nbf <= soon);
-    let fresh = now.saturating_sub(claims.iat) <= MAX_AGE;
-    let sound = claims.exp > now && claims.exp.saturating_sub(claims.iat) <= MAX_LIFE;
-    (began && fresh && sound)
-        .then_some(())
-        .ok_or(InvalidToken::Time)
-}
-
-fn identity(claims: &Claims, jwt: &Jwt<'_>) -> Result<WebIdentity, InvalidToken> {
-    let text = claims.aws.ec2_source_instance_arn.as_deref();
-    let arn: Arn = text
-        .and_then(|text| text.parse().ok())
-        .ok_or(InvalidToken::NotAnInstance)?;
-    let id = arn.resource.strip_prefix("instance/");
-    let instance: InstanceId = id
-        .and_then(|id| id.parse().ok())
-        .ok_or(InvalidToken::NotAnInstance)?;
-    let region: AwsRegion = arn
-        .region
-        .parse()
-        .map_err(|_| InvalidToken::NotAnInstance)?;
-    let same = arn.account.as_ref() == Some(&claims.aws.aws_account);
-    if arn.service != "ec2" || !same || arn.partition != region.partition() || instance.is_managed()
-    {
-        return Err(InvalidToken::NotAnInstance);
-    }
+    let (instance, region) = instance(said.instance, rules.account)?;
     Ok(WebIdentity {
         instance,
-        account: claims.aws.aws_account.clone(),
+        account: rules.account.clone(),
         region,
-        role: claims.sub.clone(),
-        private_ip: claims.aws.ec2_instance_source_private_ipv4,
-        claim: claim(claims, jwt),
+        private_ip: said.private_ip,
+        claim: verified.claim,
+        role: verified.subject,
     })
 }
 
-/// The token's own id where it has one; else the signed part of its text, for a signature has other spellings.
-fn claim(claims: &Claims, jwt: &Jwt<'_>) -> ReplayClaim {
-    let mut hash = Sha256::new();
-    hash.update(b"eic-web-identity-claim\0");
-    hash.update(claims.iss.as_bytes());
-    match &claims.jti {
-        Some(jti) => {
-            hash.update(b"\0jti\0");
-            hash.update(jti.as_bytes());
-        }
-        None => {
-            hash.update(b"\0text\0");
-            hash.update(jwt.signed_text());
-        }
+/// Those of AWS's own claims that count; `request_tags` are whatever the sender asked for.
+struct AwsClaims<'j> {
+    account: &'j str,
+    instance: Option<&'j str>,
+    private_ip: Option<Ipv4Addr>,
+}
+
+impl<'j> AwsClaims<'j> {
+    fn of(verified: &'j Verified) -> Option<Self> {
+        let private_ip = claim(verified, "ec2_instance_source_private_ipv4")?;
+        let private_ip = private_ip.map(|text| text.parse().ok());
+        Some(Self {
+            account: claim(verified, "aws_account")??,
+            instance: claim(verified, "ec2_source_instance_arn")?,
+            private_ip: match private_ip {
+                None => None,
+                Some(parsed) => Some(parsed?),
+            },
+        })
     }
-    let life = claims.exp.saturating_sub(claims.iat);
-    ReplayClaim::of_signed_time(hash.finalize().into(), claims.iat, life)
+}
+
+/// A claim's text, or that there is none; nothing where it is something else.
+fn claim<'j>(verified: &'j Verified, name: &str) -> Option<Option<&'j str>> {
+    match verified.aws(name)? {
+        None | Some(Json::Null) => Some(None),
+        Some(Json::Text(text)) => Some(Some(text)),
+        Some(_) => None,
+    }
+}
+
+/// The instance that an ARN names, in this account.
+fn instance(
+    arn: Option<&str>,
+    account: &AccountId,
+) -> Result<(InstanceId, AwsRegion), InvalidToken> {
+    let none = InvalidToken::NotAnInstance;
+    let arn: Arn = arn.and_then(|text| text.parse().ok()).ok_or(none.clone())?;
+    let id = arn.resource.strip_prefix("instance/");
+    let instance: InstanceId = id.and_then(|id| id.parse().ok()).ok_or(none.clone())?;
+    let region: AwsRegion = arn.region.parse().map_err(|_| none.clone())?;
+    let same = arn.account.as_ref() == Some(account);
+    if arn.service != "ec2" || !same || arn.partition != region.partition() || instance.is_managed()
+    {
+        return Err(none);
+    }
+    Ok((instance, region))
 }
 
 /// Why a token does not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// Form, algorithm, key or signature.
-    #[error("{0}")]
-    Jwt(#[from] InvalidJwt),
+    /// For what every token must be like.
+    #[error(transparent)]
+    Token(#[from] claims::InvalidToken),
     /// The payload lacks what AWS's tokens have.
     #[error("the token's claims are not those of sts:GetWebIdentityToken")]
-    Claims,
-    /// Another issuer.
-    #[error("the token's issuer is not the one that is configured for an account")]
-    Issuer,
-    /// Meant for somebody else, or for others too.
-    #[error("the token's audience is not this CA's `public_url` alone")]
-    Audience,
-    /// Too old, ended, or from the future.
-    #[error("the token has ended, is older than {MAX_AGE} s or from the future; get a fresh one")]
-    Time,
+    NotOfAws,
     /// Of another account than the issuer's.
     #[error("the token is of another account than its issuer's")]
     Account,

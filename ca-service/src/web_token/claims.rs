@@ -97,6 +97,14 @@ impl Verified {
         find(&self.members, name)
     }
 
+    /// A claim of AWS's own, in a token of sts:GetWebIdentityToken; nothing where it is no such token.
+    pub(crate) fn aws(&self, name: &str) -> Option<Option<&Json>> {
+        match self.get("https://sts.amazonaws.com/") {
+            Some(Json::Object(claims)) => Some(find(claims, name)),
+            _ => None,
+        }
+    }
+
     /// All claims, in the token's order.
     pub(crate) fn members(&self) -> &[(String, Json)] {
         &self.members
@@ -195,6 +203,14 @@ fn claim(issuer: &Issuer, jti: Option<&str>, signed: &str, times: Times) -> Repl
     }
     // A token of a longer life is refused for its age by then.
     ReplayClaim::of_signed_time(hash.finalize().into(), times.iat, MAX_AGE + LEEWAY)
+}
+
+impl InvalidToken {
+    /// Whether a token of another moment would do.
+    #[must_use]
+    pub fn is_of_time(&self) -> bool {
+        matches!(self, Self::Future | Self::Ended | Self::Old(_))
+    }
 }
 
 /// Why a token does not count.

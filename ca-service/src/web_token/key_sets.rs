@@ -79,8 +79,8 @@ impl IssuerKeys {
 
     /// The issuer, as in `iss`.
     #[must_use]
-    pub fn issuer(&self) -> &str {
-        self.issuer.as_str()
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// A set to verify a token with that names `key_id`. `now` is in Unix seconds.

@@ -117,7 +117,8 @@ impl HostRefusal {
         match self {
             Self::PossessionNotProven(_) => Code::PossessionNotProven,
             Self::SpecialKey | Self::HostsKey | Self::CallersKey => Code::KeyNotAccepted,
-            Self::Stale(_) | Self::Token(InvalidToken::Time) => Code::EvidenceStale,
+            Self::Stale(_) => Code::EvidenceStale,
+            Self::Token(InvalidToken::Token(token)) if token.is_of_time() => Code::EvidenceStale,
             Self::Account(_)
             | Self::NoHarvest(_)
             | Self::NotListed

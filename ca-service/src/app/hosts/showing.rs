@@ -14,9 +14,10 @@ use crate::host_identity::enrolment::Purpose;
 use crate::host_identity::evidence::{Described, EvidenceKind, HostEvidence};
 use crate::host_identity::identity_document;
 use crate::host_identity::jwt::Jwt;
-use crate::host_identity::web_identity::{self, InvalidToken, TokenRules};
+use crate::host_identity::web_identity::{self, TokenRules};
 use crate::refusal::Refusal;
 use crate::store::ReplayClaim;
+use crate::web_token::claims;
 
 /// A host that was shown to be itself; the request counts once its claim is durable.
 pub(super) struct Shown {
@@ -55,11 +56,14 @@ impl App {
 
     async fn show_token(&self, sent: &Sent<'_>, token: &str) -> Result<Shown, Refusal> {
         let now = sent.context.now;
-        let jwt = Jwt::parse(token).map_err(|e| HostRefusal::Token(e.into()))?;
-        let issuer = web_identity::claimed_issuer(&jwt).map_err(HostRefusal::Token)?;
+        let jwt = Jwt::parse(token)
+            .map_err(|e| HostRefusal::Token(claims::InvalidToken::from(e).into()))?;
+        let claimed = claims::claimed_issuer(&jwt).map_err(|e| HostRefusal::Token(e.into()))?;
         let mut issuers = self.hosts.issuers.iter();
-        let issuer = issuers.find(|known| known.keys.issuer() == issuer);
-        let issuer = issuer.ok_or(HostRefusal::Token(InvalidToken::Issuer))?;
+        let issuer = issuers.find(|known| known.keys.issuer().as_str() == claimed);
+        let issuer = issuer.ok_or_else(|| {
+            HostRefusal::Token(claims::InvalidToken::UnknownIssuer(claimed).into())
+        })?;
         self.check_account(&issuer.account, EvidenceKind::WebIdentity, sent.purpose)?;
         let keys = issuer.keys.get(jwt.key_id(), now).await;
         let keys = keys.map_err(HostRefusal::NoKeys)?;

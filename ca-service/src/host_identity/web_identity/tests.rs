@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::host_identity::jwt;
 use crate::testing::token_issuer::{TokenIssuer, claims};
+use crate::web_token::claims::InvalidToken as Flaw;
 
 const NOW: u64 = 1_800_000_000;
 const ISSUER: &str = "https://abc-1.tokens.sts.global.api.aws";
@@ -46,15 +47,20 @@ impl Fixture {
     }
 
     fn check_text(&self, token: &str) -> Result<WebIdentity, InvalidToken> {
+        let issuer = ISSUER.parse().unwrap();
         let rules = TokenRules {
-            issuer: ISSUER,
+            issuer: &issuer,
             audience: AUDIENCE,
             account: &self.account,
             algorithms: &[Algorithm::Es384],
         };
-        let jwt = Jwt::parse(token)?;
+        let jwt = Jwt::parse(token).map_err(Flaw::from)?;
         verify(&jwt, &rules, &jwt::tests::set(&self.issuer), NOW)
     }
+}
+
+fn is_unreadable(refused: &Result<WebIdentity, InvalidToken>) -> bool {
+    matches!(refused, Err(InvalidToken::Token(Flaw::Claims(_))))
 }
 
 #[test]
@@ -70,7 +76,7 @@ fn another_issuer_or_audience_is_refused() {
     ] {
         assert_eq!(
             fixture.check(&with("iss", json!(iss))),
-            Err(InvalidToken::Issuer),
+            Err(Flaw::Issuer.into()),
             "{iss}"
         );
     }
@@ -83,14 +89,14 @@ fn another_issuer_or_audience_is_refused() {
     ] {
         assert_eq!(
             fixture.check(&with("aud", aud.clone())),
-            Err(InvalidToken::Audience),
+            Err(Flaw::Audience.into()),
             "{aud}"
         );
     }
     assert!(fixture.check(&with("aud", json!([AUDIENCE]))).is_ok());
     assert_eq!(
         fixture.check(&with("aud", Value::Null)),
-        Err(InvalidToken::Claims)
+        Err(Flaw::Audience.into())
     );
 }
 
@@ -104,20 +110,14 @@ fn tokens_out_of_their_time_are_refused() {
         ("iat", NOW + 61),
         ("nbf", NOW + 61),
         ("iat", NOW - 901),
-        ("exp", u64::MAX),
     ] {
-        assert_eq!(
-            fixture.check(&with(name, json!(value))),
-            Err(InvalidToken::Time),
-            "{name} {value}"
-        );
+        let refused = fixture.check(&with(name, json!(value)));
+        let is_of_time = matches!(&refused, Err(InvalidToken::Token(flaw)) if flaw.is_of_time());
+        assert!(is_of_time, "{name} {value}: {refused:?}");
     }
     for bad in [json!(-1), json!("soon"), json!(1.5), Value::Null] {
-        assert_eq!(
-            fixture.check(&with("iat", bad.clone())),
-            Err(InvalidToken::Claims),
-            "{bad}"
-        );
+        let refused = fixture.check(&with("iat", bad.clone()));
+        assert!(is_unreadable(&refused), "{bad}: {refused:?}");
     }
     assert!(fixture.check(&with("iat", json!(NOW + 60))).is_ok());
     assert!(fixture.check(&with("iat", json!(NOW - 900))).is_ok());
@@ -166,11 +166,8 @@ fn claims_that_two_readers_could_read_differently_are_refused() {
         let token = fixture
             .issuer
             .sign_text(r#"{"alg":"ES384","kid":"ec"}"#, &twice);
-        assert_eq!(
-            fixture.check_text(&token),
-            Err(InvalidToken::Claims),
-            "{twice}"
-        );
+        let refused = fixture.check_text(&token);
+        assert!(is_unreadable(&refused), "{twice}: {refused:?}");
     }
 }
 
@@ -198,8 +195,4 @@ fn awss_own_words_name_the_instance() {
     let identity = Fixture::new().check(&good()).unwrap();
     assert_eq!(identity.instance.as_str(), "i-0123456789abcdef0");
     assert_eq!(identity.private_ip, Some("10.0.0.5".parse().unwrap()));
-    assert_eq!(
-        claimed_issuer(&Jwt::parse(&Fixture::new().issuer.token(&good())).unwrap()).unwrap(),
-        ISSUER
-    );
 }
