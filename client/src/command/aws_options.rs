@@ -31,21 +31,44 @@ fn overridden(selection: Selection, profile: Option<&str>, region: Option<AwsReg
 
 /// Gives a command the selection in place of what the environment says, so that its ProxyCommand means the same.
 pub(super) fn apply(selection: &Selection, command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
-            command.env_remove(name);
-        }
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    replace(selection, names, command);
+}
+
+/// With another profile a token of the environment must not come back by ssh's ProxyCommand (H-14).
+fn replace(selection: &Selection, names: impl Iterator<Item = String>, command: &mut Command) {
+    for name in names.filter(|name| Selection::names_identity(name)) {
+        command.env_remove(name);
     }
-    command.envs(
-        selection
-            .variables()
-            .filter(|(name, _)| name.starts_with("AWS_")),
-    );
+    let identity = |(name, _): &(&str, &str)| Selection::names_identity(name);
+    command.envs(selection.variables().filter(identity));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ssh_gets_no_token_of_the_environment_beside_another_profile() {
+        // H-14
+        let names = ["EIC_ID_TOKEN", "AWS_ACCESS_KEY_ID", "PATH"];
+        let given = names.map(|name| (name.to_owned(), "x".to_owned()));
+        let other = overridden(Selection::from_variables(given), Some("dev"), None);
+        let mut ssh = Command::new("ssh");
+        replace(&other, names.map(str::to_owned).into_iter(), &mut ssh);
+        let text = |value: Option<&std::ffi::OsStr>| value.map(|v| v.to_str().unwrap().to_owned());
+        let changed: Vec<_> = ssh
+            .get_envs()
+            .map(|(n, v)| (n.to_str().unwrap().to_owned(), text(v)))
+            .collect();
+        let expected = [
+            ("AWS_ACCESS_KEY_ID", None),
+            ("AWS_PROFILE", Some("dev")),
+            ("EIC_ID_TOKEN", None),
+        ];
+        let expected = expected.map(|(n, v)| (n.to_owned(), v.map(str::to_owned)));
+        assert_eq!(changed, expected);
+    }
 
     #[test]
     fn a_profile_never_keeps_keys_of_the_environment_and_a_region_is_named_once() {

@@ -129,7 +129,7 @@ async fn ask(program: &Path, selection: &Selection) -> Result<Answer, Credential
     command
         .arg("credentials")
         .env_clear()
-        .envs(selection.variables());
+        .envs(selection.aws_variables());
     let printed = printed(&mut command, MAX_ANSWER, DEADLINE).await;
     let (status, bytes) = printed.map_err(|e| match e.kind() {
         ErrorKind::TimedOut => CredentialsError::TimedOut,

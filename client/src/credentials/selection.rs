@@ -119,6 +119,18 @@ impl Selection {
             .map(|(name, value)| (name.as_str(), value.reveal().as_str()))
     }
 
+    /// The variables for a child that deals with AWS alone: what leads to an ID token is nobody's business there.
+    pub fn aws_variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables()
+            .filter(|(name, _)| !NAMING_TOKENS.contains(name))
+    }
+
+    /// Whether a variable of this name has to do with who somebody is.
+    #[must_use]
+    pub fn names_identity(name: &str) -> bool {
+        name.starts_with("AWS_") || NAMING_TOKENS.contains(&name)
+    }
+
     /// The profile that the variables name.
     #[must_use]
     pub fn profile(&self) -> Option<&str> {

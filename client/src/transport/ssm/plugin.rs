@@ -150,7 +150,7 @@ impl Plugin {
             .args(session.arguments())
             .env_clear()
             .envs(carrier::kept_environment())
-            .envs(session.selection.variables())
+            .envs(session.selection.aws_variables())
             .env(RESPONSE, session.response().reveal())
             // A signal for ssh's process group is not for the session: it ends with its socket.
             .process_group(0)
