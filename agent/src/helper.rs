@@ -22,6 +22,7 @@ mod ways_in;
 pub(crate) mod wire;
 
 use std::error::Error;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -71,8 +72,9 @@ impl Host {
 pub fn serve_standard_input(config: Option<&Path>) -> Result<(), HelperError> {
     demand_root()?;
     let host = Host::this(config)?;
-    let descriptor =
-        rustix::io::dup(std::io::stdin()).map_err(|e| HelperError::Socket(e.into()))?;
+    // Close-on-exec: what the helper starts has no business with the service.
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned();
+    let descriptor = descriptor.map_err(HelperError::Socket)?;
     serve(&UnixStream::from(descriptor), &host)
 }
 

@@ -39,8 +39,9 @@ const IDLE: Timespec = Timespec {
 /// # Errors
 /// [`HelperError`]: not root, no listening socket, on a terminal, a wrong configuration.
 pub fn serve_standard_input(config: Option<&Path>) -> Result<(), HelperError> {
-    let descriptor =
-        rustix::io::dup(std::io::stdin()).map_err(|e| HelperError::Socket(e.into()))?;
+    // Close-on-exec: a command of another user must not accept at root's door.
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned();
+    let descriptor = descriptor.map_err(HelperError::Socket)?;
     match rustix::net::sockopt::socket_acceptconn(&descriptor) {
         Ok(true) => serve(&UnixListener::from(descriptor), config, Some(&IDLE)),
         Ok(false) => Err(HelperError::Socket(std::io::ErrorKind::InvalidInput.into())),

@@ -165,7 +165,7 @@ fn verify(
     pins: &BTreeSet<String>,
     now: u64,
 ) -> Result<ExitCode, BundleCommandError> {
-    let root = Root::history(&response.roots, pins)?;
+    let root = Root::served(&response.roots, pins)?;
     let bundle = Bundle::authentic(&response.bundle, &root)?;
     print!("{}", shown(&bundle));
     let endorsed = bundle.endorsed(&root);

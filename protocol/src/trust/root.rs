@@ -213,6 +213,14 @@ impl Root {
         Self::oldest_pinned(envelopes, pins)?.walk_kept(envelopes)
     }
 
+    /// As [`Self::history`] for roots that come over the network or lie in a published folder: none may be left out.
+    ///
+    /// # Errors
+    /// As [`Self::history`]; [`Untrusted::Gap`].
+    pub fn served(envelopes: &[Envelope], pins: &BTreeSet<String>) -> Result<Self, Untrusted> {
+        Self::oldest_pinned(envelopes, pins)?.walk(envelopes)
+    }
+
     /// The first root of a history that a pinned key signed.
     pub(super) fn oldest_pinned(
         envelopes: &[Envelope],

@@ -269,6 +269,10 @@ fn roots_that_later_ones_do_without_are_left_out() {
     assert_eq!(versions(&again), versions(&state));
     let kept = Root::history(state.roots(), &pins(ca.root_key())).unwrap();
     assert_eq!(kept.version, 700);
+    assert!(matches!(
+        Root::served(state.roots(), &pins(ca.root_key())),
+        Err(Untrusted::Gap { .. })
+    ));
 }
 
 fn roots_only(roots: &[Envelope]) -> Documents<'_> {

@@ -151,7 +151,7 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// The caller's certificates that have not ended; returns how many were not revoked before.
+    /// The caller's certificates that have not ended, those that he had made for hosts too; returns how many were not revoked before.
     pub(super) fn revoke_certificates_of(
         &self,
         who: &RevokedCaller,
@@ -161,7 +161,7 @@ impl Apply<'_> {
         let one = Revocations::only(who);
         // By the index of ends: of a day's million certificates only the living are read.
         let sql = "SELECT serial, ca, valid_before, caller, caller_id FROM journal
-                   WHERE valid_before > ?1 AND kind = 'user' AND state NOT IN ('failed', 'abandoned')";
+                   WHERE valid_before > ?1 AND state NOT IN ('failed', 'abandoned')";
         let mut statement = self.transaction.prepare_cached(sql)?;
         let mut rows = statement.query([integer(now)])?;
         let mut revoked = 0;
