@@ -62,6 +62,7 @@ bench: deps portable
 
 soak: deps build fault portable
 	cargo test --locked --package eic-lab --tests -- --ignored --test-threads=1
+	cargo test --locked --package eic-agent --test service -- --ignored --test-threads=1
 	scripts/fuzz
 
 clean:

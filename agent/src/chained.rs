@@ -183,13 +183,16 @@ pub enum NoLines {
         said: String,
     },
     /// No helper, or it ended in the middle.
-    #[error("have it run as its user: nobody answers at `{}`, is eic-agent-logins.socket active?", .door.display())]
+    #[error("have it run as its user: no answer at `{}`; is eic-agent-logins.socket active, and are the commands run as the account that `[service] command_user` names?", .door.display())]
     NoHelper {
         /// The helper's socket.
         door: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The socket is another group's.
+    #[error("have it run as its user: the commands' account may not use `{}`; run `eic-agent install` again, or set SocketGroup= of eic-agent-logins.socket to that account's group", .0.display())]
+    NotLetIn(PathBuf),
     /// The helper refused, or the command failed there.
     #[error("have it run as its user by the root helper, which {0}")]
     Helper(String),

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::{ClockBeforeEpoch, unix_seconds};
 use crate::config::{Config, InvalidConfig};
+use crate::passwd::{self, Account};
 use crate::trust_state::Identity;
 use crate::trust_store::{self, StoreError};
 use crate::trusted_file::{Trusted, UntrustedFile};
@@ -58,6 +59,10 @@ impl Host {
             proc_folder: PathBuf::from("/proc"),
             ssh_keygen: PathBuf::from("/usr/bin/ssh-keygen"),
         })
+    }
+
+    fn accounts(&self) -> Result<Vec<Account>, UntrustedFile> {
+        passwd::read(&self.passwd, &self.trusted)
     }
 
     fn state(&self, now: u64) -> Result<eic_protocol::trust::state::TrustState, StoreError> {
@@ -119,12 +124,11 @@ fn demand_root() -> Result<(), HelperError> {
 }
 
 fn serve(stream: &UnixStream, host: &Host) -> Result<(), HelperError> {
-    peer::check(
-        stream,
-        &host.config.service.user,
-        &host.passwd,
-        &host.trusted,
-    )?;
+    let served = peer::Served {
+        user: &host.config.service.user,
+        setting: "user",
+    };
+    peer::check(stream, served, &host.accounts()?)?;
     let request: Request = wire::receive(stream, wire::REQUEST_WAIT).map_err(HelperError::Talk)?;
     let answer = answer(request, host)?;
     wire::send(stream, &answer).map_err(HelperError::Talk)

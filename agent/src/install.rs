@@ -24,6 +24,7 @@ pub(crate) mod plan;
 pub(crate) mod reload;
 pub(crate) mod revoked_keys;
 mod service;
+mod systemd;
 mod transaction;
 mod trial;
 mod uninstall;

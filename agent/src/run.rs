@@ -4,6 +4,7 @@
 //! Four tasks in one loop, each with a pace of its own: trust documents, the host certificate, the report, and
 //! live sessions of revoked certificates. One that fails is told in `status.json` and does not stop the others.
 
+mod ca_answer;
 mod evidence;
 mod harvest;
 pub mod helper_client;

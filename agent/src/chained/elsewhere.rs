@@ -1,6 +1,7 @@
 //! A command of another user, run by the root helper behind its door for logins. sshd has given up root's rights
 //! before it starts us, so nobody here could change to that user.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -33,10 +34,15 @@ pub(super) fn run(
         Ok(Outcome::Failed(reason)) => Err(NoLines::Helper(reason)),
         Err(_) if cancelled() => Err(NoLines::Cancelled),
         Err(_) if deadline.remaining().is_none() => Err(NoLines::Late),
-        Err(source) => Err(NoLines::NoHelper {
-            door: door.to_path_buf(),
-            source,
-        }),
+        Err(source) => Err(no_answer(door, source)),
+    }
+}
+
+fn no_answer(door: &Path, source: std::io::Error) -> NoLines {
+    let door = door.to_path_buf();
+    match source.kind() {
+        ErrorKind::PermissionDenied => NoLines::NotLetIn(door),
+        _ => NoLines::NoHelper { door, source },
     }
 }
 
@@ -60,4 +66,20 @@ fn ask(
     wire::send(&stream, &errand)?;
     // Hung up by whoever drops the stream: the helper then kills what it has started.
     wire::receive_within(&stream, MAX_OUTCOME, patience)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_of_another_group_is_told_with_what_to_do() {
+        let told = |kind: ErrorKind| no_answer(Path::new("/run/door"), kind.into()).to_string();
+        let shut = told(ErrorKind::PermissionDenied);
+        assert!(
+            shut.contains("`/run/door`") && shut.contains("set SocketGroup= of"),
+            "{shut}"
+        );
+        assert!(told(ErrorKind::NotFound).contains("eic-agent-logins.socket active"));
+    }
 }

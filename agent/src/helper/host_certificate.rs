@@ -16,6 +16,7 @@ use super::reload::{self, NotReloaded};
 use super::request::Answer;
 use crate::atomic_file;
 use crate::install::HOST_CERTIFICATE;
+use crate::install::host_certificate::{MAX_BYTES, Unfit, one_line};
 use crate::sshd::{Settings, Sshd, SshdError};
 use crate::state_lock::{self, StateLock};
 use crate::trust_state::NoTrust;
@@ -23,8 +24,6 @@ use crate::trust_store::StoreError;
 
 /// How far a request's time may be from ours. Seconds.
 const MAX_AGE: u64 = 300;
-/// Largest certificate in bytes.
-const MAX_CERTIFICATE: usize = 16 * 1024;
 
 /// The keys that are certified: the preferred one, for `HostCertificate` names one file.
 pub(super) fn keys(host: &Host) -> Result<Vec<SubjectKey>, NotCertified> {
@@ -112,7 +111,7 @@ pub(super) fn install(line: &str, host: &Host, now: u64) -> Result<Answer, NotCe
         atomic_file::write(&path, bytes, 0o644)
             .map_err(|source| NotCertified::Write(path.clone(), source))
     };
-    let before = host.trusted.read(&path, MAX_CERTIFICATE).ok();
+    let before = host.trusted.read(&path, MAX_BYTES).ok();
     write(format!("{line}\n").as_bytes())?;
     match reload::reload(&host.config.service.sshd) {
         Ok(said) => Ok(Answer::Done {
@@ -147,9 +146,7 @@ fn unread(host: &Host, path: &Path) -> Result<Option<String>, NotCertified> {
 }
 
 fn verified(line: &str, host: &Host, now: u64) -> Result<u64, NotCertified> {
-    if line.len() > MAX_CERTIFICATE || line.contains(['\n', '\r', '\0']) {
-        return Err(NotCertified::Form);
-    }
+    let line = one_line(line)?;
     let own = host
         .identity
         .id(&host.trusted)
@@ -163,7 +160,7 @@ fn verified(line: &str, host: &Host, now: u64) -> Result<u64, NotCertified> {
 /// When the installed certificate ends, where there is one (unverified: it is told, nothing rests on it).
 pub(super) fn installed_until(host: &Host) -> Option<u64> {
     let path = host.config.trust.state.join(HOST_CERTIFICATE);
-    let bytes = host.trusted.read(&path, MAX_CERTIFICATE).ok()?;
+    let bytes = host.trusted.read(&path, MAX_BYTES).ok()?;
     let line = std::str::from_utf8(&bytes).ok()?;
     let certificate = ssh_key::Certificate::from_openssh(line.trim_end()).ok()?;
     Some(certificate.valid_before())
@@ -184,8 +181,8 @@ pub(super) enum NotCertified {
     Sshd(#[from] SshdError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("install the host certificate: it is not one line of an OpenSSH certificate")]
-    Form,
+    #[error("install the host certificate")]
+    Unfit(#[from] Unfit),
     #[error("install the host certificate")]
     Mismatch(#[from] Mismatch),
     #[error("write `{}`", .0.display())]

@@ -23,8 +23,7 @@ use crate::chained::errand::{Errand, MAX_ERRAND, Outcome};
 use crate::chained::tokens::{StrangeToken, Tokens};
 use crate::chained::{self, NoLines};
 use crate::clock::Deadline;
-use crate::passwd::{self, Account};
-use crate::trusted_file::UntrustedFile;
+use crate::passwd::Account;
 
 /// How long an errand may take to arrive: it is sent in one go.
 const ARRIVAL: Duration = Duration::from_secs(2);
@@ -105,27 +104,30 @@ fn admit(
 ) -> Result<(), HelperError> {
     // Read anew for each: the administrator may have changed it.
     let host = Host::this(config)?;
-    let accounts = passwd::read(&host.passwd, &host.trusted)?;
-    let user = host.config.service.command_user(&accounts);
-    peer::check(&stream, user, &host.passwd, &host.trusted)?;
+    let accounts = host.accounts()?;
+    let served = peer::Served {
+        user: host.config.service.command_user(&accounts),
+        setting: "command_user",
+    };
+    peer::check(&stream, served, &accounts)?;
     let Some(place) = bounds.enter(Instant::now()) else {
         let busy = Outcome::Failed("is asked too often at the moment".to_owned());
         return wire::send(&stream, &busy).map_err(HelperError::Talk);
     };
-    let work = move || do_errand(&stream, &host, place);
+    let work = move || do_errand(&stream, &host, &accounts, place);
     let started = thread::Builder::new().spawn(work);
     started.map(drop).map_err(HelperError::Socket)
 }
 
 /// `place` is given up at the end, whatever happens.
-fn do_errand(stream: &UnixStream, host: &Host, place: Place) {
+fn do_errand(stream: &UnixStream, host: &Host, accounts: &[Account], place: Place) {
     let patience = Patience {
         deadline: Deadline::after(ARRIVAL),
         cancelled: &|| false,
     };
     let received = wire::receive_within::<Errand>(stream, MAX_ERRAND, &patience);
     let done = received.and_then(|errand| {
-        let outcome = match run(&errand, host, &|| has_hung_up(stream)) {
+        let outcome = match run(&errand, host, accounts, &|| has_hung_up(stream)) {
             Ok(lines) => Outcome::Lines(lines),
             Err(e) => Outcome::Failed(chain(&e)),
         };
@@ -147,17 +149,22 @@ fn has_hung_up(stream: &UnixStream) -> bool {
     poll(&mut asked, Some(&at_once)).is_ok_and(|count| count > 0)
 }
 
-fn run(errand: &Errand, host: &Host, gone: &dyn Fn() -> bool) -> Result<String, NotRun> {
+fn run(
+    errand: &Errand,
+    host: &Host,
+    accounts: &[Account],
+    gone: &dyn Fn() -> bool,
+) -> Result<String, NotRun> {
     let tokens = Tokens::of_a_stranger(&errand.tokens)?;
     let commands = &host.config.authorized_keys.command;
     let (command, user) = commands
         .of_another_user(&errand.command)
         .ok_or_else(|| NotRun::Unlisted(eic_protocol::text::printable(&errand.command)))?;
-    let account = account(user, host)?;
+    let account = account(user, accounts)?;
     Ok(chained::run(
         command,
         &tokens,
-        Some(&account),
+        Some(account),
         &host.trusted,
         gone,
     )?)
@@ -165,12 +172,11 @@ fn run(errand: &Errand, host: &Host, gone: &dyn Fn() -> bool) -> Result<String, 
 
 /// Gid 0 is refused as well: root's group may write what only root should, and as that group the kernel would let
 /// a helper without CAP_SETGID keep root's further groups.
-fn account(user: &str, host: &Host) -> Result<Account, NotRun> {
-    let accounts = passwd::read(&host.passwd, &host.trusted)?;
-    let named = accounts.into_iter().find(|account| account.name == user);
+fn account<'a>(user: &str, accounts: &'a [Account]) -> Result<&'a Account, NotRun> {
+    let named = accounts.iter().find(|account| account.name == user);
     let account = named.ok_or_else(|| NotRun::NoAccount(user.to_owned()))?;
     if account.uid == 0 || account.gid == 0 {
-        return Err(NotRun::Root(account.name));
+        return Err(NotRun::Root(account.name.clone()));
     }
     Ok(account)
 }
@@ -186,8 +192,6 @@ enum NotRun {
     NoAccount(String),
     #[error("run it as `{0}`: that account has root's uid or group")]
     Root(String),
-    #[error(transparent)]
-    File(#[from] UntrustedFile),
     #[error(transparent)]
     Command(#[from] NoLines),
 }

@@ -4,13 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::units;
+use crate::child;
 use crate::clock::Deadline;
 pub(super) use crate::passwd::{Account, read};
 
-/// Where the system's account programs are, whatever PATH says.
-pub(super) const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Which account the commands will run as.
+/// Which account the commands, or the service, will run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CommandUser {
     Existing(Account),
@@ -22,6 +20,14 @@ impl CommandUser {
         match self {
             Self::Existing(account) => &account.name,
             Self::ToCreate(name) => name,
+        }
+    }
+
+    /// The account to be made.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        match self {
+            Self::Existing(_) => None,
+            Self::ToCreate(name) => Some(name),
         }
     }
 }
@@ -108,7 +114,7 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 fn run(program: &'static str, arguments: &[&str]) -> Result<(), AccountError> {
     let output = Command::new(program)
         .args(arguments)
-        .env("PATH", PROGRAM_PATH)
+        .env("PATH", child::PATH)
         .output()
         .map_err(|source| AccountError::Program { program, source })?;
     if output.status.success() {
@@ -125,11 +131,11 @@ fn run(program: &'static str, arguments: &[&str]) -> Result<(), AccountError> {
 /// Why there is no account for the commands.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// `--command-user` names nobody.
-    #[error("run commands as `{0}`: there is no such account in /etc/passwd")]
+    /// `--command-user` or `[service] user` names nobody.
+    #[error("run as `{0}`: there is no such account in /etc/passwd, make it first")]
     Missing(String),
-    /// `--command-user` names root, or a second name of root.
-    #[error("run commands as `{0}`: it is uid 0, name an unprivileged account")]
+    /// It is root, or a second name of root.
+    #[error("run as `{0}`: it is uid 0, name an unprivileged account")]
     Root(String),
     /// useradd or userdel could not be started.
     #[error("run {program}: is it installed?")]

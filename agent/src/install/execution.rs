@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::accounts::{self, Account, CommandUser};
+use super::accounts::{self, Account};
 use super::leftovers;
 use super::manifest::{self, Manifest};
 use super::placement::{self, Placement};
@@ -76,7 +76,8 @@ impl Plan {
     }
 
     fn tell(&self, options: &InstallOptions) -> Result<String, InstallError> {
-        let units = || units::enable(&self.units, &self.drop_in.user, &options.sshd);
+        let drop_ins = self.changed_drop_ins();
+        let units = || units::enable(&self.units.enabled, &drop_ins, &options.sshd);
         if !self.is_change() {
             let told = "nothing to change: sshd asks this agent already\n".to_owned();
             return Ok(told + &units().unwrap_or_default());
@@ -105,7 +106,7 @@ impl Plan {
     }
 
     fn make_account_and_folders(&self, transaction: &mut Transaction) -> Result<(), InstallError> {
-        if let CommandUser::ToCreate(name) = self.command_user {
+        if let Some(name) = self.new_account {
             transaction.make_account(name)?;
         }
         for folder in &self.folders {
@@ -118,10 +119,10 @@ impl Plan {
     fn manifest(&self) -> Manifest {
         let mut manifest = self.previous.clone();
         manifest.installed.get_or_insert(self.now);
-        if let CommandUser::ToCreate(name) = self.command_user {
+        if let Some(name) = self.new_account {
             manifest.account = Some(name.to_owned());
         }
-        for unit in &self.units {
+        for unit in &self.units.new {
             if !manifest.units.contains(unit) {
                 manifest.units.push(unit.clone());
             }

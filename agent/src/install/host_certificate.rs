@@ -1,13 +1,15 @@
-//! The host certificate that comes with the documents: taken only where it fits one of this host's keys.
+//! A host certificate as sshd reads it from its file, checked: the one that comes with the documents must fit one of
+//! this host's keys. The one that the service has asked for must fit more (`helper`).
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use eic_protocol::cert::check::{Mismatch, host_certificate};
 use eic_protocol::subject_key::SubjectKey;
 
 use crate::trust_state::TrustState;
+
+/// Largest certificate in bytes.
+pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
 /// Checks that `line` certifies one of `host_keys` for this instance, by a host CA of the root document.
 pub(super) fn check(
@@ -25,20 +27,21 @@ pub(super) fn check(
 
 /// The key that `line` certifies, for this instance, now, by a host CA of the root document.
 pub(crate) fn key(line: &str, state: &TrustState, now: u64) -> Result<SubjectKey, Unfit> {
-    // sshd reads the whole file: what is verified must be all that is in it.
-    if line.contains(['\n', '\r', '\0']) {
-        return Err(Unfit::Form);
-    }
-    let encoded = line.split(' ').nth(1).ok_or(Unfit::Form)?;
-    let blob = STANDARD.decode(encoded).map_err(|_| Unfit::Form)?;
-    // The type's word as well.
-    ssh_key::Certificate::from_openssh(line).map_err(|_| Unfit::Form)?;
+    let certificate = ssh_key::Certificate::from_openssh(one_line(line)?);
+    let certificate = certificate.map_err(|_| Unfit::Form)?;
+    let blob = certificate.to_bytes().map_err(|_| Unfit::Form)?;
     Ok(host_certificate(
         &blob,
         &state.view.instance,
         &state.root.host_cas,
         now,
     )?)
+}
+
+/// `text`, where it is what sshd will read: it reads the whole file, so what is verified must be all that is in it.
+pub(crate) fn one_line(text: &str) -> Result<&str, Unfit> {
+    let is_one = text.len() <= MAX_BYTES && !text.contains(['\n', '\r', '\0']);
+    is_one.then_some(text).ok_or(Unfit::Form)
 }
 
 /// The public halves of sshd's host keys; files that cannot be read are no match.

@@ -27,7 +27,7 @@ pub(super) struct Manifest {
     pub(super) folders: Vec<PathBuf>,
     /// The account that did not exist.
     pub(super) account: Option<String>,
-    /// Units of this agent's service that were enabled.
+    /// Units of this agent's service that were enabled, and were not before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) units: Vec<String>,
     /// When the first installation was made, in Unix seconds.

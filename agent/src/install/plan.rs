@@ -14,9 +14,10 @@ use super::placement::{self, Placement};
 use super::service::{self, TakenOver};
 use super::transaction::Content;
 use super::uninstall::restored;
+use super::units::{self, Units};
 use super::{
     InstallError, InstallOptions, System, agent_toml, ca_keys, confinement, diff, effective,
-    reload, revoked_keys, units,
+    revoked_keys, systemd,
 };
 use crate::config::{Config, InvalidConfig, MAX_BYTES};
 use crate::passwd::USUAL_COMMAND_USERS;
@@ -37,7 +38,8 @@ pub(super) struct Plan {
     pub(super) config_dir: PathBuf,
     pub(super) drop_in: DropIn,
     pub(super) placement: Placement,
-    pub(super) command_user: CommandUser,
+    /// The account that must be made first.
+    pub(super) new_account: Option<&'static str>,
     pub(super) accounts: Vec<Account>,
     pub(super) state: PathBuf,
     pub(super) instance: InstanceId,
@@ -48,8 +50,8 @@ pub(super) struct Plan {
     pub(super) changes: Vec<Change>,
     /// Folders that are missing for them, outer ones first; the state folder is not among them.
     pub(super) folders: Vec<PathBuf>,
-    /// Units of this agent's service that will be enabled.
-    pub(super) units: Vec<String>,
+    /// What becomes of this agent's own units.
+    pub(super) units: Units,
     /// Settings of Match blocks that may stay.
     pub(super) tolerated: Vec<(String, String)>,
     pub(super) remarks: Vec<String>,
@@ -94,6 +96,7 @@ impl Plan {
         let toml = agent_toml::with_commands(&toml, &found.existing.commands)?;
         let toml = with_command_user(toml, &command_user, &accounts, system)?;
         let config = Config::parse(&toml)?;
+        let units = Units::plan(options, &config, &accounts, &command_user)?;
         let previous = Manifest::load(&state, &system.trusted)?.unwrap_or_default();
         let drop_in = DropIn {
             agent,
@@ -108,6 +111,8 @@ impl Plan {
         let remarks = remarks(&documents, &drop_in, &found, &accounts)?;
         let mut wanted = state_files(&documents, &drop_in, &state, sshd.version)?;
         wanted.push(Wanted::new(system.agent_toml.clone(), toml));
+        let drop_ins = units.drop_ins.iter().cloned();
+        wanted.extend(drop_ins.map(|(file, text)| Wanted::new(file, text)));
         wanted.extend(found.units.iter().map(TakenOver::wanted));
         wanted.push(configuration_file(&found.placement, &drop_in)?);
         let changes = changes(wanted, &previous, system)?;
@@ -119,10 +124,11 @@ impl Plan {
             placement: found.placement,
             tolerated: found.existing.tolerated,
             changes,
-            units: units::wanted(options, &config),
+            // The only account that is ever made is the units' own.
+            new_account: command_user.missing().or(units.account),
+            units,
             sshd,
             drop_in,
-            command_user,
             accounts,
             state,
             previous,
@@ -134,7 +140,7 @@ impl Plan {
     /// What `--dry-run` shows.
     pub(super) fn describe(&self) -> String {
         let mut text = String::new();
-        if let CommandUser::ToCreate(name) = self.command_user {
+        if let Some(name) = self.new_account {
             text.push_str(&format!("new: system account {name}\n"));
         }
         for change in self.changes.iter().filter(|change| change.is_one()) {
@@ -145,8 +151,8 @@ impl Plan {
         if text.is_empty() {
             text.push_str("nothing would change\n");
         }
-        if !self.units.is_empty() {
-            text.push_str(&format!("enabled: {}\n", self.units.join(" ")));
+        if !self.units.enabled.is_empty() {
+            text.push_str(&format!("enabled: {}\n", self.units.enabled.join(" ")));
         }
         let remarks = self
             .remarks
@@ -157,8 +163,14 @@ impl Plan {
 
     /// Whether anything on the host will differ.
     pub(super) fn is_change(&self) -> bool {
-        let new_account = matches!(self.command_user, CommandUser::ToCreate(_));
-        new_account || self.changes.iter().any(Change::is_one)
+        self.new_account.is_some() || self.changes.iter().any(Change::is_one)
+    }
+
+    /// Drop-ins of this agent's own units that will differ.
+    pub(super) fn changed_drop_ins(&self) -> Vec<&Path> {
+        let changes = self.changes.iter().filter(|change| change.is_one());
+        let paths = changes.map(|change| change.path.as_path());
+        paths.filter(|path| units::is_drop_in(path)).collect()
     }
 
     /// Whether a unit of sshd's will differ.
@@ -260,7 +272,7 @@ impl Found {
         options: &InstallOptions,
     ) -> Result<(), InstallError> {
         let mut found = overrides::elsewhere(&options.sshd.pid_file);
-        if reload::is_systemd() {
+        if systemd::is_there() {
             let leaves = |o: &overrides::Override| {
                 let units = self.units.iter().flat_map(|unit| &unit.overrides);
                 o.source.starts_with("/proc")

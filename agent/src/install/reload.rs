@@ -1,16 +1,11 @@
 //! Telling the running sshd to read its configuration again, without ending a session.
 
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::SshdOptions;
-use crate::child;
-
-/// Longest wait for a unit: systemd's own limits for stop and start are 90 s each.
-const RESTART_LIMIT: Duration = Duration::from_secs(200);
+use super::systemd::{self, SystemctlError};
 
 /// Tells sshd; returns what was done, for the terminal. Options on its command line (`units`: a unit was
 /// changed) go only with a restart, which leaves open sessions alone (`KillMode=process`).
@@ -22,11 +17,13 @@ pub(crate) fn reload(options: &SshdOptions, units: bool) -> Result<String, Reloa
             "sshd was not told (--no-reload)".to_owned()
         });
     }
-    if is_systemd() && units {
-        systemctl(&["daemon-reload"])?;
+    if systemd::is_there() && units {
+        systemd::run(&["daemon-reload"])?;
     }
     if let Some(unit) = active_unit() {
-        return systemctl(&[if units { "restart" } else { "reload" }, unit]);
+        let verb = if units { "restart" } else { "reload" };
+        systemd::run(&[verb, unit])?;
+        return Ok(format!("systemctl {verb} {unit}"));
     }
     match running_sshd(&options.pid_file) {
         Some(pid) => {
@@ -38,11 +35,6 @@ pub(crate) fn reload(options: &SshdOptions, units: bool) -> Result<String, Reloa
         }
         None => Ok("no sshd is running: it will read the configuration when it starts".to_owned()),
     }
-}
-
-/// Whether systemd runs this host.
-pub(super) fn is_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
 }
 
 /// The process in the pid file, if it is an sshd.
@@ -58,25 +50,10 @@ pub(super) fn running_sshd(pid_file: &Path) -> Option<Pid> {
 
 /// Debian calls the unit `ssh`, others `sshd`.
 fn active_unit() -> Option<&'static str> {
-    if !is_systemd() {
-        return None;
-    }
-    ["ssh", "sshd"].into_iter().find(|unit| {
-        let mut question = Command::new("systemctl");
-        question.args(["is-active", "--quiet", unit]);
-        child::output(&mut question, child::LIMIT).is_ok_and(|output| output.status.success())
-    })
-}
-
-fn systemctl(arguments: &[&str]) -> Result<String, ReloadError> {
-    let output = child::output(Command::new("systemctl").args(arguments), RESTART_LIMIT)
-        .map_err(ReloadError::Signal)?;
-    if output.status.success() {
-        return Ok(format!("systemctl {}", arguments.join(" ")));
-    }
-    Err(ReloadError::Systemctl(
-        String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    ))
+    let mut units = ["ssh", "sshd"].into_iter();
+    systemd::is_there()
+        .then(|| units.find(|unit| systemd::says("is-active", unit)))
+        .flatten()
 }
 
 /// Why sshd was not told.
@@ -86,8 +63,8 @@ pub enum ReloadError {
     #[error("tell the running sshd")]
     Signal(#[source] std::io::Error),
     /// systemctl refused.
-    #[error("reload sshd: systemctl said `{0}`")]
-    Systemctl(String),
+    #[error("reload sshd: {0}")]
+    Systemctl(#[from] SystemctlError),
 }
 
 #[cfg(test)]

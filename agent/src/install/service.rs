@@ -7,14 +7,8 @@ use std::path::{Path, PathBuf};
 use super::InstallError;
 use super::drop_in::KEYWORDS;
 use super::overrides::{self, Override};
+use super::systemd::FOLDERS;
 
-/// Folders of units, the one that counts most first (systemd.unit(5)).
-pub(super) const FOLDERS: [&str; 4] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-];
 /// What the distributions call it, started once or for each connection.
 const UNITS: [&str; 4] = [
     "ssh.service",

@@ -67,7 +67,11 @@ fn take_back(
     match steps.carry_out(&mut transaction, options) {
         Ok(told) => {
             // Before the account goes: the service runs as it.
-            let units = units::disable(&manifest.units);
+            let drop_ins = manifest
+                .originals
+                .keys()
+                .any(|path| units::is_drop_in(path));
+            let units = units::disable(&manifest.units, drop_ins);
             let units = units.map(|e| format!("left over: {}: {e}\n", manifest.units.join(" ")));
             let cleaned = clean_up(manifest, state, &steps);
             Ok(steps.report(&told) + &units.unwrap_or_default() + &cleaned)

@@ -1,87 +1,265 @@
-//! The units of this agent's own service: enabled where `--ca` names a CA for it and they are there, disabled again
-//! by `uninstall`. Logins rest on none of them, so whatever goes wrong here is a remark.
+//! The units of this agent's own service: fitted to the accounts of this host by drop-ins, enabled where `--ca`
+//! names a CA for them and they are there, disabled again by `uninstall`. Logins rest on none of them, so whatever
+//! goes wrong here is a remark.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use super::reload::is_systemd;
-use super::service::FOLDERS;
+use super::accounts::{self, Account, AccountError, CommandUser};
+use super::systemd::{self, FOLDERS, SystemctlError};
 use super::{InstallOptions, SshdOptions};
-use crate::child;
 use crate::config::Config;
 
-/// The service and its root helper.
-const UNITS: [&str; 2] = ["eic-agent-helper.socket", "eic-agent.service"];
+const HELPER: &str = "eic-agent-helper.socket";
+const SERVICE: &str = "eic-agent.service";
+const HARVEST: &str = "eic-agent-harvest.service";
 /// The helper's door for chained commands of other users.
 const LOGINS: &str = "eic-agent-logins.socket";
+/// What systemd has started behind that door.
+const LOGINS_SERVICE: &str = "eic-agent-logins.service";
 /// The account that the units name.
 pub(super) const USER: &str = "eic";
 
-/// systemd's own limit for a start is 90 s.
-const LIMIT: Duration = Duration::from_secs(100);
+/// Our drop-in of a unit.
+const NAME: &str = "eic-accounts.conf";
+const HEADER: &str = "# Written by `eic-agent install`; `eic-agent uninstall` takes it back.\n";
 
-/// What `--ca` has enabled.
-pub(super) fn wanted(options: &InstallOptions, config: &Config) -> Vec<String> {
+/// What an installation does about these units.
+#[derive(Debug)]
+pub(super) struct Units {
+    /// What `--ca` has enabled.
+    pub(super) enabled: Vec<String>,
+    /// Those of them that are not enabled yet, and so are ours to disable again.
+    pub(super) new: Vec<String>,
+    /// Drop-ins of the units that are there, for accounts of other names than the units have.
+    pub(super) drop_ins: Vec<(PathBuf, String)>,
+    /// The service's account, where it must be made.
+    pub(super) account: Option<&'static str>,
+}
+
+impl Units {
+    /// Looks; changes nothing.
+    ///
+    /// # Errors
+    /// `[service] user` is no account, or root's.
+    pub(super) fn plan(
+        options: &InstallOptions,
+        config: &Config,
+        accounts: &[Account],
+        command_user: &CommandUser,
+    ) -> Result<Self, AccountError> {
+        let enabled = enabled(options, config);
+        let service = account(options, config, accounts)?;
+        let is_new = |unit: &&String| !systemd::is_there() || !systemd::says("is-enabled", unit);
+        Ok(Self {
+            new: enabled.iter().filter(is_new).cloned().collect(),
+            enabled,
+            drop_ins: drop_ins(service.as_ref(), command_user),
+            account: service.as_ref().and_then(CommandUser::missing),
+        })
+    }
+}
+
+fn enabled(options: &InstallOptions, config: &Config) -> Vec<String> {
     if options.ca.is_none() {
         return Vec::new();
     }
     let mut commands = config.authorized_keys.command.iter();
     let logins = commands.any(|command| command.user.is_some());
-    let units = UNITS.into_iter().chain(logins.then_some(LOGINS));
+    let units = [HELPER, SERVICE]
+        .into_iter()
+        .chain(logins.then_some(LOGINS));
     units.map(str::to_owned).collect()
 }
 
-/// Enables and starts the units; says what was done, or why not and what to do.
-pub(super) fn enable(units: &[String], command_user: &str, sshd: &SshdOptions) -> Option<String> {
-    let by_hand = format!("systemctl enable --now {}", units.join(" "));
-    let missing = || units.iter().find(|unit| !is_installed(unit));
-    let reason = if units.is_empty() {
+/// Whom the service runs as, where `--ca` sets it up: `[service] user`, or the units' own account.
+fn account(
+    options: &InstallOptions,
+    config: &Config,
+    accounts: &[Account],
+) -> Result<Option<CommandUser>, AccountError> {
+    if options.ca.is_none() {
+        return Ok(None);
+    }
+    let user = config.service.user.as_str();
+    let asked = (user != USER).then_some(user);
+    accounts::choose(asked, &[USER], accounts).map(Some)
+}
+
+fn drop_ins(service: Option<&CommandUser>, command_user: &CommandUser) -> Vec<(PathBuf, String)> {
+    let is_there = |(unit, _): &(&str, String)| systemd::is_installed(unit);
+    texts(service, command_user)
+        .into_iter()
+        .filter(is_there)
+        .map(|(unit, text)| (systemd::drop_in(unit, NAME), text))
+        .collect()
+}
+
+/// Numbers: a name could hold what systemd would expand.
+fn texts(service: Option<&CommandUser>, command_user: &CommandUser) -> Vec<(&'static str, String)> {
+    let socket = |a: &Account| format!("{HEADER}[Socket]\nSocketGroup={}\n", a.gid);
+    let runs = |a: &Account| format!("{HEADER}[Service]\nUser={}\nGroup={}\n", a.uid, a.gid);
+    let mut texts = Vec::new();
+    if let Some(account) = of_another_name(command_user) {
+        texts.push((LOGINS, socket(account)));
+    }
+    if let Some(account) = service.and_then(of_another_name) {
+        texts.push((HELPER, socket(account)));
+        texts.extend([SERVICE, HARVEST].map(|unit| (unit, runs(account))));
+    }
+    texts
+}
+
+fn of_another_name(user: &CommandUser) -> Option<&Account> {
+    match user {
+        CommandUser::Existing(account) if account.name != USER => Some(account),
+        _ => None,
+    }
+}
+
+/// Whether a path is one of our drop-ins for these units.
+pub(super) fn is_drop_in(path: &Path) -> bool {
+    let [top, ..] = FOLDERS;
+    path.file_name().is_some_and(|name| name == NAME) && path.starts_with(top)
+}
+
+/// Enables and starts `units`, those with a `changed` drop-in anew; says what was done, or why not and what to do.
+pub(super) fn enable(units: &[String], changed: &[&Path], sshd: &SshdOptions) -> Option<String> {
+    if units.is_empty() && (changed.is_empty() || !systemd::is_there()) {
         return None;
-    } else if !sshd.reload {
-        "--no-reload".to_owned()
-    } else if !is_systemd() {
-        "there is no systemd; start `eic-agent helper --listen` and `eic-agent run`".to_owned()
-    } else if let Some(unit) = missing() {
-        format!("{unit} is not in {}", FOLDERS.join(", "))
-    } else if command_user != USER {
-        format!("they run as `{USER}` and serve its group; change that to `{command_user}` first")
-    } else {
-        match systemctl("enable", units) {
+    }
+    let by_hand = by_hand(units, !changed.is_empty());
+    let reason = match obstacle(units, sshd) {
+        Some(reason) => reason,
+        None => match start(units, changed) {
             Ok(()) => return Some(format!("{by_hand}\n")),
-            Err(said) => said,
-        }
+            Err(refused) => refused.to_string(),
+        },
     };
+    let what = match units.is_empty() {
+        true => "systemd was not told of the units' accounts",
+        false => "the service was not enabled",
+    };
+    Some(format!("note: {what} ({reason}); then: {by_hand}\n"))
+}
+
+fn obstacle(units: &[String], sshd: &SshdOptions) -> Option<String> {
+    if !sshd.reload {
+        return Some("--no-reload".to_owned());
+    }
+    if !systemd::is_there() {
+        let instead = "start `eic-agent helper --listen` and `eic-agent run`";
+        return Some(format!("there is no systemd; {instead}"));
+    }
+    let unit = units.iter().find(|unit| !systemd::is_installed(unit))?;
+    let folders = FOLDERS.join(", ");
     Some(format!(
-        "note: the service was not enabled ({reason}); then: {by_hand}\n"
+        "{unit} is not in {folders}: put it there and run this again"
     ))
 }
 
-/// Stops and disables the units of an installation; the reason where that failed.
-pub(super) fn disable(units: &[String]) -> Option<String> {
-    let there: Vec<String> = units.iter().filter(|u| is_installed(u)).cloned().collect();
-    if there.is_empty() || !is_systemd() {
-        return None;
+fn by_hand(units: &[String], reread: bool) -> String {
+    let reread = reread.then(|| "systemctl daemon-reload".to_owned());
+    let enable = format!("systemctl enable --now {}", units.join(" "));
+    let lines = reread
+        .into_iter()
+        .chain((!units.is_empty()).then_some(enable));
+    lines.collect::<Vec<_>>().join(" && ")
+}
+
+fn start(units: &[String], changed: &[&Path]) -> Result<(), SystemctlError> {
+    if !changed.is_empty() {
+        systemd::run(&["daemon-reload"])?;
+        restart(changed)?;
     }
-    systemctl("disable", &there).err()
-}
-
-fn is_installed(unit: &str) -> bool {
-    FOLDERS
-        .iter()
-        .any(|folder| Path::new(folder).join(unit).exists())
-}
-
-fn systemctl(verb: &str, units: &[String]) -> Result<(), String> {
-    let mut command = Command::new("systemctl");
-    command.args([verb, "--now"]).args(units);
-    let output = child::output(&mut command, LIMIT).map_err(|e| e.to_string())?;
-    if output.status.success() {
+    if units.is_empty() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!(
-        "systemctl said `{}`",
-        eic_protocol::text::printable(said.trim())
-    ))
+    let units = units.iter().map(String::as_str);
+    let words: Vec<&str> = ["enable", "--now"].into_iter().chain(units).collect();
+    systemd::run(&words)
+}
+
+/// What runs with the old account or group runs with the new one. A socket does not start beside a running service
+/// of its own; this one is started again by the next login.
+fn restart(changed: &[&Path]) -> Result<(), SystemctlError> {
+    let units: Vec<&str> = changed.iter().filter_map(|path| unit_of(path)).collect();
+    if units.contains(&LOGINS) && systemd::is_installed(LOGINS_SERVICE) {
+        systemd::run(&["stop", LOGINS_SERVICE])?;
+    }
+    systemd::run(&[&["try-restart"], units.as_slice()].concat())
+}
+
+fn unit_of(drop_in: &Path) -> Option<&str> {
+    let folder = drop_in.parent()?.file_name()?;
+    folder.to_str()?.strip_suffix(".d")
+}
+
+/// Stops and disables the units of an installation, and forgets its drop-ins; the reason where that failed.
+pub(super) fn disable(units: &[String], had_drop_ins: bool) -> Option<String> {
+    if !systemd::is_there() {
+        return None;
+    }
+    let there = units.iter().map(String::as_str);
+    let there: Vec<&str> = there.filter(|unit| systemd::is_installed(unit)).collect();
+    let disabled = match there.as_slice() {
+        [] => Ok(()),
+        there => systemd::run(&[&["disable", "--now"], there].concat()),
+    };
+    let reread = match had_drop_ins {
+        true => systemd::run(&["daemon-reload"]),
+        false => Ok(()),
+    };
+    disabled
+        .and(reread)
+        .err()
+        .map(|refused| refused.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str, uid: u32, gid: u32) -> CommandUser {
+        CommandUser::Existing(Account {
+            name: name.to_owned(),
+            uid,
+            gid,
+            home: "/".into(),
+        })
+    }
+
+    #[test]
+    fn accounts_of_the_units_own_name_need_no_drop_in() {
+        for eic in [account(USER, 990, 990), CommandUser::ToCreate(USER)] {
+            assert_eq!(texts(Some(&eic), &eic), []);
+        }
+    }
+
+    #[test]
+    fn each_unit_that_names_another_account_gets_its_numbers() {
+        let (service, command) = (account("svc", 7, 70), account("keys", 8, 80));
+        let all = texts(Some(&service), &command);
+        let lines = |unit: &str| {
+            let text = all.iter().find(|(name, _)| *name == unit).unwrap();
+            text.1.strip_prefix(HEADER).unwrap().to_owned()
+        };
+        assert_eq!(lines(LOGINS), "[Socket]\nSocketGroup=80\n");
+        assert_eq!(lines(HELPER), "[Socket]\nSocketGroup=70\n");
+        for unit in [SERVICE, HARVEST] {
+            assert_eq!(lines(unit), "[Service]\nUser=7\nGroup=70\n");
+        }
+    }
+
+    #[test]
+    fn drop_ins_of_others_are_not_ours() {
+        let own = systemd::drop_in(LOGINS, NAME);
+        assert!(is_drop_in(&own));
+        assert_eq!(unit_of(&own), Some(LOGINS));
+        for other in [
+            "/etc/systemd/system/x.service.d/zz-eic.conf",
+            "/usr/lib/systemd/system/x.service.d/eic-accounts.conf",
+        ] {
+            assert!(!is_drop_in(Path::new(other)), "{other}");
+        }
+    }
 }

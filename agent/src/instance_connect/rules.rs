@@ -327,15 +327,28 @@ fn key_lines() {
     );
 }
 
+/// The headers of a good record, in its order.
+fn good_headers() -> [String; 2] {
+    [good_expiry(), instance(INSTANCE)]
+}
+
+/// A good record's signed part.
+fn good_text() -> String {
+    let headers = good_headers();
+    unsigned(&headers.each_ref().map(String::as_str), &ed25519_line(CASE))
+}
+
+/// The signer's own signature.
+fn own(text: &str) -> Vec<u8> {
+    sign_pss(signer_key(), text.as_bytes())
+}
+
 #[test]
-fn signatures() {
+fn signatures_of_another_scheme_or_key_or_over_other_bytes_are_refused() {
     // I-06: RSASSA-PSS, SHA-256, salt of 32 bytes, over exactly these bytes
-    let headers = [good_expiry(), instance(INSTANCE)];
+    let headers = good_headers();
     let headers = headers.each_ref().map(String::as_str);
-    let text = unsigned(&headers, &ed25519_line(CASE));
-    let with = |signature: &str| format!("{text}{signature}\n\n");
-    let own = |text: &str| sign_pss(signer_key(), text.as_bytes());
-    let good = own(&text);
+    let text = good_text();
     let pss = |alg| sign_rsa(signer_key(), text.as_bytes(), alg);
     use ring::signature as s;
     for (flaw, signature) in [
@@ -363,6 +376,22 @@ fn signatures() {
             "in another order",
             own(&unsigned(&[headers[1], headers[0]], &ed25519_line(CASE))),
         ),
+    ] {
+        let record = format!("{text}{}\n\n", wrapped(&signature));
+        judge(flaw, &record, Dropped);
+    }
+}
+
+#[test]
+fn signatures_of_another_length_or_with_a_flipped_bit_are_refused() {
+    // I-06
+    let text = good_text();
+    let judge = |flaw: &str, signature: &[u8]| {
+        let record = format!("{text}{}\n\n", wrapped(signature));
+        judge(flaw, &record, Dropped);
+    };
+    let good = own(&text);
+    for (flaw, signature) in [
         ("a byte short", good[..255].to_vec()),
         ("a byte long", [good.as_slice(), &[0]].concat()),
         ("a byte long in front", [&[0], good.as_slice()].concat()),
@@ -370,14 +399,20 @@ fn signatures() {
         ("ones", vec![0xff; 256]),
         ("one byte", vec![1]),
     ] {
-        judge(flaw, &with(&wrapped(&signature)), Dropped);
+        judge(flaw, &signature);
     }
     for at in (0..256).step_by(17) {
         let mut flipped = good.clone();
         flipped[at] ^= 1;
-        judge("flipped bit", &with(&wrapped(&flipped)), Dropped);
+        judge("flipped bit", &flipped);
     }
-    let encoded = wrapped(&good);
+}
+
+#[test]
+fn signatures_that_are_not_written_as_one_base64_text_are_refused() {
+    // I-06
+    let text = good_text();
+    let encoded = wrapped(&own(&text));
     for (flaw, signature) in [
         ("none", String::new()),
         ("padding alone", "=".into()),
@@ -390,9 +425,15 @@ fn signatures() {
     ] {
         // A signature that happens to need no padding is whole without it.
         if flaw != "unpadded" || encoded.ends_with('=') {
-            judge(flaw, &with(&signature), Dropped);
+            judge(flaw, &format!("{text}{signature}\n\n"), Dropped);
         }
     }
+}
+
+#[test]
+fn signatures_are_taken_in_lines_of_any_width() {
+    let text = good_text();
+    let encoded = wrapped(&own(&text));
     let packed = encoded.replace('\n', "");
     for width in [1, 3, 4, 16, 60, 64, 65, 76, 343, 344, 1000] {
         let lines: Vec<&str> = packed
@@ -400,7 +441,11 @@ fn signatures() {
             .chunks(width)
             .map(|l| std::str::from_utf8(l).unwrap())
             .collect();
-        judge("any width", &with(&lines.join("\n")), Kept);
+        judge(
+            "any width",
+            &format!("{text}{}\n\n", lines.join("\n")),
+            Kept,
+        );
     }
     judge("no line end", &format!("{text}{encoded}"), Kept);
     judge("one line end", &format!("{text}{encoded}\n"), Kept);
@@ -664,16 +709,18 @@ fn user_names_that_send_ssh_public_key_takes_are_taken() {
 
 type Change<'a> = &'a dyn Fn(&mut Staple);
 
+/// Whether the leaf's staple is taken once it has been changed.
+fn is_taken(world: &World, change: Change<'_>) -> bool {
+    let mut staple = Staple::new(&world.leaf, &world.intermediate);
+    change(&mut staple);
+    let der = staple.der(&world.intermediate.key);
+    ocsp::check(&der, &path_of(world).links()[0], NOW).is_ok()
+}
+
 #[test]
-fn staples() {
-    // RFC 6960, with the official tolerance of 300 s; without nextUpdate never
+fn staples_are_taken_between_this_and_next_update_with_the_official_tolerance() {
+    // RFC 6960, with 300 s; without nextUpdate never
     let world = World::new();
-    let path = path_of(&world);
-    let verdict = |change: &dyn Fn(&mut Staple)| {
-        let mut staple = Staple::new(&world.leaf, &world.intermediate);
-        change(&mut staple);
-        ocsp::check(&staple.der(&world.intermediate.key), &path.links()[0], NOW).is_ok()
-    };
     for this_update in [
         NOW - 86_400 * 30,
         NOW - 1,
@@ -693,10 +740,18 @@ fn staples() {
         ] {
             let good =
                 this_update <= NOW + 300 && next_update.is_some_and(|next| next + 300 >= NOW);
-            let found = verdict(&|s| (s.this_update, s.next_update) = (this_update, next_update));
+            let found = is_taken(&world, &|s| {
+                (s.this_update, s.next_update) = (this_update, next_update)
+            });
             assert_eq!(found, good, "{this_update} {next_update:?}");
         }
     }
+}
+
+#[test]
+fn staples_that_do_not_plainly_say_good_are_refused() {
+    // RFC 6960
+    let world = World::new();
     let refused: [(&str, Change<'_>); 14] = [
         ("revoked", &|s| s.status = Staple::revoked()),
         ("unknown", &|s| s.status = UNKNOWN.to_vec()),
@@ -716,17 +771,22 @@ fn staples() {
         ("two answers", &|s| s.copies = 2),
     ];
     for (flaw, change) in refused {
-        assert!(!verdict(&change), "{flaw}");
+        assert!(!is_taken(&world, change), "{flaw}");
         // A SHA-256 certID makes none of them better.
-        assert!(
-            !verdict(&|s| {
-                s.sha256_ids = true;
-                change(s);
-            }),
-            "{flaw}"
-        );
+        let with_sha256: Change<'_> = &|s| {
+            s.sha256_ids = true;
+            change(s);
+        };
+        assert!(!is_taken(&world, with_sha256), "{flaw}");
     }
-    assert!(verdict(&|s| s.sha256_ids = true) && verdict(&|s| s.version = Some(0)));
+    assert!(is_taken(&world, &|s| s.sha256_ids = true));
+    assert!(is_taken(&world, &|s| s.version = Some(0)));
+}
+
+#[test]
+fn staples_for_another_certificate_or_by_another_issuer_are_refused() {
+    let world = World::new();
+    let path = path_of(&world);
     for (certificate, issuer) in [
         (&world.leaf, &world.intermediate),
         (&world.intermediate.der, &world.root),

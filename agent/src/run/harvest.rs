@@ -40,7 +40,40 @@ pub(crate) fn harvest(path: Option<&Path>) -> Result<String, NotHarvested> {
         config: &config,
         ca,
     };
-    harvest.run(&Deadline::after(PATIENCE))
+    let ask = |shown| harvest.ask(shown);
+    let show = |challenge| harvest.show(challenge);
+    until_known(&Deadline::after(PATIENCE), FIRST_PAUSE, ask, show)
+}
+
+/// Asks until the CA knows the keys, or leaves it to somebody else; what it wants on the console is shown there once.
+fn until_known(
+    patience: &Deadline,
+    mut pause: Duration,
+    ask: impl Fn(Option<Nonce>) -> Result<HostKeysResponse, NotHarvested>,
+    show: impl Fn(Nonce) -> Result<(), NotHarvested>,
+) -> Result<String, NotHarvested> {
+    let mut shown = None;
+    loop {
+        match ask(shown)? {
+            HostKeysResponse::Known { keys, .. } => {
+                return Ok(format!("the CA knows {} keys of this host\n", keys.len()));
+            }
+            HostKeysResponse::Enrolled { .. } => {
+                return Ok("this host has a certificate, which speaks for it\n".to_owned());
+            }
+            HostKeysResponse::AwaitingApproval { enrolment, .. } => {
+                return Err(NotHarvested::Approval(enrolment));
+            }
+            HostKeysResponse::WriteToConsole { challenge, .. } if shown != Some(challenge) => {
+                show(challenge)?;
+                shown = Some(challenge);
+            }
+            HostKeysResponse::WriteToConsole { .. } => {}
+        }
+        let left = patience.remaining().ok_or(NotHarvested::Console)?;
+        std::thread::sleep(left.min(pause));
+        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+    }
 }
 
 struct Harvest<'a> {
@@ -51,35 +84,14 @@ struct Harvest<'a> {
 }
 
 impl Harvest<'_> {
-    fn run(&self, patience: &Deadline) -> Result<String, NotHarvested> {
-        let mut shown = None;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.ask(shown)? {
-                HostKeysResponse::Known { keys, .. } => {
-                    return Ok(format!("the CA knows {} keys of this host\n", keys.len()));
-                }
-                HostKeysResponse::Enrolled { .. } => {
-                    return Ok("this host has a certificate, which speaks for it\n".to_owned());
-                }
-                HostKeysResponse::AwaitingApproval { enrolment, .. } => {
-                    return Err(NotHarvested::Approval(enrolment));
-                }
-                HostKeysResponse::WriteToConsole { challenge, .. } => {
-                    if shown != Some(challenge) {
-                        let line = Request::WriteConsole {
-                            challenge,
-                            all: true,
-                        };
-                        self.helper.ask(&line)?;
-                        shown = Some(challenge);
-                    }
-                }
-            }
-            let left = patience.remaining().ok_or(NotHarvested::Console)?;
-            std::thread::sleep(left.min(pause));
-            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-        }
+    /// Has the helper write what the CA wants to see.
+    fn show(&self, challenge: Nonce) -> Result<(), NotHarvested> {
+        let line = Request::WriteConsole {
+            challenge,
+            all: true,
+        };
+        self.helper.ask(&line)?;
+        Ok(())
     }
 
     fn ask(&self, challenge: Option<Nonce>) -> Result<HostKeysResponse, NotHarvested> {
@@ -141,5 +153,61 @@ pub(crate) enum NotHarvested {
 impl From<NotAsked> for NotHarvested {
     fn from(source: NotAsked) -> Self {
         Self::Request(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    fn wanted(challenge: u8) -> HostKeysResponse {
+        HostKeysResponse::WriteToConsole {
+            challenge: Nonce::from_random([challenge; 16]),
+            expires_at: 0,
+            request_id: RequestId::from_random([7; 16]),
+        }
+    }
+
+    /// What came of it when the CA answered so, one answer after the other; and what was shown.
+    fn outcome(
+        patience: Duration,
+        answers: Vec<HostKeysResponse>,
+    ) -> (Result<String, NotHarvested>, Vec<Nonce>) {
+        let (answers, shown) = (RefCell::new(answers.into_iter()), RefCell::new(Vec::new()));
+        let last = Cell::new(None);
+        let ask = |told| {
+            assert_eq!(told, last.get(), "what was shown is told");
+            Ok(answers.borrow_mut().next().unwrap())
+        };
+        let show = |challenge| {
+            last.set(Some(challenge));
+            shown.borrow_mut().push(challenge);
+            Ok(())
+        };
+        let pause = Duration::from_millis(1);
+        let outcome = until_known(&Deadline::after(patience), pause, ask, show);
+        (outcome, shown.into_inner())
+    }
+
+    #[test]
+    fn a_console_that_the_ca_does_not_see_in_time_is_told_and_worth_another_run() {
+        let (outcome, shown) = outcome(Duration::ZERO, vec![wanted(1)]);
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, NotHarvested::Console), "{error}");
+        assert_eq!(error.exit_code(), 75);
+        assert_eq!(shown, [Nonce::from_random([1; 16])]);
+    }
+
+    #[test]
+    fn what_the_ca_wants_is_shown_once_and_shown_again_when_it_changes() {
+        let enrolled = HostKeysResponse::Enrolled {
+            request_id: RequestId::from_random([8; 16]),
+        };
+        let answers = vec![wanted(1), wanted(1), wanted(2), enrolled];
+        let (outcome, shown) = outcome(Duration::from_secs(60), answers);
+        assert!(outcome.unwrap().contains("has a certificate"));
+        assert_eq!(shown, [1, 2].map(|seed| Nonce::from_random([seed; 16])));
     }
 }

@@ -8,6 +8,7 @@ use eic_protocol::grant::Nonce;
 use eic_protocol::proof::Audience;
 use eic_protocol::subject_key::SubjectKey;
 
+use super::ca_answer::NoAnswer;
 use super::evidence::{self, NoEvidence};
 use super::helper_client::{Helper, NoHelp};
 use super::host_request::{self, Facts, NotAsked, Purpose};
@@ -92,8 +93,13 @@ impl HostCertificate {
         let by_token = matches!(request.evidence, HostEvidence::EnrolmentToken(_));
         let response = host_request::post(Purpose::Certificate, client, &ca, &request)
             .map_err(NotRenewed::from);
-        self.token_refused |=
-            by_token && matches!(response, Err(NotRenewed::Request(NotAsked::Refused { .. })));
+        self.token_refused |= by_token
+            && matches!(
+                response,
+                Err(NotRenewed::Request(NotAsked::Answer(
+                    NoAnswer::Refused { .. }
+                )))
+            );
         self.take(response?, helper, now)
     }
 

@@ -1,8 +1,6 @@
 //! A host's request to the CA: what is said, the evidence for it, the signatures of the helper, the way there. For a
 //! certificate, or to make the keys known of a host that has none.
 
-use std::time::Duration;
-
 use eic_protocol::api::host_certificate::evidence::Bound;
 use eic_protocol::api::host_certificate::{
     HostCertificateBinding, HostCertificateRequest, HostEvidence, HostKeyProof,
@@ -13,24 +11,18 @@ use eic_protocol::grant::Nonce;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::proof::{Audience, CanonicalRequest, Route};
 use eic_protocol::subject_key::SubjectKey;
-use eic_protocol::text::printable;
 use eic_protocol::version;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::ca_answer::{self, NoAnswer};
 use super::evidence::{Instance, NoEvidence};
 use super::helper_client::{Helper, NoHelp};
-use super::http::{Client, HttpError};
+use super::http::Client;
 use super::settings::EvidenceKind;
 use crate::config::{Config, InvalidConfig};
 use crate::helper::request::{Answer, Request};
 use crate::trust_state::{Identity, NoTrust};
 use crate::trusted_file::Trusted;
-
-/// For the request to the CA, which asks STS and EC2 meanwhile.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// Largest answer in bytes.
-const MAX_ANSWER: u64 = 64 * 1024;
 
 /// What a request is for: the same form, another route, other signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,43 +167,7 @@ pub(super) fn post<T: DeserializeOwned>(
 ) -> Result<T, NotAsked> {
     // Texts and lists always have a JSON form.
     let body = serde_json::to_vec(request).unwrap_or_default();
-    let url = format!("{ca}{}", purpose.route().path());
-    let headers = [("content-type", "application/json")];
-    let answer = client.post(&url, &headers, &body, MAX_ANSWER, DEADLINE)?;
-    if !matches!(answer.status, 200..=202) {
-        return Err(NotAsked::Refused {
-            status: answer.status,
-            reason: problem_text(&answer.body),
-        });
-    }
-    serde_json::from_slice(&answer.body).map_err(|_| NotAsked::Form)
-}
-
-/// Title and detail of a problem document (RFC 9457), made harmless; a page of something else is not repeated.
-pub(super) fn problem_text(body: &[u8]) -> String {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) => problem.text(),
-        Err(_) => "no reason was given".to_owned(),
-    }
-}
-
-/// A problem document as far as it is told.
-#[derive(Deserialize)]
-struct Problem {
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    detail: String,
-}
-
-impl Problem {
-    fn text(&self) -> String {
-        match (self.title.as_str(), self.detail.as_str()) {
-            ("", detail) => printable(detail),
-            (title, "") => printable(title),
-            (title, detail) => printable(&format!("{title}: {detail}")),
-        }
-    }
+    Ok(ca_answer::to_post(client, ca, &purpose.route(), &body)?)
 }
 
 /// Why the CA gave no answer to a request.
@@ -224,11 +180,7 @@ pub(crate) enum NotAsked {
     #[error(transparent)]
     Identity(#[from] NoTrust),
     #[error(transparent)]
-    Http(#[from] HttpError),
-    #[error("be accepted: the CA answered {status}: {reason}")]
-    Refused { status: u16, reason: String },
-    #[error("understand the answer: it is none of a CA")]
-    Form,
+    Answer(#[from] NoAnswer),
     #[error(
         "show evidence: set `[service] enrolment_token` to a file with a new token of your CA's operator"
     )]
@@ -241,21 +193,4 @@ pub(crate) enum NotAsked {
     Random,
     #[error(transparent)]
     Help(#[from] NoHelp),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn problem_documents_are_shown_without_their_escapes() {
-        // H-15
-        let evil = b"{\"title\":\"no\",\"detail\":\"\\u001b[31mred\"}";
-        let shown = problem_text(evil);
-        assert!(
-            shown.starts_with("no: ") && !shown.contains('\u{1b}'),
-            "{shown}"
-        );
-        assert_eq!(problem_text(b"<html>"), "no reason was given");
-    }
 }

@@ -2,7 +2,6 @@
 //! host key's signature. Logins wait, bounded, while the CA is away.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use eic_protocol::api::host_report::{
     AcceptedLogin, Credential, HostReportResponse, MAX_LOGINS, ReportedSerial,
@@ -11,8 +10,9 @@ use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::proof::{Audience, Route};
 use eic_protocol::text::Line;
 
+use super::ca_answer::{self, NoAnswer};
 use super::helper_client::{Helper, NoHelp};
-use super::http::{Client, HttpError};
+use super::http::Client;
 use super::login_line::Accepted;
 use super::login_log::{self, Cursor, Entry, NoLog};
 use super::settings::LoginLog;
@@ -22,10 +22,6 @@ use crate::helper::request::{Answer, ReportDraft, Request};
 
 /// The log's cursor in the service's folder.
 const CURSOR_FILE: &str = "login-cursor.json";
-/// For the request.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// Largest answer in bytes.
-const MAX_ANSWER: u64 = 64 * 1024;
 /// How far back a service without a cursor looks. Seconds.
 const FIRST_LOOK: u64 = 3600;
 /// Most sessions whose end is watched for.
@@ -190,17 +186,7 @@ fn audit_session(process: &Path) -> Option<u32> {
 }
 
 fn post(ca: &Audience, client: &Client, body: &[u8]) -> Result<u64, NotSent> {
-    let url = format!("{ca}{}", Route::HostReports.path());
-    let headers = [("content-type", "application/json")];
-    let answer = client.post(&url, &headers, body, MAX_ANSWER, DEADLINE)?;
-    if !matches!(answer.status, 200..=202) {
-        return Err(NotSent::Refused {
-            status: answer.status,
-            reason: super::host_request::problem_text(&answer.body),
-        });
-    }
-    let response: HostReportResponse =
-        serde_json::from_slice(&answer.body).map_err(|_| NotSent::Form)?;
+    let response: HostReportResponse = ca_answer::to_post(client, ca, &Route::HostReports, body)?;
     Ok(if response.report_again_after == 0 {
         USUAL
     } else {
@@ -213,12 +199,8 @@ fn post(ca: &Audience, client: &Client, body: &[u8]) -> Result<u64, NotSent> {
 pub(super) enum NotSent {
     #[error(transparent)]
     Help(#[from] NoHelp),
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    #[error("report to the CA: it answered {status}: {reason}")]
-    Refused { status: u16, reason: String },
-    #[error("report to the CA: the answer is none of a CA")]
-    Form,
+    #[error("report to the CA")]
+    Answer(#[from] NoAnswer),
 }
 
 #[cfg(test)]

@@ -77,6 +77,24 @@ impl Access {
         format!("{}{}", self.origin, self.folder)
     }
 
+    /// What to do about a status that is no answer with a document, where S3's statuses say so (Amazon S3 API
+    /// Reference, "Error responses").
+    pub(super) fn remedy(&self, status: u16) -> Option<String> {
+        match status {
+            // Without s3:ListBucket a missing object is 403 as well.
+            403 => Some(format!(
+                "let the instance's role read it (s3:GetObject of {}*), and publish to it",
+                self.url()
+            )),
+            301 | 307 | 400 => Some(format!(
+                "set `[service] s3_region` to the bucket's Region: it was asked in {}",
+                self.region
+            )),
+            404 => Some("publish to it, and check the bucket's name and prefix".to_owned()),
+            _ => None,
+        }
+    }
+
     /// The headers that make a GET of a URL in the folder one of the role's.
     pub(super) fn headers(&self, url: &str) -> Vec<(&'static str, String)> {
         let path = url.strip_prefix(&self.origin).unwrap_or_default();
@@ -108,6 +126,66 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn access(origin: &str, folder: &str) -> Access {
+        let json = "{\"AccessKeyId\":\"ASIAEXAMPLE\",\"SecretAccessKey\":\"canary-key\",\"Token\":\"canary-token\"}";
+        Access {
+            origin: origin.to_owned(),
+            folder: folder.to_owned(),
+            region: "eu-west-1".parse().unwrap(),
+            credentials: serde_json::from_str(json).unwrap(),
+            date: "20261122T120000Z".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_a_status_of_s3s_asks_for_is_said() {
+        let access = access("https://trust.s3.eu-west-1.amazonaws.com", "/eic/");
+        let remedy = |status| access.remedy(status).unwrap_or_default();
+        assert!(
+            remedy(403).contains("s3:GetObject of https://trust.s3.eu-west-1.amazonaws.com/eic/*")
+        );
+        for elsewhere in [301, 307, 400] {
+            assert!(
+                remedy(elsewhere)
+                    .contains("s3_region` to the bucket's Region: it was asked in eu-west-1")
+            );
+        }
+        assert!(remedy(404).contains("prefix"));
+        assert_eq!(access.remedy(503), None);
+    }
+
+    #[test]
+    fn path_and_host_of_the_asked_object_are_signed() {
+        // Signatures of an independent implementation (Python's hmac).
+        for (origin, folder, object, signature) in [
+            (
+                "https://trust.s3.eu-west-1.amazonaws.com",
+                "/eic/",
+                "hosts/i-0123456789abcdef0.json",
+                "549b6f2abeca33822d291123e1d25a759489fe8f8546c1ebe99542100777059a",
+            ),
+            (
+                "https://s3.internal:8443",
+                "/trust/eic/",
+                "trust-bundle.json",
+                "72d0cb0a55f6ee9d31984c2a047f5bcac4902eda65fc93384877b5747f2b4f7d",
+            ),
+        ] {
+            let access = access(origin, folder);
+            let headers = access.headers(&format!("{}{object}", access.url()));
+            let named = |name: &str| {
+                let header = headers.iter().find(|(other, _)| *other == name);
+                header.map(|(_, value)| value.as_str())
+            };
+            let expected = format!(
+                "AWS4-HMAC-SHA256 Credential=ASIAEXAMPLE/20261122/eu-west-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, Signature={signature}"
+            );
+            assert_eq!(named("authorization"), Some(expected.as_str()));
+            assert_eq!(named("x-amz-security-token"), Some("canary-token"));
+            assert_eq!(named("host"), None, "the client sends its own");
+        }
+    }
 
     fn place(name: &str, prefix: &str, toml: &str) -> (String, String) {
         let service: Service = toml::from_str(toml).unwrap();

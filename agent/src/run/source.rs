@@ -143,7 +143,7 @@ impl Source {
         let url = format!("{key}&wait={}", question.wait.as_secs());
         let known: Vec<_> = self.known(&key).collect();
         let answer = client.get(&url, &known, limit(), DEADLINE + question.wait)?;
-        let Some(body) = self.news(&answer, &key)? else {
+        let Some(body) = self.news(&answer, &key, None)? else {
             return Ok(self.unchanged(&answer));
         };
         Ok(Fetched {
@@ -154,12 +154,23 @@ impl Source {
     }
 
     /// The body of an answer with news; `None` where there are none.
-    fn news<'a>(&self, answer: &'a Answer, url: &str) -> Result<Option<&'a [u8]>, NotFetched> {
+    fn news<'a>(
+        &self,
+        answer: &'a Answer,
+        url: &str,
+        access: Option<&Access>,
+    ) -> Result<Option<&'a [u8]>, NotFetched> {
         match answer.status {
             200 => Ok(Some(&answer.body)),
             // Only to somebody who said what he has.
             304 if self.tag(url).is_some() => Ok(None),
-            status => Err(NotFetched::Status(status)),
+            status => {
+                let remedy = access.and_then(|access| access.remedy(status));
+                Err(match remedy {
+                    Some(remedy) => NotFetched::Bucket { status, remedy },
+                    None => NotFetched::Status(status),
+                })
+            }
         }
     }
 
@@ -192,16 +203,17 @@ impl Source {
         // A host that is new to the CA has no view yet; its bundle counts all the same.
         let view_body = match view.status {
             404 | 403 => None,
-            _ => self.news(&view, &view_url)?,
+            _ => self.news(&view, &view_url, access)?,
         };
-        let bundle_body = self.news(&bundle, &bundle_url)?;
+        let bundle_body = self.news(&bundle, &bundle_url, access)?;
         let documents = match (bundle_body, view_body) {
             (None, None) => None,
             (Some(bundle), view) => Some(together(bundle, view)?),
             // The view alone is new: the bundle is asked for again, whole, since they go together.
             (None, view) => {
                 let whole = get(&bundle_url, false, limit())?;
-                Some(together(self.news(&whole, "")?.unwrap_or_default(), view)?)
+                let whole = self.news(&whole, "", access)?.unwrap_or_default();
+                Some(together(whole, view)?)
             }
         };
         let tags = [(bundle_url, bundle.etag.clone()), (view_url, view.etag)];
@@ -290,6 +302,14 @@ pub(super) enum NotFetched {
     /// Another answer than documents.
     #[error("fetch trust documents: the server answered {0}")]
     Status(u16),
+    /// Another answer of S3's.
+    #[error("fetch trust documents: S3 answered {status}; {remedy}")]
+    Bucket {
+        /// The status code.
+        status: u16,
+        /// What to do.
+        remedy: String,
+    },
     /// Not documents.
     #[error("fetch trust documents")]
     Form(#[from] NotTrustBundle),

@@ -210,17 +210,24 @@ fn the_packages_override_on_sshds_command_line_is_taken_over_and_given_back() {
     assert_eq!(without_backups(host.snapshot()), without_backups(before));
 }
 
-/// A systemctl that only writes down what it is asked; `fails` names the verb that it refuses.
+/// A systemctl that only writes down what it is asked; `fails` names the verb that it refuses. Enabled are the
+/// units of /run/enabled.
 fn systemctl(host: &Host, fails: &str) {
-    host.write(
+    program(
+        host,
         "usr/bin/systemctl",
-        format!(
-            "#!/bin/sh\necho \"$*\" >>/run/systemctl.log\n[ \"$1\" != {fails} ] || {{ echo no >&2; exit 1; }}\n"
+        &format!(
+            "[ \"$1\" != is-enabled ] || exec grep -qxs \"$3\" /run/enabled\necho \"$*\" >>/run/systemctl.log\n[ \"$1\" != {fails} ] || {{ echo no >&2; exit 1; }}\n"
         ),
     );
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(host.path("usr/bin/systemctl"), mode).unwrap();
     host.write("run/systemd/system/.keep", "");
+}
+
+/// A shell script in place of a program of the system's.
+fn program(host: &Host, path: &str, script: &str) {
+    host.write(path, format!("#!/bin/sh\n{script}"));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(host.path(path), mode).unwrap();
 }
 
 #[test]
@@ -261,7 +268,9 @@ fn host_with_units(fails: &str) -> Option<Host> {
     for unit in [
         "eic-agent-helper.socket",
         "eic-agent.service",
+        "eic-agent-harvest.service",
         "eic-agent-logins.socket",
+        "eic-agent-logins.service",
     ] {
         let text = std::fs::read(format!("{folder}/{unit}")).unwrap();
         host.write(&format!("etc/systemd/system/{unit}"), text);
@@ -317,6 +326,155 @@ fn another_account_for_the_commands_is_the_one_that_the_helpers_door_serves() {
     let again = host.install(&["--command-user", "daemon"]);
     assert!(ok(&again).starts_with("nothing to change: "));
     ok(&host.agent(&["uninstall"]));
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
+/// `daemon` in /etc/passwd: its numbers.
+const DAEMON: u32 = 1;
+const SOCKET_GROUP: &str = "etc/systemd/system/eic-agent-logins.socket.d/eic-accounts.conf";
+
+#[test]
+fn with_a_ca_the_units_get_their_account_and_the_door_for_logins_that_of_the_commands() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    let command = "[[authorized_keys.command]]\ncommand = [\"/usr/bin/true\"]\nuser = \"daemon\"\n";
+    host.write("etc/eic/agent.toml", command);
+    let before = host.snapshot();
+    let arguments = ["--ca", "https://ca.example", "--command-user", "daemon"];
+    let shown = ok(&host.install(&[&arguments[..], &["--dry-run"]].concat()));
+    assert!(
+        shown.contains("new: system account eic\n"),
+        "the units name it: {shown}"
+    );
+    let told = ok(&host.install(&arguments));
+    assert!(told.contains("as daemon\n"), "{told}");
+    assert!(host.read("etc/passwd").contains("\neic:"));
+    let group = format!("\n[Socket]\nSocketGroup={DAEMON}\n");
+    assert!(host.read(SOCKET_GROUP).ends_with(&group));
+    let log = host.read("run/systemctl.log");
+    let expected = format!(
+        "daemon-reload\nstop eic-agent-logins.service\ntry-restart eic-agent-logins.socket\nenable --now {UNITS} eic-agent-logins.socket\n"
+    );
+    assert!(log.ends_with(&expected), "{log}");
+    assert!(ok(&host.install(&arguments)).starts_with("nothing to change: "));
+    ok(&host.agent(&["uninstall"]));
+    let log = host.read("run/systemctl.log");
+    assert!(
+        log.ends_with("eic-agent-logins.socket\ndaemon-reload\n"),
+        "{log}"
+    );
+    assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
+#[test]
+fn the_services_own_account_is_what_its_units_run_as() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    let ca = ["--ca", "https://ca.example"];
+    for (user, reason) in [("nosuch", "no such account"), ("root", "uid 0")] {
+        host.write(
+            "etc/eic/agent.toml",
+            format!("[service]\nuser = \"{user}\"\n"),
+        );
+        assert!(fails_without_a_trace(&host, &ca).contains(reason), "{user}");
+    }
+    host.write("etc/eic/agent.toml", "[service]\nuser = \"daemon\"\n");
+    ok(&host.install(&ca));
+    for unit in ["eic-agent.service", "eic-agent-harvest.service"] {
+        let text = host.read(&format!("etc/systemd/system/{unit}.d/eic-accounts.conf"));
+        let account = format!("\n[Service]\nUser={DAEMON}\nGroup={DAEMON}\n");
+        assert!(text.ends_with(&account), "{unit}: {text}");
+    }
+    let socket = host.read("etc/systemd/system/eic-agent-helper.socket.d/eic-accounts.conf");
+    assert!(
+        socket.ends_with(&format!("SocketGroup={DAEMON}\n")),
+        "{socket}"
+    );
+    // The commands have an account of their own, which no unit has to be told.
+    assert!(!host.path(SOCKET_GROUP).exists());
+}
+
+#[test]
+fn units_that_are_not_started_by_install_are_started_by_the_told_lines() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    let arguments = [
+        "--ca",
+        "https://ca.example",
+        "--command-user",
+        "daemon",
+        "--no-reload",
+    ];
+    let told = ok(&host.install(&arguments));
+    let by_hand = format!(
+        "note: the service was not enabled (--no-reload); then: systemctl daemon-reload && systemctl enable --now {UNITS}\n"
+    );
+    assert!(told.contains(&by_hand), "{told}");
+    assert!(!host.path("run/systemctl.log").exists());
+}
+
+#[test]
+fn without_a_ca_no_unit_is_enabled_and_the_door_for_logins_still_gets_the_commands_group() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    let told = ok(&host.install(&["--command-user", "daemon"]));
+    assert!(told.contains("\nsystemctl daemon-reload\n"), "{told}");
+    assert!(host.path(SOCKET_GROUP).exists());
+    let log = host.read("run/systemctl.log");
+    let expected =
+        "daemon-reload\nstop eic-agent-logins.service\ntry-restart eic-agent-logins.socket\n";
+    assert!(log.ends_with(expected), "{log}");
+    assert!(!host.read("etc/passwd").contains("\neic:"));
+}
+
+#[test]
+fn systemd_that_refuses_is_told_in_its_own_words() {
+    for verb in ["daemon-reload", "try-restart", "stop"] {
+        let Some(host) = host_with_units(verb) else {
+            return;
+        };
+        let told = ok(&host.install(&["--command-user", "daemon"]));
+        let note = "note: systemd was not told of the units' accounts (systemctl said `no`); then: systemctl daemon-reload\n";
+        assert!(told.contains(note), "{verb}: {told}");
+    }
+}
+
+#[test]
+fn units_that_were_enabled_before_are_left_enabled_by_uninstall() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    host.write("run/enabled", "eic-agent-helper.socket\n");
+    ok(&host.install(&["--ca", "https://ca.example"]));
+    host.write("run/enabled", UNITS.replace(' ', "\n"));
+    ok(&host.install(&["--ca", "https://ca.example"]));
+    ok(&host.agent(&["uninstall"]));
+    let log = host.read("run/systemctl.log");
+    assert!(log.ends_with("disable --now eic-agent.service\n"), "{log}");
+}
+
+#[test]
+fn a_file_that_somebody_edits_meanwhile_is_left_as_he_wrote_it() {
+    let Some(host) = host() else { return };
+    succeed(
+        host.command("cp")
+            .args(["-a", "/usr/sbin/useradd", "/etc/useradd"]),
+    );
+    let edit = "echo '# mine' >/etc/ssh/sshd_config.d/10-eic.conf\nexec /etc/useradd \"$@\"\n";
+    program(&host, "usr/sbin/useradd", edit);
+    let before = host.snapshot();
+    let said = refused(&host.install(&[]));
+    assert!(
+        said.contains("10-eic.conf`: somebody else has just changed it"),
+        "{said}"
+    );
+    let edited = "etc/ssh/sshd_config.d/10-eic.conf";
+    assert_eq!(host.read(edited), "# mine\n");
+    std::fs::remove_file(host.path(edited)).unwrap();
     assert_eq!(without_backups(host.snapshot()), without_backups(before));
 }
 

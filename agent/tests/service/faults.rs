@@ -225,6 +225,36 @@ fn a_read_only_disk_leaves_the_old_files_and_an_unhealthy_state_with_the_reason(
 }
 
 #[test]
+fn a_failing_disk_leaves_the_old_files_and_an_unhealthy_state_with_the_reason() {
+    // F-11: EIO of a real block device
+    // The first to be made, and so the last to go.
+    let Some(device) = BlockDevice::new() else {
+        return;
+    };
+    let Some(mut station) = Station::new("") else {
+        return;
+    };
+    assert_eq!(station.install().refused, None);
+    let Some(_disk) = TinyDisk::on(&mut station, &[&device.path()]) else {
+        return;
+    };
+    station.ca.serve(station.authority.response());
+    let _service = station.service();
+    station.wait_for_sequence(10);
+    let before = station.files();
+    device.fails(true);
+    station.authority.revoke(&[7]);
+    station.ca.serve(station.authority.response());
+    station.wait_for_problem("trust", "Input/output error");
+    assert_eq!(station.files(), before);
+    assert_sshd_has_valid_files(&station, "failing");
+    assert!(station.logs_in(7), "nothing new is in place");
+    device.fails(false);
+    station.wait_for_sequence(11);
+    assert!(!station.logs_in(7) && station.logs_in(8));
+}
+
+#[test]
 fn files_that_others_could_write_are_made_anew() {
     // J-10
     let Some(station) = Station::new("") else {
@@ -309,11 +339,63 @@ fn a_helper_that_is_away_is_told_and_missed_no_longer_than_it_is_away() {
     wait_until("health", || station.status().healthy);
 }
 
+/// A block device in memory whose writes of anything new fail with EIO while it may take no more memory (zram,
+/// `mem_limit`); gone with the value.
+struct BlockDevice(String);
+
+impl BlockDevice {
+    fn new() -> Option<Self> {
+        let Ok(number) = std::fs::read_to_string("/sys/class/zram-control/hot_add") else {
+            eprintln!("skipped: this kernel makes no zram device");
+            return None;
+        };
+        let device = Self(number.trim().to_owned());
+        device.set("disksize", "16M");
+        let mut make = Command::new("mkfs.ext2");
+        let made = make.args(["-q", "-F", &device.path()]).status();
+        if made.is_ok_and(|status| status.success()) {
+            return Some(device);
+        }
+        eprintln!("skipped: no mkfs.ext2");
+        None
+    }
+
+    fn path(&self) -> String {
+        format!("/dev/zram{}", self.0)
+    }
+
+    fn set(&self, setting: &str, value: &str) {
+        let file = format!("/sys/block/zram{}/{setting}", self.0);
+        std::fs::write(file, value).unwrap();
+    }
+
+    fn fails(&self, fails: bool) {
+        self.set("mem_limit", if fails { "4K" } else { "0" });
+    }
+}
+
+impl Drop for BlockDevice {
+    fn drop(&mut self) {
+        // Whoever had it mounted may need a moment to end.
+        let remove = || std::fs::write("/sys/class/zram-control/hot_remove", &self.0).is_ok();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !remove() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+}
+
 /// A small file system with the content of the host's /var/lib, mounted over it; unmounted at the end.
 struct TinyDisk(std::path::PathBuf);
 
 impl TinyDisk {
     fn below(station: &mut Station) -> Option<Self> {
+        let tmpfs = ["-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs"];
+        Self::on(station, &tmpfs)
+    }
+
+    /// What mount(8) gets, but for the place.
+    fn on(station: &mut Station, what: &[&str]) -> Option<Self> {
         let folder = station.host.path("var-lib");
         let kept = folder.with_extension("kept");
         assert!(
@@ -327,12 +409,9 @@ impl TinyDisk {
         );
         // The helper's namespace has the folder as it was when it started.
         station.stop_helper();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs"])
-            .arg(&folder)
-            .status();
+        let mounted = Command::new("mount").args(what).arg(&folder).status();
         if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no tmpfs can be mounted here");
+            eprintln!("skipped: nothing can be mounted here");
             return None;
         }
         let disk = Self(folder.clone());

@@ -38,7 +38,7 @@ fn station(more: &str) -> Option<Station> {
     let roots = "toor:x:0:0::/root:/bin/sh\nstaff0:x:47111:0::/:/bin/sh\n";
     host.write("etc/passwd", format!("{passwd}{account}{roots}"));
     program(&station, "own-keys", &format!("echo '{}'", line_of(OWN)));
-    // Uid, all groups, environment and tokens must be right.
+    // Uid, all groups, environment, tokens and open files must be right: no socket, root's listening one least of all.
     let environment = "HOME=/srv/keys LOGNAME=keys USER=keys";
     program(
         &station,
@@ -47,6 +47,7 @@ fn station(more: &str) -> Option<Station> {
             "[ \"$(id -u) $(id -G)\" = '{UID} {UID}' ] && [ \"$1 $2\" = 'root /root' ] || exit 1\n\
              [ \"$(env | grep -v -e ^PATH= -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD= | sort | tr '\\n' ' ')\" = '{environment} ' ] || exit 2\n\
              grep -q '^CapEff:.0*$' /proc/self/status || exit 3\n\
+             ! ls -l /proc/self/fd | grep -q socket: || exit 4\n\
              echo '{}'",
             line_of(OTHERS)
         ),
@@ -199,6 +200,24 @@ fn commands_end_at_their_deadline_at_their_limit_and_when_nobody_waits() {
     let started = std::time::Instant::now();
     wait_until("its end", || fs::metadata(&stat).is_err());
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn more_errands_at_once_than_may_run_are_refused_with_the_reason_and_the_next_one_is_served() {
+    let more = "[[authorized_keys.command]]\nname = \"slow\"\nuser = \"keys\"\ncommand = [\"/bin/sleep\", \"60\"]\ndeadline_ms = 10000\n";
+    let Some(station) = station(more) else { return };
+    let _logins = station.logins(CAPABILITIES);
+    // 64 of them run, each in a connection that is kept open; then all are hung up.
+    let script = "import socket\ndef ask(line):\n s=socket.socket(socket.AF_UNIX)\n s.settimeout(20)\n s.connect('/run/eic-logins.sock')\n s.sendall(line+b'\\n')\n return s\n\
+                  slow=b'{\"command\":\"slow\",\"tokens\":[\"u=root\"]}'\nkept=[ask(slow) for _ in range(64)]\nprint(ask(slow).makefile().readline())\n";
+    let mut command = station.host.command("setpriv");
+    command.args(["--reuid", "eic", "--clear-groups", "python3", "-c", script]);
+    let told = ok(&command.output().unwrap());
+    assert!(told.contains("asked too often"), "{told}");
+    let good = ["u=root", "h=/root"];
+    wait_until("a place", || {
+        errand(&station, "other", &good).contains(&line_of(OTHERS))
+    });
 }
 
 #[test]

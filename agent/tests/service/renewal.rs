@@ -293,6 +293,32 @@ fn a_private_bucket_is_read_with_the_instances_role() {
 }
 
 #[test]
+fn a_bucket_that_does_not_answer_with_documents_is_told_with_what_to_do() {
+    let Some(station) = Station::new("trust_from = \"s3://trust-bucket/eic\"") else {
+        return;
+    };
+    let imds = crate::certificates::instance_metadata();
+    station.with_metadata(&imds.url());
+    station.configure(|toml| format!("{toml}s3 = \"{}\"\n", station.ca.url()));
+    station.ca.serve_nothing();
+    for (status, told) in [
+        (
+            403,
+            "S3 answered 403; let the instance's role read it (s3:GetObject",
+        ),
+        (301, "S3 answered 301; set `[service] s3_region`"),
+        (500, "the server answered 500"),
+    ] {
+        station
+            .ca
+            .otherwise(move |_| Reply::status(status, "<Error/>"));
+        // A fresh one: the waits after failures grow.
+        let _service = station.service();
+        station.wait_for_problem("trust", told);
+    }
+}
+
+#[test]
 fn a_web_folder_is_asked_by_tag_and_a_new_view_is_taken_with_its_bundle() {
     let Some(station) = Station::new("") else {
         return;

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::keys;
+use crate::child;
 use crate::clock::Deadline;
 use crate::install::InstallError;
-use crate::install::accounts::PROGRAM_PATH;
 use crate::install::drop_in::plain;
 
 /// One attempt.
@@ -41,7 +41,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// Whether the stock client is installed.
 pub(super) fn has_client() -> bool {
     let found = |name: &str| {
-        PROGRAM_PATH
+        child::PATH
             .split(':')
             .any(|dir| Path::new(dir).join(name).is_file())
     };
@@ -55,7 +55,7 @@ impl Login<'_> {
         let client = Command::new("ssh")
             .args(self.arguments(&log)?)
             .env_clear()
-            .env("PATH", PROGRAM_PATH)
+            .env("PATH", child::PATH)
             .env("SHELL", "/bin/sh")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

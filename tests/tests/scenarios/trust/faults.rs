@@ -2,8 +2,8 @@
 //! valid files at every moment, logins go on, what is revoked stays so, and the host says why it is not well.
 //!
 //! Every single step of an installation is killed and failed in the agent's own tests; here are the whole parts
-//! together: the real CA's documents, the sshd on port 22, people who log in. No block device can be made to fail in
-//! a container, so that EIO is injected into the system call there, and not tried here.
+//! together: the real CA's documents, the sshd on port 22, people who log in. EIO is the agent's own tests' as well:
+//! they have a block device that fails.
 
 use std::path::Path;
 use std::process::{Child, Command};
