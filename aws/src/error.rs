@@ -52,10 +52,45 @@ impl AwsError {
         match self {
             Self::Http(HttpError::Name(_)) => true,
             Self::Http(error) => error.is_unreachable(),
-            Self::Service { status, code, .. } => {
-                *status >= 500 || code.contains("Throttl") || code == "RequestLimitExceeded"
-            }
+            Self::Service { status, .. } => *status >= 500 || self.is_throttled(),
             Self::Malformed(_) | Self::Signing(_) => false,
+        }
+    }
+
+    /// Whether AWS said that it is asked too often: `ThrottlingException` of the JSON APIs, `Throttling` of STS
+    /// and IAM, `RequestLimitExceeded` of EC2.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.code().is_some_and(is_throttling)
+    }
+}
+
+/// Whether an error code of AWS means that it is asked too often.
+#[must_use]
+pub fn is_throttling(code: &str) -> bool {
+    code.contains("Throttl") || code == "RequestLimitExceeded"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_or_a_server_at_fault_is_no_throttling() {
+        for (status, code) in [(400, "AuthException"), (500, "InternalError"), (503, "")] {
+            assert!(
+                !AwsError::service(status, code, "").is_throttled(),
+                "{code}"
+            );
+        }
+        assert!(!AwsError::Malformed("x").is_throttled());
+    }
+
+    #[test]
+    fn throttling_has_three_names_and_a_later_try_may_help() {
+        for code in ["ThrottlingException", "Throttling", "RequestLimitExceeded"] {
+            let error = AwsError::service(400, code, "Rate exceeded");
+            assert!(error.is_throttled() && error.is_transient(), "{code}");
         }
     }
 }

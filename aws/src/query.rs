@@ -54,7 +54,7 @@ pub(crate) fn service_error(status: u16, text: &str) -> AwsError {
     AwsError::service(status, field("Code"), field("Message"))
 }
 
-/// `a=b&c=d`, everything but unreserved characters percent-encoded (RFC 3986 §2.3).
+/// `a=b&c=d`, names and values percent-encoded.
 fn form(parameters: &[(String, String)]) -> String {
     let pairs = parameters
         .iter()
@@ -62,7 +62,10 @@ fn form(parameters: &[(String, String)]) -> String {
     pairs.collect::<Vec<_>>().join("&")
 }
 
-fn percent(text: &str) -> String {
+/// `text` with all but unreserved characters percent-encoded (RFC 3986 §2.3): one value of a query or path
+/// segment, which adds no structure of its own.
+#[must_use]
+pub fn percent(text: &str) -> String {
     text.bytes()
         .map(|b| match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

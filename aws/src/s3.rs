@@ -28,12 +28,6 @@ pub struct S3Folder {
 }
 
 impl S3Folder {
-    /// The bucket.
-    #[must_use]
-    pub fn bucket(&self) -> &str {
-        &self.bucket
-    }
-
     fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() {
             name.to_owned()

@@ -26,7 +26,7 @@ mod trust_bundle;
 pub use hosts::{DeskError, HostRefusal};
 pub use start::{StartError, policy_sources};
 pub(crate) use start::{http_client, inventory};
-pub(crate) use trust_bundle::{NotPublished, Published, TrustAnswer, ViewDesk, publish};
+pub(crate) use trust_bundle::{NotPublished, NotPut, TrustAnswer, ViewDesk, publish};
 
 use crate::audit::{Actor, Event, EventName, Recorder};
 use crate::authn::Authenticator;
@@ -149,7 +149,7 @@ impl App {
         self.sessions.audience()
     }
 
-    /// Whether the service can issue: its store writes and its policy is not too old.
+    /// Whether the service can issue: its store writes, its policy is not too old, its CA keys answer.
     ///
     /// # Errors
     /// What is missing, in words.
@@ -162,7 +162,8 @@ impl App {
         }
         self.skew
             .check()
-            .map_err(|_| "the clock disagrees with AWS")
+            .map_err(|_| "the clock disagrees with AWS")?;
+        self.trust.readiness(&self.issuer.ca())
     }
 
     /// An event that a caller caused.

@@ -62,7 +62,10 @@ impl Authenticator {
         let canonical = self.check(request)?;
         let digest = canonical.digest();
         match &request.proof {
-            Proof::Oidc(proof) => self.oidc.confirm(&proof.token, request_id, now).await,
+            Proof::Oidc(proof) => {
+                let (token, key) = (&proof.token, &request.public_key);
+                self.oidc.confirm(token, key, request_id, now).await
+            }
             Proof::AwsSts(sts) => {
                 let confirmed = self
                     .aws_sts
@@ -144,7 +147,9 @@ pub enum AuthnError {
     #[error("{0}")]
     TooManyClaims(#[from] TooManyClaims),
     /// A claim that the configuration demands is another.
-    #[error("the token's claim `{0}` is not one that this CA takes from its issuer")]
+    #[error(
+        "the token's claim `{0}` is not one that this CA takes from its issuer; use a token of whom it takes, or have its operator add the value to `require` in the issuer's [[oidc]]"
+    )]
     ClaimNotTaken(String),
     /// The token is of somebody else than the AWS credentials.
     #[error(
@@ -173,7 +178,8 @@ pub enum AuthnError {
 }
 
 impl AuthnError {
-    /// Whether somebody other than the sender said no, or the token did: such refusals are recorded as the ration allows.
+    /// Whether the proof itself was looked at and refused: by STS, or here for what the token is and says. Anybody can
+    /// send such a one, so these refusals are recorded as the ration allows.
     #[must_use]
     pub fn is_of_judged_proof(&self) -> bool {
         matches!(
@@ -204,7 +210,9 @@ pub enum Refusal {
     )]
     Signature,
     /// `InvalidClientTokenId`: no such key, or the session token does not belong to it.
-    #[error("AWS does not know the access key, or the session token does not belong to it")]
+    #[error(
+        "AWS does not know the access key, or the session token does not belong to it; sign in to AWS again, or look which profile is used"
+    )]
     UnknownKey,
     /// `ExpiredToken`.
     #[error("the AWS credentials have expired; sign in to AWS again")]

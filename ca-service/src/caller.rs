@@ -113,7 +113,7 @@ impl Caller {
             identity: format!("{issuer}#{subject}"),
             // As CloudTrail writes the principal id of a web identity user.
             user_id: format!("{}:{audience}:{subject}", issuer.provider()),
-            name: subject.clone(),
+            name: identity.claims.email().unwrap_or(subject).to_owned(),
             standing: NameStanding::Attested,
             session_id,
             who: Who::Oidc(Box::new(identity)),
@@ -153,14 +153,12 @@ impl Caller {
         &self.identity
     }
 
-    /// A short name for key ids: `role/Dev/alice`, `oidc/issuer.example/subject`.
+    /// A short name for key ids: `role/Dev/alice`, `oidc/issuer.example/subject`, `oidc/issuer.example/a@acme.example`.
     #[must_use]
     pub fn short(&self) -> String {
         match &self.who {
             Who::Aws { arn, .. } => arn.short(),
-            Who::Oidc(identity) => {
-                format!("oidc/{}/{}", identity.issuer.provider(), identity.subject)
-            }
+            Who::Oidc(identity) => format!("oidc/{}/{}", identity.issuer.provider(), self.name),
         }
     }
 
@@ -182,7 +180,8 @@ impl Caller {
         &self.user_id
     }
 
-    /// The human-readable name within the ARN, or the subject.
+    /// The human-readable name within the ARN; of an issuer's subject the e-mail address that the issuer verified, else
+    /// the subject itself. For people to read: identities are compared by [`Self::identity`].
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -252,7 +251,11 @@ impl Caller {
             arn: self.arn().cloned(),
             issuer: self.oidc().map(|identity| identity.issuer.to_string()),
             user_id: self.user_id.clone(),
-            name: self.name.clone(),
+            // A client makes `issuer#subject` of it.
+            name: self
+                .oidc()
+                .map_or(&self.name, |identity| &identity.subject)
+                .clone(),
             name_standing: self.standing,
         }
     }

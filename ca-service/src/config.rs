@@ -10,6 +10,7 @@ pub(crate) mod document;
 mod endpoint;
 pub mod hosts;
 pub mod inventory;
+mod issuer;
 pub mod keys;
 pub mod limits;
 mod oidc;

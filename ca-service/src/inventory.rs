@@ -115,11 +115,14 @@ impl Inventory {
         now: u64,
     ) -> Result<Option<Arc<InstanceRecord>>, InventoryError> {
         let in_file = self.file.as_ref().and_then(|file| file.instance(id));
-        match (&self.ec2, in_file) {
-            (_, Some(record)) => Ok(Some(record)),
-            (Some(ec2), None) if !id.is_managed() => ec2.listed(id, account, region, now).await,
-            _ => Ok(None),
-        }
+        let found = match (&self.ec2, in_file) {
+            (_, Some(record)) => Some(record),
+            (Some(ec2), None) if !id.is_managed() => ec2.listed(id, account, region, now).await?,
+            _ => None,
+        };
+        // An id that is another account's or Region's by now is another host.
+        let same = |host: &InstanceRecord| host.account() == account && host.region() == region;
+        Ok(found.filter(|host| same(host)))
     }
 
     /// Every host that `host` names: by id, `Name` tag, private DNS name or address.

@@ -56,8 +56,9 @@ impl SigningKeys {
         Self { direct, endorsed }
     }
 
-    fn ca_for(&self, scope: &CertificateScope) -> &Arc<UserCa> {
-        let endorsed = self.endorsed.as_ref().filter(|key| key.may_open(scope));
+    fn ca_for(&self, scope: &CertificateScope, kms_only: bool) -> &Arc<UserCa> {
+        let endorsed = self.endorsed.as_ref();
+        let endorsed = endorsed.filter(|key| !kms_only && key.may_open(scope));
         endorsed.map_or(&self.direct, |key| key.ca())
     }
 }
@@ -103,10 +104,10 @@ impl Issuer {
         Arc::clone(&self.keys.load().direct)
     }
 
-    /// The CA whose key signs for this.
+    /// The CA whose key signs for this; `kms_only`: a host that it opens is in a fleet that is marked so.
     #[must_use]
-    pub fn ca_for(&self, scope: &CertificateScope) -> Arc<UserCa> {
-        Arc::clone(self.keys.load().ca_for(scope))
+    pub fn ca_for(&self, scope: &CertificateScope, kms_only: bool) -> Arc<UserCa> {
+        Arc::clone(self.keys.load().ca_for(scope, kms_only))
     }
 
     /// Signs with another key from now on, and with none in memory.
@@ -129,7 +130,7 @@ impl Issuer {
         self.check(&grant)?;
         let caller = Arc::clone(&grant.caller);
         // One key from preparing to signing, whatever an operator activates meanwhile.
-        let ca = self.ca_for(&grant.request.scope);
+        let ca = self.ca_for(&grant.request.scope, grant.kms_only);
         let prepared = prepare_user(grant, &Draw::fresh()?, ca.active(), self.clock.now())?;
         let still_admitted = async { self.check_caller(&caller) };
         finish(

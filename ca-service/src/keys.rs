@@ -10,11 +10,13 @@ pub(crate) mod pem;
 pub mod root;
 pub mod root_history;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eic_protocol::subject_key::{CaKey, SubjectKey};
 use eic_protocol::trust::envelope::Envelope;
+use eic_protocol::trust::root::Root;
 
 pub use files::FileError;
 pub use generate::{GenerateError, KeyType, generate};
@@ -22,8 +24,11 @@ pub use host_state::{HostState, HostStateError, HostViewOrder, host_state, read_
 pub use root::{RootError, RootKeys};
 pub use root_history::RootHistory;
 
-use crate::config::keys::{KeysConfig, SignerConfig};
+use crate::audit::{Actor, AppendError, Recorder};
+use crate::config::keys::{KeysConfig, KmsKey, SignerConfig};
+use crate::inventory::ec2::together::all_of;
 use crate::issuance::{Kind, SpecialKeys};
+use crate::random::NoEntropy;
 use crate::signer::document::{BundleKey, DocumentError, RootKey};
 use crate::signer::kms::{KmsError, KmsSigner};
 use crate::signer::local::{LocalKeyError, LocalSigner};
@@ -125,7 +130,7 @@ pub struct KeyMaterial {
     /// The signed root document, as clients and hosts get it.
     pub root: Envelope,
     /// Its contents.
-    pub document: eic_protocol::trust::root::Root,
+    pub document: Root,
     /// Keys that are never certified.
     pub special: SpecialKeys,
 }
@@ -136,8 +141,18 @@ pub struct KeyMaterial {
 /// # Errors
 /// [`KeysError`]; where the root document names other keys, it says what to run.
 pub async fn load(config: &KeysConfig, pins: &KeyPins, now: u64) -> Result<KeyMaterial, KeysError> {
-    let public = RootKeys::open(config, pins, now).await?;
-    let (keys, signers) = public;
+    let opened = RootKeys::open(config, pins, now).await?;
+    belonging(config, opened)
+}
+
+/// What was opened, found to be just what the root document names.
+///
+/// # Errors
+/// [`KeysError`]
+pub(crate) fn belonging(
+    config: &KeysConfig,
+    (keys, signers): (RootKeys, Signers),
+) -> Result<KeyMaterial, KeysError> {
     let (root, document) = root::read(&config.root_document)?;
     root::check(&document, &keys, &config.root_document)?;
     keys.check_apart_from(&document.root_keys)?;
@@ -146,7 +161,7 @@ pub async fn load(config: &KeysConfig, pins: &KeyPins, now: u64) -> Result<KeyMa
     let user_ca = user_cas.next().ok_or(KeysError::NoSigner)?;
     let spares = user_cas.collect();
     let host_ca = Arc::new(CertificateAuthority::new(signers.host_ca, None));
-    let special = special_keys(&document);
+    let special = SpecialKeys::new(named_keys(&document));
     Ok(KeyMaterial {
         user_ca,
         spares,
@@ -159,14 +174,15 @@ pub async fn load(config: &KeysConfig, pins: &KeyPins, now: u64) -> Result<KeyMa
 }
 
 /// Where keys are exchanged by a schedule and the root key is at hand: spares that the present root does not name are
-/// named in a next one. No other change is made without an operator, since a slip in the configuration would
-/// have every host trust another key. `now` is in Unix seconds.
+/// named in a next one, recorded before it is put in place. No other change is made without an operator, since a slip
+/// in the configuration would have every host trust another key. `now` is in Unix seconds.
 ///
 /// # Errors
 /// [`KeysError`]
 pub async fn announce_spares(
     config: &KeysConfig,
-    pins: &KeyPins,
+    keys: &RootKeys,
+    recorder: &Recorder,
     now: u64,
 ) -> Result<(), KeysError> {
     let Some(file) = config
@@ -176,12 +192,13 @@ pub async fn announce_spares(
     else {
         return Ok(());
     };
-    let (keys, _) = RootKeys::open(config, pins, now).await?;
     let (_, present) = root::read(&config.root_document)?;
-    let next = root::next(&present, &keys, now);
+    let next = root::next(&present, keys, now);
     let next = next.filter(|next| root::only_announces(&present, next) && present.threshold == 1);
     if let Some(next) = next {
         let sealed = RootKey::load(file)?.seal(&next)?;
+        let event = root::installation(&next, Actor::Service)?;
+        recorder.append(&event).await?;
         let installed = root_history::succeed(&config.root_document, &sealed)?;
         tracing::warn!(
             root = installed.version,
@@ -191,10 +208,7 @@ pub async fn announce_spares(
     Ok(())
 }
 
-fn authority<K: Kind>(
-    signer: Signer,
-    document: &eic_protocol::trust::root::Root,
-) -> CertificateAuthority<K> {
+fn authority<K: Kind>(signer: Signer, document: &Root) -> CertificateAuthority<K> {
     let scope = document
         .user_cas
         .iter()
@@ -204,40 +218,38 @@ fn authority<K: Kind>(
     CertificateAuthority::new(signer, not_after)
 }
 
-/// Every key that the root document names, retired ones included (D-14).
-#[must_use]
-pub fn special_keys(document: &eic_protocol::trust::root::Root) -> SpecialKeys {
-    let cas = document
-        .user_cas
-        .iter()
-        .map(|ca| ca.key.key())
-        .chain(document.host_cas.iter().map(CaKey::key));
-    SpecialKeys::new(cas.chain(&document.root_keys).chain(&document.bundle_keys))
+/// Every key that the root document names, retired ones included: none is ever certified (D-14).
+pub fn named_keys(root: &Root) -> impl Iterator<Item = &SubjectKey> {
+    let users = root.user_cas.iter().map(|ca| ca.key.key());
+    let cas = users.chain(root.host_cas.iter().map(CaKey::key));
+    cas.chain(&root.root_keys).chain(&root.bundle_keys)
 }
 
 /// The private keys behind [`RootKeys`].
 pub(crate) struct Signers {
-    /// Those that can be used, in the configuration's order.
+    /// In the configuration's order.
     pub(crate) user_cas: Vec<Signer>,
     pub(crate) host_ca: Signer,
     pub(crate) bundle: BundleKey,
 }
 
 impl RootKeys {
-    /// Opens the configured keys; no key may serve two purposes (D-13). `now` is in Unix seconds.
+    /// Opens the configured keys; no key may serve two purposes (D-13). One in KMS that does not answer, but is known
+    /// from before, is awaited. `now` is in Unix seconds.
     pub(crate) async fn open(
         config: &KeysConfig,
         pins: &KeyPins,
         now: u64,
     ) -> Result<(Self, Signers), KeysError> {
-        let mut user_cas = Vec::new();
-        for ca in std::iter::once(&config.user_ca).chain(&config.spare_user_cas) {
-            user_cas.push(open_or_known(ca, pins, now).await?);
-        }
-        let host_ca = open(&config.host_ca, pins, now).await?;
         let bundle = BundleKey::load(&config.bundle)?;
-        let (public, signers): (Vec<_>, Vec<_>) = user_cas.into_iter().unzip();
-        let mut public = public.into_iter();
+        let user_cas = std::iter::once(&config.user_ca).chain(&config.spare_user_cas);
+        // At once: each that does not answer takes ten seconds.
+        let opening = user_cas.chain([&config.host_ca]).enumerate();
+        let opening = opening.map(async |(at, ca)| Ok((at, open_or_await(ca, pins, now).await?)));
+        let opened: Result<BTreeMap<_, _>, KeysError> = all_of(opening).await.into_iter().collect();
+        let mut user_cas: Vec<Signer> = opened?.into_values().collect();
+        let host_ca = user_cas.pop().ok_or(KeysError::NoSigner)?;
+        let mut public = user_cas.iter().map(|ca| ca.public().clone());
         let keys = Self {
             user_ca: public.next().ok_or(KeysError::NoSigner)?,
             spares: public.collect(),
@@ -246,7 +258,7 @@ impl RootKeys {
         };
         keys.check_distinct()?;
         let signers = Signers {
-            user_cas: signers.into_iter().flatten().collect(),
+            user_cas,
             host_ca,
             bundle,
         };
@@ -283,33 +295,39 @@ impl RootKeys {
     }
 }
 
-/// A user CA whose key KMS does not give to us, but which is known, is no reason not to work with the others:
-/// a key that is disabled or pending deletion is what the spare is for.
-async fn open_or_known(
+/// A key that KMS does not give to us, but that is known, is no reason not to work without it: one that is disabled or
+/// pending deletion is what the spare is for, and bundles and revocations need none.
+async fn open_or_await(
     config: &SignerConfig,
     pins: &KeyPins,
     now: u64,
-) -> Result<(CaKey, Option<Signer>), KeysError> {
-    let failure = match open(config, pins, now).await {
-        Ok(signer) => return Ok((signer.public().clone(), Some(signer))),
-        Err(KeysError::Kms(failure)) => failure,
-        Err(other) => return Err(other),
-    };
-    let known = match config {
-        SignerConfig::Local { .. } => None,
-        SignerConfig::Kms(kms) => match &kms.public_key {
-            Some(key) => Some(key.clone()),
-            None => pins
-                .known(&kms.arn.to_string())?
-                .and_then(|key| key.parse().ok()),
-        },
-    };
-    match known {
-        Some(key) if failure.is_unreachable() => {
-            tracing::error!(%failure, "ALARM: a user CA's key cannot be used; the other ones are");
-            Ok((key, None))
+) -> Result<Signer, KeysError> {
+    let (failure, kms) = match (open(config, pins, now).await, config) {
+        (Err(KeysError::Kms(failure)), SignerConfig::Kms(kms)) if failure.is_unreachable() => {
+            (failure, kms)
         }
-        _ => Err(failure.into()),
+        (opened, _) => return opened,
+    };
+    let Some(public) = known(kms, pins)? else {
+        return Err(failure.into());
+    };
+    tracing::error!(%failure, "ALARM: a CA key cannot be used; it is asked for again and again");
+    let awaited = KmsSigner::awaited(kms, public, &failure).await?;
+    Ok(Signer::Kms(awaited))
+}
+
+/// The public half of a key in KMS, by the configuration and from its first use.
+fn known(kms: &KmsKey, pins: &KeyPins) -> Result<Option<CaKey>, KeysError> {
+    let arn = kms.arn.to_string();
+    let pinned = pins.known(&arn)?;
+    match (&kms.public_key, pinned) {
+        (Some(key), Some(pinned)) if pinned != key.to_string() => Err(KeysError::Pinned {
+            arn,
+            found: key.to_string(),
+            pinned,
+        }),
+        (Some(key), _) => Ok(Some(key.clone())),
+        (None, pinned) => Ok(pinned.and_then(|key| key.parse().ok())),
     }
 }
 
@@ -357,9 +375,15 @@ pub enum KeysError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// None of the user CAs can be used.
-    #[error("use the configured keys: none of the user CA keys answers")]
+    /// No key is configured: a defect of ours, since the configuration demands them.
+    #[error("use the configured keys: there is none")]
     NoSigner,
+    /// A new root could not be recorded, so it was not put in place.
+    #[error(transparent)]
+    Record(#[from] AppendError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
     /// One key for two purposes.
     #[error(
         "use the configured keys: `{0}` and `{1}` are the same key; each purpose needs its own"

@@ -12,6 +12,7 @@ pub mod caller;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod ed25519;
 pub mod fault;
 pub mod host_identity;
 pub mod http;

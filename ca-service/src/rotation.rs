@@ -5,6 +5,8 @@
 //! never happen is a certificate of a key that a host has not heard of: the gate is time since the root
 //! that announced it, or since the bundle that named it. No key, store or clock here.
 
+use std::collections::BTreeMap;
+
 use eic_protocol::subject_key::CaKey;
 use eic_protocol::trust::root::KeyState;
 
@@ -21,8 +23,10 @@ pub use schedule::{Due, Scheduled, due};
 pub struct Standing {
     /// Its state in the present root.
     pub state: KeyState,
-    /// When hosts could first have it, in Unix seconds; 0: with the CA's first root.
+    /// When the root that announced it was made, in Unix seconds; 0: it is the CA's first root.
     pub announced_at: u64,
+    /// The version of that root.
+    pub announced_in: u64,
     /// When it was first named, in Unix seconds.
     pub named_at: u64,
 }
@@ -39,6 +43,9 @@ pub enum NotYet {
     /// It is on the revocation list.
     #[error("it is revoked")]
     Revoked,
+    /// No host can have it.
+    #[error("no host can know it: the service has not served the root that announces it yet")]
+    Unserved,
     /// Hosts may not have it.
     #[error("hosts may not know it before {0} (Unix seconds)")]
     Propagating(u64),
@@ -51,6 +58,8 @@ pub struct Candidate<'a> {
     pub key: &'a CaKey,
     /// Whether hosts are told to refuse it.
     pub revoked: bool,
+    /// Whether its private half answers: KMS may not.
+    pub answers: bool,
 }
 
 /// What decides among the configured keys.
@@ -62,6 +71,8 @@ pub struct Circumstances<'a> {
     pub chosen: Option<&'a str>,
     /// The key that signed last, by fingerprint: it goes on, and where none ever signed no host can be behind.
     pub last: Option<&'a str>,
+    /// Since when hosts could fetch a root (Unix seconds), by its version; from before this was noted: none.
+    pub served: &'a BTreeMap<u64, u64>,
     /// How long hosts may take to hear of a key. Seconds.
     pub propagation: u64,
     /// The time, in Unix seconds.
@@ -78,7 +89,8 @@ pub struct Choice {
 }
 
 /// Which of the configured keys signs: the operator's choice (a choice that is not configured any more is none:
-/// then the first one), where hosts can know it by now; else the one that signed last; else any that may.
+/// then the first one), where hosts can know it by now; else the one that signed last; else any that may. One that
+/// does not answer signs in no other's place, and where no other one may, it is the one that is waited for.
 #[must_use]
 pub fn choose(candidates: &[Candidate<'_>], by: &Circumstances<'_>) -> Choice {
     let prints: Vec<_> = candidates.iter().map(|ca| ca.key.fingerprint()).collect();
@@ -88,9 +100,10 @@ pub fn choose(candidates: &[Candidate<'_>], by: &Circumstances<'_>) -> Choice {
     let first = chosen.or_else(|| prints.first().map(String::as_str));
     let judged: Vec<_> = candidates.iter().map(|ca| judge(ca, by)).collect();
     let mut ranked: Vec<_> = (0..).zip(&prints).zip(&judged).collect();
-    ranked.sort_by_key(|((_, print), _)| {
+    ranked.sort_by_key(|((index, print), _)| {
         let print = Some(print.as_str());
-        (print != first, print != by.last)
+        let silent = candidates.get(*index).is_some_and(|ca| !ca.answers);
+        (silent, print != first, print != by.last)
     });
     let signer = ranked
         .into_iter()
@@ -113,11 +126,25 @@ pub fn judge(candidate: &Candidate<'_>, by: &Circumstances<'_>) -> Result<(), No
     let signed_last = by
         .last
         .is_none_or(|last| last == candidate.key.fingerprint());
-    let known_at = standing.announced_at.saturating_add(by.propagation);
-    if signed_last || standing.announced_at == 0 || known_at <= by.now {
+    if signed_last || standing.announced_at == 0 {
+        return Ok(());
+    }
+    let fetched_from = fetched_from(&standing, by.served).ok_or(NotYet::Unserved)?;
+    let known_at = fetched_from.saturating_add(by.propagation);
+    if known_at <= by.now {
         Ok(())
     } else {
         Err(NotYet::Propagating(known_at))
+    }
+}
+
+/// When hosts could first fetch the root that announced the key; none: they could not yet. A root that several people
+/// sign can be days old when it is put in place.
+fn fetched_from(standing: &Standing, served: &BTreeMap<u64, u64>) -> Option<u64> {
+    let since = served.range(standing.announced_in..).next();
+    match since {
+        Some((_, since)) => Some(standing.announced_at.max(*since)),
+        None => served.is_empty().then_some(standing.announced_at),
     }
 }
 
@@ -130,7 +157,7 @@ pub fn standing(roots: &RootHistory, key: &CaKey) -> Option<Standing> {
     };
     let state = state_in(roots.present()?)?;
     let trusted = |root| state_in(root).is_some_and(|state| state != KeyState::Retired);
-    let (mut announced_at, mut named_at) = (0, 0);
+    let (mut announced_at, mut announced_in, mut named_at) = (0, 0, 0);
     let newest_first: Vec<_> = roots.iter().map(|(root, _)| root).collect();
     for root in newest_first
         .into_iter()
@@ -139,11 +166,13 @@ pub fn standing(roots: &RootHistory, key: &CaKey) -> Option<Standing> {
     {
         // The first root came with the hosts' installation.
         announced_at = if root.version == 1 { 0 } else { root.issued };
+        announced_in = root.version;
         named_at = root.issued;
     }
     Some(Standing {
         state,
         announced_at,
+        announced_in,
         named_at,
     })
 }

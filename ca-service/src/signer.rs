@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::issuance::{ActiveCa, Host, Issued, Kind, Meaning, Prepared, User};
 use endorsed::Reserved;
-use kms::KmsSigner;
+use kms::{KmsError, KmsSigner};
 use local::LocalSigner;
 pub(crate) use self_check::Checked;
 use self_check::SelfCheck;
@@ -47,6 +47,15 @@ impl Signer {
         match self {
             Self::Local(signer) => signer.public(),
             Self::Kms(signer) => signer.public(),
+        }
+    }
+
+    /// Why the key does not answer since the start; none: it does, or has.
+    #[must_use]
+    pub fn unreached(&self) -> Option<Arc<String>> {
+        match self {
+            Self::Local(_) => None,
+            Self::Kms(signer) => signer.unreached(),
         }
     }
 
@@ -91,6 +100,23 @@ impl<K: Kind> CertificateAuthority<K> {
     #[must_use]
     pub fn public(&self) -> &CaKey {
         self.signer.public()
+    }
+
+    /// Why nothing can be signed since the start: the key is in KMS, which does not answer. None: it does, or has.
+    #[must_use]
+    pub fn unreached(&self) -> Option<Arc<String>> {
+        self.signer.unreached()
+    }
+
+    /// Asks KMS once more, where it did not answer at the start. Returns the key's ARN.
+    ///
+    /// # Errors
+    /// [`KmsError`]
+    pub async fn reach(&self) -> Result<Option<&str>, KmsError> {
+        match &self.signer {
+            Signer::Local(_) => Ok(None),
+            Signer::Kms(signer) => signer.reach().await.map(|()| Some(signer.arn())),
+        }
     }
 
     /// The key and its end, for preparing.
@@ -218,6 +244,9 @@ pub enum SignerError {
     /// More wait for the key than may.
     #[error("sign with KMS: too many signatures are under way")]
     Overloaded,
+    /// It did not answer at the start, and nobody has seen it since.
+    #[error("sign with KMS, which does not answer since the start: {0}")]
+    Unreached(Arc<String>),
     /// No answer in time.
     #[error("sign with KMS within {0} ms: no answer in time")]
     Timeout(u128),

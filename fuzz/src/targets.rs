@@ -3,10 +3,16 @@
 
 use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signer as _, SigningKey};
 use eic_agent::instance_connect::ocsp;
 use eic_agent::instance_connect::place::SignerName;
 use eic_agent::instance_connect::roots::Roots;
 use eic_agent::instance_connect::signer::{Chain, Path};
+use eic_ca::web_token::claims;
+use eic_ca::web_token::issuer::Issuer;
+use eic_ca::web_token::jwt::{Algorithm, Jwt, KeySet};
 use eic_protocol::api::certificate::UserCertificateRequest;
 use eic_protocol::api::session::SessionRequest;
 use eic_protocol::subject_key::SubjectKey;
@@ -16,7 +22,7 @@ use eic_protocol::trust::envelope::Envelope;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus folder.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 11] = [
     ("names", names),
     ("blobs", blobs),
     ("documents", documents),
@@ -27,6 +33,7 @@ pub const ALL: [(&str, Target); 10] = [
     ("agent_messages", agent_messages),
     ("trust", trust),
     ("host_identity", host_identity),
+    ("web_tokens", web_tokens),
 ];
 
 /// Texts: names, ARNs, headers, dates, key lines. What parses is written back as it was read.
@@ -96,17 +103,63 @@ pub fn trust(data: &[u8]) {
     let _ = eic_protocol::api::host_certificate::HostCertificateRequest::parse(data);
 }
 
-/// Evidence of who a host is: identity documents with their signatures, tokens, an issuer's keys.
+/// Evidence of who a host is: identity documents with their signatures, a role's trust policy.
 pub fn host_identity(data: &[u8]) {
-    use eic_ca::host_identity::{identity_document, jwt, role_trust, signed_data};
+    use eic_ca::host_identity::{identity_document, role_trust, signed_data};
     let _ = identity_document::parse(data);
     let _ = signed_data::verify(data, b"content", &[]);
-    let _ = jwt::KeySet::parse(data);
     if let Ok(text) = std::str::from_utf8(data) {
-        if let Ok(token) = jwt::Jwt::parse(text) {
-            let _ = eic_ca::web_token::claims::claimed_issuer(&token);
-        }
         let _ = role_trust::read(text);
+    }
+}
+
+/// What token issuers and those who show tokens send: names, key sets, tokens; and claims, as if the issuer had
+/// signed these very bytes.
+pub fn web_tokens(data: &[u8]) {
+    let _ = KeySet::parse(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        if let Ok(issuer) = text.parse::<Issuer>() {
+            assert!(issuer.as_str() == text && issuer.is_home_of(&issuer.discovery_url()));
+        }
+        judge(text);
+    }
+    judge(&signed_by_the_issuer(data));
+}
+
+/// The issuer's key: anybody's here.
+fn issuers_key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+fn signed_by_the_issuer(claims: &[u8]) -> String {
+    let header = br#"{"alg":"EdDSA","kid":"a"}"#;
+    let signed = [&header[..], claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+    let signed = signed.join(".");
+    let signature = issuers_key().sign(signed.as_bytes()).to_bytes();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// A token that is taken has the claims that every token must have.
+fn judge(token: &str) {
+    static KNOWN: OnceLock<Option<(Issuer, KeySet)>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        let x = URL_SAFE_NO_PAD.encode(issuers_key().verifying_key().as_bytes());
+        let set = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}]}}"#);
+        let issuer = "https://issuer.example".parse().ok()?;
+        Some((issuer, KeySet::parse(set.as_bytes())?))
+    });
+    let Ok(jwt) = Jwt::parse(token) else { return };
+    let _ = claims::claimed_issuer(&jwt);
+    assert!(known.is_some(), "the issuer and its key set are sound");
+    let Some((issuer, keys)) = known else { return };
+    let rules = claims::TokenRules {
+        issuer,
+        audiences: &["https://ca.example"],
+        algorithms: &[Algorithm::EdDsa],
+    };
+    if let Ok(taken) = claims::verify(&jwt, &rules, keys, NOW) {
+        assert!(taken.expires_at > NOW && !taken.subject.is_empty());
+        assert_eq!(taken.audience, "https://ca.example");
     }
 }
 

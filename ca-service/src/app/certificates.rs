@@ -16,7 +16,7 @@ use crate::authn::aws_sts::check_version;
 use crate::http::context::Context;
 use crate::inventory::InstanceRecord;
 use crate::issuance::{Grant, Verified};
-use crate::policy::{Action, Decision, Denial, DenialKind, Permit};
+use crate::policy::{Action, Decision, Denial, Permit};
 use crate::refusal::{Denied, Refusal};
 use crate::session::{Authorized, Presented};
 
@@ -24,6 +24,8 @@ use crate::session::{Authorized, Presented};
 #[derive(Default)]
 pub(super) struct Considered {
     pub(super) host: Option<Arc<InstanceRecord>>,
+    /// Whether one of the hosts that it opens is in a fleet marked `kms_only`.
+    pub(super) kms_only: bool,
 }
 
 impl App {
@@ -42,8 +44,6 @@ impl App {
             .admit(context, presented, &request, Some(&request.public_key))
             .await?;
         self.skew.check()?;
-        self.trust
-            .check_user_ca(self.issuer.ca_for(&request.scope).public())?;
         let mut considered = Considered::default();
         let permit = match self
             .decide(context, &authorized, &request, &mut considered)
@@ -57,6 +57,12 @@ impl App {
             }
             Err(other) => return Err(other),
         };
+        // After policy: who may not hears so, whether or not the signing key answers.
+        self.trust.check_user_ca(
+            self.issuer
+                .ca_for(&request.scope, considered.kms_only)
+                .public(),
+        )?;
         let verified = Verified {
             caller: Arc::clone(authorized.caller()),
             request_id: context.request_id,
@@ -66,6 +72,7 @@ impl App {
                 .as_ref()
                 .map(|host| host.tags().clone())
                 .unwrap_or_default(),
+            kms_only: considered.kms_only,
             request,
         };
         let user = verified.request.scope.os_user().clone();
@@ -106,11 +113,15 @@ impl App {
                     .await?
                     .ok_or(Denied::NoSuchHost)?;
                 considered.host = Some(Arc::clone(&host));
+                considered.kms_only = self.is_kms_only(&host);
                 self.decide_target(&facts, &choices, user, &host)
             }
             CertificateScope::Fleet { user, fleet } => {
-                self.decide_fleet(&facts, &choices, user, fleet, context)
-                    .await
+                let (permit, kms_only) = self
+                    .decide_fleet(&facts, &choices, user, fleet, context)
+                    .await?;
+                considered.kms_only = kms_only;
+                Ok(permit)
             }
         }
     }
@@ -150,11 +161,7 @@ impl App {
         }
         event.parameters = Some(parameters(request));
         event.error = Some(denied.event_error());
-        event.additional = Some(json!({
-            "policyHash": policy_hash(denied),
-            "statement": deciding_statement(denied),
-            "tags": considered.host.as_ref().map_or(&BTreeMap::new(), |host| host.tags()),
-        }));
+        event.additional = Some(decision_facts(denied, considered.host.as_deref()));
         Ok(self
             .recorder
             .append_once(&event, authorized.claim())
@@ -182,22 +189,17 @@ fn parameters(request: &UserCertificateRequest) -> serde_json::Value {
     })
 }
 
-fn policy_of(denied: &Denied) -> Option<&Denial> {
-    match denied {
+/// What a denial rests on, for the audit: the policy, the statement that denies, the tags that were read.
+pub(super) fn decision_facts(denied: &Denied, host: Option<&InstanceRecord>) -> serde_json::Value {
+    let denial = match denied {
         Denied::Policy(denial) => Some(denial),
         _ => None,
-    }
-}
-
-fn policy_hash(denied: &Denied) -> Option<String> {
-    policy_of(denied)
-        .and_then(Denial::policy)
-        .map(|digest| digest.to_string())
-}
-
-fn deciding_statement(denied: &Denied) -> Option<String> {
-    match policy_of(denied).map(Denial::kind) {
-        Some(DenialKind::Explicit(statement)) => Some(statement.to_string()),
-        _ => None,
-    }
+    };
+    let policy = denial.and_then(Denial::policy);
+    let statement = denial.and_then(Denial::statement);
+    json!({
+        "policyHash": policy.map(|digest| digest.to_string()),
+        "statement": statement.map(ToString::to_string),
+        "tags": host.map_or(&BTreeMap::new(), InstanceRecord::tags),
+    })
 }

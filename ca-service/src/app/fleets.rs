@@ -18,6 +18,13 @@ use crate::refusal::{Denied, Refusal};
 const BATCH: usize = 64;
 
 impl App {
+    /// Whether only the user CA's own key opens this host: a fleet of its is marked `kms_only`.
+    pub(super) fn is_kms_only(&self, host: &InstanceRecord) -> bool {
+        let mut marked = self.fleets.iter().filter(|fleet| fleet.kms_only);
+        marked.any(|fleet| fleet.selects(host))
+    }
+
+    /// What is permitted, and whether one member is in a fleet marked `kms_only`: that or another one.
     pub(super) async fn decide_fleet(
         &self,
         facts: &Facts,
@@ -25,7 +32,7 @@ impl App {
         user: &OsUser,
         name: &FleetName,
         context: &Context,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<(Permit, bool), Refusal> {
         let fleet = self
             .fleets
             .iter()
@@ -45,7 +52,8 @@ impl App {
         let permit = permitted(policy.decide(&request))?;
         let members = self.members(fleet, context.now).await?;
         check_members(&policy, facts, &choices.asked(user, None), &members).await?;
-        Ok(permit)
+        let kms_only = members.iter().any(|host| self.is_kms_only(host));
+        Ok((permit, kms_only))
     }
 
     /// The accounts and Regions that can hold a member must answer, others need not.

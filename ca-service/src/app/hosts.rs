@@ -30,8 +30,9 @@ pub use refusal::HostRefusal;
 use super::App;
 use crate::audit::{Actor, Event, EventError, EventName, HostActor};
 use crate::authn::aws_sts::check_version;
+use crate::caller::Caller;
 use crate::host_identity::enrolment::{
-    self, EnrolledHost, NotEnrolled, Purpose, Standing, StoredHost, keys_after,
+    self, EnrolledHost, NotEnrolled, Purpose, Standing, StoredHost, evidence_after, keys_after,
 };
 use crate::host_identity::evidence::HostEvidence;
 use crate::http::context::Context;
@@ -248,7 +249,8 @@ impl App {
                 asking.event(EventName::IssueHostCertificate),
                 self.hosts.ttl,
             )?;
-            let issued = self.issue_to_host(asking.instance(), key, grant).await?;
+            let issued = self.issue_to_host(asking.instance(), grant, key, None);
+            let issued = issued.await?;
             certificates.push(issued_host_certificate(&issued));
         }
         let context = asking.sent.context;
@@ -261,16 +263,21 @@ impl App {
         })
     }
 
-    /// Once more after the record: a block or removal that came before it is seen here, and one that comes after
-    /// it finds the certificate in the journal. None falls between (threats F-14).
+    /// Once more after the record: a block, a removal or a revocation of the caller that came before it is seen here,
+    /// and one that comes after it finds the certificate in the journal. None falls between (threats F-14).
     async fn issue_to_host(
         &self,
         instance: &InstanceId,
-        key: &SubjectKey,
         grant: HostGrant,
+        key: &SubjectKey,
+        caller: Option<&Caller>,
     ) -> Result<Issued, Refusal> {
         let (ca, special) = (&self.hosts.ca, &self.hosts.special);
+        let revoked = || caller.is_some_and(|caller| self.revocations.covers(caller));
         let still_admitted = async {
+            if revoked() {
+                return Err(IssueError::Revoked);
+            }
             let stored = self.hosts.book.stored(instance).await;
             let stored = stored.map_err(IssueError::Store)?;
             stored
@@ -287,6 +294,7 @@ impl App {
             still_admitted,
         );
         issued.await.map_err(|error| match error {
+            IssueError::Revoked if revoked() => Refusal::Revoked,
             IssueError::Revoked => HostRefusal::Raced.into(),
             other => other.into(),
         })
@@ -414,17 +422,12 @@ fn host_after(
     standing: Standing,
     now: u64,
 ) -> EnrolledHost {
-    // AWS's evidence, once shown, is demanded for ever.
-    let kind = known
-        .map(|known| known.evidence)
-        .filter(|_| !evidence.kind().is_of_aws())
-        .unwrap_or(evidence.kind());
     let fresh = matches!(standing, Standing::First | Standing::Replaced);
     EnrolledHost {
         instance: evidence.instance().clone(),
         account: evidence.account().clone(),
         region: evidence.region(),
-        evidence: kind,
+        evidence: evidence_after(evidence.kind(), known.map(|known| known.evidence)),
         keys: keys_after(standing, keys, known),
         pending_time: evidence
             .pending_time()

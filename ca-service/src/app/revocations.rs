@@ -8,7 +8,7 @@ use serde_json::json;
 use ssh_key::Certificate;
 
 use super::App;
-use super::certificates::permitted;
+use super::certificates::{decision_facts, permitted};
 use super::facts::{Facts, resource};
 use crate::audit::EventName;
 use crate::authn::aws_sts::check_version;
@@ -215,6 +215,7 @@ impl App {
         let mut event = self.event(EventName::DenyRevocation, authorized.caller(), context);
         event.parameters = Some(parameters(request));
         event.error = Some(denied.event_error());
+        event.additional = Some(decision_facts(denied, None));
         let claim = authorized.claim();
         Ok(self.recorder.append_once(&event, claim).await?)
     }

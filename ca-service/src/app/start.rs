@@ -33,7 +33,7 @@ use crate::inventory::Inventory;
 use crate::inventory::ec2::Ec2Inventory;
 use crate::inventory::static_file::StaticInventory;
 use crate::issuance::{Issuer, SpecialKeys};
-use crate::keys::{self, KeyMaterial, KeysError, RootError};
+use crate::keys::{self, KeyMaterial, KeysError, RootError, RootKeys};
 use crate::policy::{Attachment, Lifetime, LoadError, PolicyStore, Settings, Sources};
 use crate::random::NoEntropy;
 use crate::rate::Buckets;
@@ -95,11 +95,12 @@ impl App {
     /// [`StartError`]
     pub async fn start(config: &Config, clock: Clock) -> Result<Arc<Self>, StartError> {
         let store = Store::serve(&StoreConfig::at(&config.store))?;
-        keys::announce_spares(&config.keys, &store.key_pins(), clock.now()).await?;
-        let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
+        let opened = RootKeys::open(&config.keys, &store.key_pins(), clock.now()).await?;
         let policy = PolicyStore::open(policy_sources(config))?;
         let recorder = Recorder::new(&store, clock.clone());
         recorder.reconcile().await?;
+        keys::announce_spares(&config.keys, &opened.0, &recorder, clock.now()).await?;
+        let keys = keys::belonging(&config.keys, opened)?;
         let skew = Arc::new(ClockSkew::default());
         let access = Arc::new(AwsAccess::new(http_client(config)?, &config.inventory.ec2).await);
         let role_revocations = role_revocations(config, &access);
@@ -114,6 +115,7 @@ impl App {
         let discovery_source = DiscoverySource::of(config);
         let mut keys = keys;
         let spares = std::mem::take(&mut keys.spares);
+        let host_ca = Arc::clone(&keys.host_ca);
         let trust = TrustDesk::open(config, &store, &keys, &clock).await?;
         let sequence = Some(trust.edition().bundle().sequence);
         let app = Self {
@@ -133,7 +135,7 @@ impl App {
             hosts: HostDesk::open(
                 config,
                 Arc::clone(&access),
-                Arc::clone(&keys.host_ca),
+                Arc::clone(&host_ca),
                 keys.special.clone(),
                 store.host_book(),
             )?,
@@ -154,7 +156,8 @@ impl App {
             store,
         };
         let app = Arc::new(app);
-        app.trust.know_signers(app.issuer.ca(), spares);
+        app.trust.know_signers(app.issuer.ca(), spares, host_ca);
+        app.trust.note_root(app.clock.now()).await?;
         let roots = Arc::clone(app.trust.edition().roots());
         app.choose_signer(&roots).await?;
         app.record_start().await?;

@@ -2,6 +2,7 @@
 //! Anybody may ask: all that is answered is signed, and what a question may cost is bounded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use eic_protocol::api::trust_bundle::TrustBundleQuery;
@@ -15,7 +16,7 @@ mod schedule;
 mod signer;
 mod views;
 
-pub(crate) use publisher::{NotPublished, Published, publish};
+pub(crate) use publisher::{NotPublished, NotPut, publish};
 pub(crate) use views::ViewDesk;
 
 use super::App;
@@ -23,10 +24,10 @@ use super::start::{StartError, policy_sources};
 use crate::bundle::{Answer, BundleError, Edition, HostViews, Press};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::keys::{KeyMaterial, RootHistory};
+use crate::keys::{KeyMaterial, RootHistory, named_keys};
 use crate::refusal::Refusal;
-use crate::store::Store;
 use crate::store::trust::TrustBook;
+use crate::store::{Store, StoreError};
 
 /// How often the keeper looks whether it is time for something. A change in the store wakes it at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub(crate) struct TrustDesk {
     endorsing: Option<endorsed::Endorsing>,
     publishing: Option<publisher::Publishing>,
     schedule: Option<schedule::Schedule>,
+    /// The newest root of which it is written down since when hosts could fetch it.
+    noted_root: AtomicU64,
 }
 
 impl TrustDesk {
@@ -64,6 +67,9 @@ impl TrustDesk {
         let roots = Arc::new(RootHistory::read(&config.keys.root_document)?);
         let book = store.trust_book();
         book.know_cas(roots.cas()).await?;
+        for key in roots.iter().flat_map(|(root, _)| named_keys(root)) {
+            keys.special.add(key);
+        }
         for endorsed in book.endorsed(clock.now()).await? {
             keys.special.add(endorsed.key.key());
         }
@@ -80,32 +86,57 @@ impl TrustDesk {
             endorsing: endorsed::Endorsing::of(config, policy_sources(config).settings),
             publishing: publisher::Publishing::of(config).await?,
             schedule: schedule::Schedule::of(&config.keys),
+            noted_root: AtomicU64::new(0),
         })
     }
 
     /// Nothing is signed with a key that hosts are told to refuse, or cannot know.
     ///
     /// # Errors
-    /// [`Refusal::CaRevoked`], [`Refusal::KeyNotPropagated`]
+    /// As [`Self::check_ca`]; [`Refusal::KeyNotPropagated`]
     pub(super) fn check_user_ca(&self, ca: &CaKey) -> Result<(), Refusal> {
         self.check_ca(ca)?;
         self.signers.check()
     }
 
-    /// Nothing is signed with a key that hosts are told to refuse.
+    /// Nothing is signed with a key that hosts are told to refuse, or that has not answered since the start.
     ///
     /// # Errors
-    /// [`Refusal::CaRevoked`]
+    /// [`Refusal::CaRevoked`], [`Refusal::Issue`]
     pub(super) fn check_ca(&self, ca: &CaKey) -> Result<(), Refusal> {
         if self.book.watch().revokes(ca.key()) {
             return Err(Refusal::CaRevoked);
         }
-        Ok(())
+        self.signers.check_reached(ca)
     }
 
     /// The present edition.
     pub(super) fn edition(&self) -> Arc<Edition> {
         Arc::clone(&self.board.borrow())
+    }
+
+    /// The latest edition that hosts can fetch wherever they do: here, and where it is published; none: none yet.
+    fn available(&self) -> Option<Arc<Edition>> {
+        match &self.publishing {
+            Some(publishing) => publishing.latest(),
+            None => Some(self.edition()),
+        }
+    }
+
+    /// Writes down since when hosts can fetch the root. `now` is in Unix seconds.
+    pub(super) async fn note_root(&self, now: u64) -> Result<(), StoreError> {
+        let Some(edition) = self.available() else {
+            return Ok(());
+        };
+        let root = edition.roots().present();
+        let new = root.filter(|root| root.version > self.noted_root.load(Ordering::Relaxed));
+        if let Some(root) = new {
+            self.book
+                .root_is_served(root.version, root.issued, now)
+                .await?;
+            self.noted_root.store(root.version, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The sequence of the first edition that holds what was revoked up to this revision of the store.
@@ -171,7 +202,8 @@ impl App {
             self.keep_editions(),
             self.keep_endorsed(),
             self.keep_published(),
-            self.keep_schedule()
+            self.keep_schedule(),
+            self.keep_reaching()
         );
     }
 
@@ -180,6 +212,9 @@ impl App {
         let mut stamp = super::reload::stamp(self.discovery_source.path());
         loop {
             let changed = tokio::time::timeout(TICK, changes.changed()).await.is_ok();
+            if let Err(error) = self.trust.note_root(self.clock.now()).await {
+                tracing::error!(%error, "it could not be written down that hosts can fetch a root; it is tried again");
+            }
             let now_stamp = super::reload::stamp(self.discovery_source.path());
             let edition = self.trust.edition();
             let behind = edition.revision() < *changes.borrow();
@@ -202,6 +237,9 @@ impl App {
         let roots = match RootHistory::read(self.discovery_source.path()) {
             Ok(roots) if self.is_successor(present, &roots) => {
                 self.trust.book.know_cas(roots.cas()).await?;
+                for key in roots.present().into_iter().flat_map(named_keys) {
+                    self.issuer.special().add(key);
+                }
                 Arc::new(roots)
             }
             Ok(_) => Arc::clone(present.roots()),

@@ -60,8 +60,10 @@ event_names! {
     TakeBackRevocation "An operator took a revocation back.";
     ActivateKey "An operator chose another key to sign user certificates.";
     RetireKey "An operator retired a CA key.";
+    InstallRoot "A new root document was put in place.";
     EndorseKey "The user CA's key let a key in memory sign for some hours.";
     JoinFleet "A host's tags select it for a fleet from now on.";
+    SignHostView "An operator signed what one host needs to know.";
     ForgetHost "An operator let an enrolled host count as one that never was.";
     PushKeyReported "A client says that it pushed a key by Instance Connect.";
     ReloadPolicy "The policy was read again.";

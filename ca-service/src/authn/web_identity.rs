@@ -10,12 +10,13 @@ use eic_protocol::arn::{AccountId, Arn, CallerArn, Identity};
 use eic_protocol::proof::Audience;
 use eic_protocol::proof::oidc::IdToken;
 
-use super::oidc::{IssuerRules, TrustedIssuer, find};
+use super::oidc::{TrustedIssuer, find};
 use super::{AuthnError, Confirmed};
 use crate::caller::{Caller, MAX_CLAIMS, WebIdentity};
 use crate::policy::json::Json;
 use crate::store::ReplayClaim;
 use crate::web_token::claims::{InvalidToken, Verified};
+use crate::web_token::issuer::IssuerRules;
 use crate::web_token::jwt::Jwt;
 
 const UNREADABLE: InvalidToken =
@@ -82,7 +83,8 @@ impl WebIdentities {
     pub(super) async fn verify(&self, token: &IdToken, now: u64) -> Result<Shown, AuthnError> {
         let jwt = Jwt::parse(token.reveal()).map_err(InvalidToken::from)?;
         let account = find(&self.accounts, |own| own.trusted.issuer(), &jwt)?;
-        let verified = account.trusted.verify(&jwt, &self.audience, now).await?;
+        let audience = [self.audience.as_str()];
+        let verified = account.trusted.verify(&jwt, &audience, now).await?;
         Ok(shown(&account.account, &verified)?)
     }
 }

@@ -18,7 +18,7 @@ use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::text::printable;
 
-use crate::config::publish::{PublishConfig, PublishTo};
+use crate::config::publish::PublishTo;
 use crate::keys::FileError;
 use crate::keys::files;
 
@@ -54,8 +54,8 @@ pub struct Bucket {
 pub enum Round<'a> {
     /// Into a folder.
     Folder(&'a Path),
-    /// Into a bucket; the time is in Unix seconds.
-    S3(&'a Bucket, Box<Credentials>, u64),
+    /// Into a bucket.
+    S3(&'a Bucket, Box<Credentials>),
 }
 
 impl Destination {
@@ -63,8 +63,8 @@ impl Destination {
     ///
     /// # Errors
     /// [`PublicationError`]
-    pub async fn open(config: &PublishConfig) -> Result<Self, PublicationError> {
-        match &config.to {
+    pub async fn open(to: &PublishTo) -> Result<Self, PublicationError> {
+        match to {
             PublishTo::Folder(folder) => Ok(Self::Folder(folder.clone())),
             PublishTo::S3 {
                 folder,
@@ -77,11 +77,11 @@ impl Destination {
         }
     }
 
-    /// Begins a publication. `now` is in Unix seconds.
+    /// Begins a publication.
     ///
     /// # Errors
     /// [`PublicationError`]
-    pub async fn begin(&self, now: u64) -> Result<Round<'_>, PublicationError> {
+    pub async fn begin(&self) -> Result<Round<'_>, PublicationError> {
         match self {
             Self::Folder(folder) => {
                 files::make_folder(&folder.join(HOSTS_FOLDER))?;
@@ -91,7 +91,7 @@ impl Destination {
                 let credentials = bucket.provider.provide_credentials().await;
                 let credentials = credentials
                     .map_err(|e| PublicationError::Credentials(printable(&e.to_string())))?;
-                Ok(Round::S3(bucket, Box::new(credentials), now))
+                Ok(Round::S3(bucket, Box::new(credentials)))
             }
         }
     }
@@ -136,11 +136,12 @@ impl Bucket {
 }
 
 impl Round<'_> {
-    /// Puts one file in place of what was there.
+    /// Puts one file in place of what was there. `now` is in Unix seconds: S3 takes no signature that is old, and
+    /// thousands of files take their time.
     ///
     /// # Errors
     /// [`PublicationError`]; then the old one is there still.
-    pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), PublicationError> {
+    pub async fn put(&self, name: &str, bytes: Vec<u8>, now: u64) -> Result<(), PublicationError> {
         match self {
             Self::Folder(folder) => {
                 let file = folder.join(name);
@@ -150,12 +151,12 @@ impl Round<'_> {
                 });
                 Ok(written.await.map_err(|_| PublicationError::Ended)??)
             }
-            Self::S3(bucket, credentials, now) => {
+            Self::S3(bucket, credentials) => {
                 let scope = Scope {
                     credentials,
                     region: bucket.region,
                     service: "s3",
-                    now: *now,
+                    now,
                 };
                 let at = (&bucket.folder, name);
                 let put = put_object(&bucket.client, &bucket.endpoint, &scope, at, bytes).await;

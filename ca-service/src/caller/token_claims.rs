@@ -86,6 +86,15 @@ impl TokenClaims {
         &self.told
     }
 
+    /// The e-mail address that the issuer verified, where policy can read it too.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        match self.told.get("email")?.as_slice() {
+            [address] if !address.is_empty() => Some(address),
+            _ => None,
+        }
+    }
+
     /// The claims that it cannot.
     #[must_use]
     pub fn hidden(&self) -> HiddenClaims {

@@ -10,6 +10,7 @@ use eic_aws::http_client::HttpError;
 use eic_aws::s3::InvalidS3Folder;
 use eic_protocol::api::trust_bundle::{MAX_RESPONSE, NotTrustBundle, TrustBundleResponse};
 use eic_protocol::aws_region::AwsRegion;
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::proof::Audience;
 use eic_protocol::trust::bundle::{Bundle, Freshness};
@@ -18,15 +19,16 @@ use eic_protocol::trust::root::Root;
 
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
-use crate::app::{NotPublished, Published, StartError, ViewDesk, http_client, inventory};
+use crate::app::{NotPublished, NotPut, StartError, ViewDesk, http_client, inventory};
 use crate::audit::Recorder;
 use crate::aws_access::AwsAccess;
 use crate::bundle::publication::{BUNDLE_FILE, Destination, PublicationError};
 use crate::bundle::{BundleError, Edition, HostViews, Press};
 use crate::clock::Clock;
-use crate::config::publish::{PublishConfig, PublishTo};
+use crate::config::publish::PublishTo;
 use crate::config::{Config, ConfigError};
 use crate::keys::{self, KeysError, RootError, RootHistory};
+use crate::log;
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// What to do with the bundle.
@@ -81,8 +83,12 @@ pub fn run(args: &BundleArgs) -> Result<ExitCode, BundleCommandError> {
             let config = args.config.load()?;
             let place = match to {
                 Some(to) => place(to, *region, endpoint.as_ref())?,
-                None => config.publish.clone().ok_or(BundleCommandError::NoPlace)?,
+                None => {
+                    let configured = config.publish.as_ref();
+                    configured.ok_or(BundleCommandError::NoPlace)?.to.clone()
+                }
             };
+            log::start(tracing::Level::WARN);
             block_on(publish(&config, &place))?
         }
         Verb::Show { file } => {
@@ -102,7 +108,7 @@ pub fn run(args: &BundleArgs) -> Result<ExitCode, BundleCommandError> {
 }
 
 /// Numbers come from the store that the service uses as well: neither ever goes behind the other.
-async fn publish(config: &Config, place: &PublishConfig) -> Result<ExitCode, BundleCommandError> {
+async fn publish(config: &Config, place: &PublishTo) -> Result<ExitCode, BundleCommandError> {
     let clock = Clock::system();
     let store = Store::open(&StoreConfig::at(&config.store))?;
     let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
@@ -122,17 +128,24 @@ async fn publish(config: &Config, place: &PublishConfig) -> Result<ExitCode, Bun
         recorder: &Recorder::new(&store, clock.clone()),
         clock: &clock,
     };
-    let mut published = Published::default();
-    let done = crate::app::publish(&destination, &desk, &edition, &mut published, || false).await?;
+    let done = crate::app::publish(&destination, &desk, &edition).await?;
     print!("{}", shown(edition.bundle()));
     println!(
         "wrote {BUNDLE_FILE} and {} host views to {destination}",
         done.views
     );
-    if done.failed > 0 {
-        return Err(BundleCommandError::Views(done.failed));
+    told(&done.failed)
+}
+
+/// Every host by name: what is there of it is old, or nothing.
+fn told(failed: &[(InstanceId, NotPut)]) -> Result<ExitCode, BundleCommandError> {
+    for (host, error) in failed {
+        eprintln!("eic-ca: {host}: failed to {error}");
     }
-    Ok(ExitCode::SUCCESS)
+    match failed.len() {
+        0 => Ok(ExitCode::SUCCESS),
+        count => Err(BundleCommandError::Views(count)),
+    }
 }
 
 /// As the configuration would name it.
@@ -140,18 +153,16 @@ fn place(
     to: &str,
     region: Option<AwsRegion>,
     endpoint: Option<&Audience>,
-) -> Result<PublishConfig, BundleCommandError> {
-    let to = if to.starts_with("s3://") {
-        PublishTo::S3 {
+) -> Result<PublishTo, BundleCommandError> {
+    match (to.starts_with("s3://"), region) {
+        (true, region) => Ok(PublishTo::S3 {
             folder: to.parse()?,
             region: region.ok_or(BundleCommandError::NoRegion)?,
             endpoint: endpoint.map(ToString::to_string),
-        }
-    } else {
-        PublishTo::Folder(PathBuf::from(to))
-    };
-    let every_seconds = 0;
-    Ok(PublishConfig { to, every_seconds })
+        }),
+        (false, None) => Ok(PublishTo::Folder(PathBuf::from(to))),
+        (false, Some(_)) => Err(BundleCommandError::RegionOfFolder(to.to_owned())),
+    }
 }
 
 fn own_pins(config: &Config) -> Result<BTreeSet<String>, BundleCommandError> {
@@ -242,7 +253,7 @@ pub enum BundleCommandError {
     #[error(transparent)]
     NotPublished(#[from] NotPublished),
     /// Some views.
-    #[error("publish {0} host views; the log says why, and the next publication tries them again")]
+    #[error("publish {0} host views, named above; the next publication tries them again")]
     Views(usize),
     /// No place.
     #[error("publish: name a place with `--to`, or in the configuration: `[publish] to = …`")]
@@ -250,6 +261,9 @@ pub enum BundleCommandError {
     /// No Region.
     #[error("publish to S3: name the bucket's Region with `--region`")]
     NoRegion,
+    /// A Region of no bucket.
+    #[error("publish to `{0}`: `--region` is for a bucket, `s3://…`; this is a folder")]
+    RegionOfFolder(String),
     /// Not a place in S3.
     #[error("publish: {0}")]
     NotS3(#[from] InvalidS3Folder),

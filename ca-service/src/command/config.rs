@@ -14,9 +14,10 @@ use crate::config::{Config, ConfigError};
 use crate::host_identity::region_certificates::RegionCertificates;
 use crate::http::check_tls;
 use crate::inventory::static_file::StaticInventory;
-use crate::keys;
+use crate::keys::{self, KeyMaterial};
 use crate::policy::PolicySet;
 use crate::session::GrantSecret;
+use crate::signer::UserCa;
 use crate::store::KeyPins;
 
 /// What to do with the configuration.
@@ -80,7 +81,10 @@ fn key_problems(config: &Config, offline: bool) -> Result<Vec<String>, ConfigCom
     if !offline || !signers(config).any(|(_, signer)| in_kms(signer)) {
         let pins = KeyPins::read_only(&config.store);
         let loaded = block_on(keys::load(&config.keys, &pins, Clock::system().now()))?;
-        problems.extend(loaded.err().map(|e| e.to_string()));
+        match loaded {
+            Ok(keys) => problems.extend(silent_keys(&keys)),
+            Err(error) => problems.push(error.to_string()),
+        }
     }
     for file in &config.keys.grant_secrets {
         problems.extend(GrantSecret::load(file).err().map(|e| e.to_string()));
@@ -89,6 +93,14 @@ fn key_problems(config: &Config, offline: bool) -> Result<Vec<String>, ConfigCom
         problems.extend(check_tls(files).err().map(|e| e.to_string()));
     }
     Ok(problems)
+}
+
+/// The service starts without them and signs nothing until they answer.
+fn silent_keys(keys: &KeyMaterial) -> Vec<String> {
+    let users = std::iter::once(&keys.user_ca).chain(&keys.spares);
+    let unreached = users.filter_map(UserCa::unreached);
+    let all = unreached.chain(keys.host_ca.unreached());
+    all.map(|reason| reason.to_string()).collect()
 }
 
 /// One line for each mistake of a file.

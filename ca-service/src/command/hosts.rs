@@ -106,6 +106,13 @@ pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
     let config = args.config.load()?;
     // Who only looks opens nothing for writing.
     let reader = Reader::new(&config.store);
+    if !reader.is_there() && matches!(args.what, What::List(_) | What::Pending(_)) {
+        eprintln!(
+            "eic-ca: no host yet: there is no store `{}`; `eic-ca serve` makes it at its first start",
+            config.store.display()
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let order = match &args.what {
         What::List(args) => {
             let now = Clock::system().now();

@@ -9,16 +9,17 @@ use eic_protocol::api::certificate::Reason;
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::Target;
 use eic_protocol::subject_key::CaKey;
-use eic_protocol::trust::root::{KeyState, Root};
+use eic_protocol::trust::root::Root;
 use serde_json::json;
 
 use super::config_file::ConfigFile;
 use super::root::{RootCommandError, ceremony, state};
 use super::runtime::block_on;
-use crate::audit::{Event, EventName, OnceError, Operator, Recorder};
+use crate::audit::{Actor, Event, EventName, OnceError, Operator, Recorder};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::{KeysError, RootError, RootHistory, RootKeys, root, root_history};
+use crate::log;
 use crate::random::{self, NoEntropy};
 use crate::rotation::{Candidate, Circumstances, NotYet, choose, judge, standing};
 use crate::signer::document::{DocumentError, RootKey};
@@ -80,6 +81,8 @@ struct Desk {
     config: Config,
     roots: RootHistory,
     keys: RootKeys,
+    /// Those in KMS that do not answer now.
+    silent: Vec<CaKey>,
     recorder: Recorder,
     book: TrustBook,
     now: u64,
@@ -91,16 +94,22 @@ struct Desk {
 /// [`KeysCommandError`]
 pub fn run(args: &KeysArgs) -> Result<ExitCode, KeysCommandError> {
     let config = args.config.load()?;
+    log::start(tracing::Level::WARN);
     block_on(carry_out(config, &args.verb))?
 }
 
 async fn carry_out(config: Config, verb: &Verb) -> Result<ExitCode, KeysCommandError> {
     let clock = Clock::system();
     let store = Store::open(&StoreConfig::at(&config.store))?;
-    let (keys, _) = RootKeys::open(&config.keys, &store.key_pins(), clock.now()).await?;
+    let (keys, signers) = RootKeys::open(&config.keys, &store.key_pins(), clock.now()).await?;
+    let silent = signers
+        .user_cas
+        .iter()
+        .filter(|ca| ca.unreached().is_some());
     let desk = Desk {
         roots: RootHistory::read(&config.keys.root_document)?,
         keys,
+        silent: silent.map(|ca| ca.public().clone()).collect(),
         recorder: Recorder::new(&store, clock.clone()),
         book: store.trust_book(),
         now: clock.now(),
@@ -108,7 +117,7 @@ async fn carry_out(config: Config, verb: &Verb) -> Result<ExitCode, KeysCommandE
     };
     match verb {
         Verb::List => desk.list().await?,
-        Verb::Announce(output) => desk.announce(output)?,
+        Verb::Announce(output) => desk.announce(output).await?,
         Verb::Activate {
             fingerprint,
             reason,
@@ -140,6 +149,7 @@ impl Desk {
             roots: &self.roots,
             chosen: signing.chosen.as_deref(),
             last: signing.last.as_deref(),
+            served: &signing.served,
             propagation: self.config.keys.propagation_seconds,
             now: self.now,
         }
@@ -149,6 +159,8 @@ impl Desk {
         Candidate {
             key,
             revoked: self.book.watch().revokes(key.key()),
+            // A key that fell silent after the service's start still is the one that the service asks.
+            answers: true,
         }
     }
 
@@ -181,7 +193,13 @@ impl Desk {
                 Ok(()) => "may sign".to_owned(),
                 Err(not_yet) => not_yet.to_string(),
             };
-            println!("{print}  {word:<11}  {may}");
+            let silent = self.silent.contains(key);
+            let more = if silent {
+                "; KMS does not answer for it"
+            } else {
+                ""
+            };
+            println!("{print}  {word:<11}  {may}{more}");
         }
         self.list_endorsed().await
     }
@@ -202,9 +220,9 @@ impl Desk {
         Ok(())
     }
 
-    fn announce(&self, output: &RootOutput) -> Result<(), KeysCommandError> {
+    async fn announce(&self, output: &RootOutput) -> Result<(), KeysCommandError> {
         match root::next(self.present()?, &self.keys, self.now) {
-            Some(next) => self.make_root(next, output),
+            Some(next) => self.make_root(next, output).await,
             None => {
                 println!("the root names every configured key already");
                 Ok(())
@@ -245,18 +263,19 @@ impl Desk {
             .find(|ca| ca.key.fingerprint() == print);
         let key = key.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
         let signing = self.book.signing().await?;
-        if self.signer(&signing).as_deref() == Some(print) {
+        let signer = self.signer(&signing);
+        if signer.as_deref() == Some(print) {
             return Err(KeysCommandError::Signs(print.to_owned()));
         }
         let end = self.book.last_end(print.to_owned(), self.now).await?;
         if let Some(end) = end.filter(|_| !now) {
             return Err(KeysCommandError::StillGood(print.to_owned(), end));
         }
-        let next = root::with_state(present, print, KeyState::Retired, self.now);
+        let next = root::with_retired(present, print, signer.as_deref(), self.now);
         let next = next.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
         // Recorded first: a root without a record would be worse than the other way round.
         self.record_retirement(&key.key, reason, now).await?;
-        self.make_root(next, output)
+        self.make_root(next, output).await
     }
 
     /// With `now` the key enters the revocation list: older roots count on hosts that are slow.
@@ -290,7 +309,7 @@ impl Desk {
         Ok(())
     }
 
-    fn make_root(&self, next: Root, output: &RootOutput) -> Result<(), KeysCommandError> {
+    async fn make_root(&self, next: Root, output: &RootOutput) -> Result<(), KeysCommandError> {
         if let Some(draft) = &output.draft {
             ceremony::write(draft, &ceremony::unsigned(draft, &next)?)?;
             println!(
@@ -302,13 +321,21 @@ impl Desk {
         let file = output.root_key.as_ref().or(self.config.keys.root.as_ref());
         let root_key = RootKey::load(file.ok_or(RootCommandError::NoRootKey)?)?;
         let path: &Path = &self.config.keys.root_document;
-        let installed = root_history::succeed(path, &root_key.seal(&next)?)?;
+        let sealed = root_key.seal(&next)?;
+        self.record_root(&next).await?;
+        let installed = root_history::succeed(path, &sealed)?;
         println!(
             "wrote {} version {}; a running service serves it within a second",
             path.display(),
             installed.version
         );
         Ok(())
+    }
+
+    async fn record_root(&self, next: &Root) -> Result<(), KeysCommandError> {
+        let event = root::installation(next, Actor::Operator(Operator::current()))?;
+        let recorded = self.recorder.append(&event).await;
+        Ok(recorded.map_err(OnceError::from)?)
     }
 }
 

@@ -10,9 +10,12 @@ pub(super) mod ceremony;
 
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
+use crate::audit::{Actor, AppendError, Operator, Recorder};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::keys::{KeysError, RootError, RootKeys, root};
+use crate::keys::{KeysError, RootError, RootKeys, root, root_history};
+use crate::log;
+use crate::random::NoEntropy;
 use crate::signer::document::RootKey;
 use crate::signer::local::LocalKeyError;
 use crate::store::{Store, StoreConfig, StoreError};
@@ -50,6 +53,7 @@ enum Verb {
 /// [`RootCommandError`]
 pub fn run(args: &RootArgs) -> Result<ExitCode, RootCommandError> {
     let config = || args.config.load();
+    log::start(tracing::Level::WARN);
     match &args.verb {
         Verb::Update { root_key } => update(&config()?, root_key.as_ref()),
         Verb::Init(args) => ceremony::draft(&config()?, args),
@@ -75,19 +79,29 @@ fn update(config: &Config, root_key: Option<&PathBuf>) -> Result<ExitCode, RootC
     let opened = block_on(RootKeys::open(&config.keys, &store.key_pins(), clock.now()))?;
     let (keys, _) = opened?;
     let path = &config.keys.root_document;
-    let (version, new) = root::update(path, &keys, &root_key, clock.now())?;
-    if new {
+    let (_, present) = root::read(path)?;
+    let Some((next, envelope)) = root::successor(&present, &keys, &root_key, clock.now())? else {
         println!(
-            "wrote {} version {version}; give it to hosts (`eic-ca host-state`) and restart `eic-ca serve`",
-            path.display()
+            "{} version {} names the configured keys already",
+            path.display(),
+            present.version
         );
-    } else {
-        println!(
-            "{} version {version} names the configured keys already",
-            path.display()
-        );
-    }
+        return Ok(ExitCode::SUCCESS);
+    };
+    record(&store, &clock, &next)?;
+    let installed = root_history::succeed(path, &envelope)?;
+    println!(
+        "wrote {} version {}; give it to hosts (`eic-ca host-state`) and restart `eic-ca serve`",
+        path.display(),
+        installed.version
+    );
     Ok(ExitCode::SUCCESS)
+}
+
+fn record(store: &Store, clock: &Clock, next: &Root) -> Result<(), RootCommandError> {
+    let event = root::installation(next, Actor::Operator(Operator::current()))?;
+    let recorder = Recorder::new(store, clock.clone());
+    Ok(block_on(recorder.append(&event))??)
 }
 
 fn shown(root: &Root) -> String {
@@ -136,6 +150,12 @@ pub enum RootCommandError {
     /// The configured keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] AppendError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
     /// The root key.
     #[error(transparent)]
     RootKey(#[from] LocalKeyError),

@@ -76,6 +76,23 @@ fn a_caller_is_revoked_and_let_in_again_and_both_are_audited() {
 }
 
 #[test]
+fn before_there_is_a_store_there_is_no_host_and_none_is_made() {
+    let folder = made();
+    let store = folder.path().join("ca/eic-ca.db");
+    std::fs::remove_file(&store).unwrap_or_default();
+    assert!(with_config(&folder, &["hosts", "list"]));
+    assert!(with_config(&folder, &["hosts", "list", "--json"]));
+    assert!(with_config(&folder, &["hosts", "pending"]));
+    assert!(!with_config(
+        &folder,
+        &["hosts", "show", "i-0123456789abcdef0"]
+    ));
+    let told = Reader::new(&store).query(|_| Ok(())).unwrap_err();
+    assert!(told.to_string().contains("there is none yet"), "{told}");
+    assert!(!store.exists());
+}
+
+#[test]
 fn verify_fails_on_a_chain_that_was_changed() {
     let folder = made();
     let checkpoint = folder.path().join("checkpoint");
@@ -141,7 +158,7 @@ fn host_state_writes_a_hosts_files_and_refuses_unknown_fleets() {
     for name in ["root.json", "host-view.json", "host-cert.pub"] {
         assert!(Path::new(out).join(name).exists(), "{name}");
     }
-    assert_eq!(events(&folder), ["IssueHostCertificate"]);
+    assert_eq!(events(&folder), ["SignHostView", "IssueHostCertificate"]);
 }
 
 #[test]
@@ -174,6 +191,7 @@ fn a_new_user_ca_needs_a_new_root() {
         "the root does not name the key"
     );
     assert!(with_config(&folder, &["root", "update"]));
+    assert_eq!(events(&folder), ["InstallRoot"]);
     assert!(with_config(&folder, &order));
 }
 

@@ -307,7 +307,17 @@ impl<'a> Section<'a> {
 
     /// One of a few words.
     pub(crate) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
-        let text = self.string(key)?;
+        self.named(key, &self.string(key)?, words)
+    }
+
+    /// An array of some of a few words.
+    pub(crate) fn words<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<Vec<T>> {
+        let texts = self.list::<String>(key)?;
+        let named = texts.iter().filter_map(|text| self.named(key, text, words));
+        Some(named.collect())
+    }
+
+    fn named<T: Copy>(&self, key: &str, text: &str, words: &[(&str, T)]) -> Option<T> {
         let found = words
             .iter()
             .find(|(word, _)| *word == text)
@@ -319,7 +329,7 @@ impl<'a> Section<'a> {
                 .collect();
             self.mistake(
                 key,
-                format!("`{}` is not one of {}", printable(&text), names.join(", ")),
+                format!("`{}` is not one of {}", printable(text), names.join(", ")),
             );
         }
         found

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use eic_protocol::arn::AccountId;
-use eic_protocol::proof::Audience;
 use eic_protocol::validity::MAX_HOST_TTL;
 
 use super::document::Section;
 use super::inventory::InventoryConfig;
+use super::issuer;
 use crate::host_identity::enrolment::FirstEnrolment;
 use crate::host_identity::evidence::EvidenceKind;
-use crate::host_identity::jwt::Algorithm;
+use crate::web_token::issuer::IssuerRules;
+use crate::web_token::jwt::Algorithm;
 
 /// Shortest life of a host certificate: a host must have time to fetch the next. Seconds.
 const MIN_TTL: u64 = 3_600;
@@ -52,55 +53,8 @@ pub struct HostAccount {
     pub evidence: Vec<EvidenceKind>,
     /// Whether its legacy hosts make their keys known.
     pub harvest: bool,
-    /// The account's issuer of web identity tokens.
-    pub issuer: Option<HostIssuer>,
-}
-
-/// An account's outbound issuer.
-#[derive(Clone, Debug)]
-pub struct HostIssuer {
-    /// `iss`, exactly.
-    pub issuer: Audience,
-    /// Where its keys are, where that is not for the issuer to say.
-    pub jwks_uri: Option<String>,
-    /// Whether it may be at a private address.
-    pub private_addresses: bool,
-    /// Algorithms that count.
-    pub algorithms: Vec<Algorithm>,
-}
-
-/// A word of a list.
-struct Word<T>(T);
-
-impl std::str::FromStr for Word<EvidenceKind> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let of_aws = EvidenceKind::NAMES
-            .iter()
-            .filter(|(_, kind)| kind.is_of_aws());
-        let found = of_aws.clone().find(|(name, _)| *name == text);
-        found
-            .map(|(_, kind)| Self(*kind))
-            .ok_or_else(|| unknown(text, of_aws.map(|(name, _)| *name)))
-    }
-}
-
-impl std::str::FromStr for Word<Algorithm> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Algorithm::NAMES.iter().find(|(name, _)| *name == text);
-        found
-            .map(|(_, algorithm)| Self(*algorithm))
-            .ok_or_else(|| unknown(text, Algorithm::NAMES.iter().map(|(name, _)| *name)))
-    }
-}
-
-fn unknown<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> String {
-    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    let text = eic_protocol::text::printable(text);
-    format!("`{text}` is not one of {}", names.join(", "))
+    /// The account's outbound issuer of web identity tokens.
+    pub issuer: Option<IssuerRules>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> HostsConfig {
@@ -141,7 +95,7 @@ fn read_account(section: &Section<'_>) -> Option<HostAccount> {
         );
     }
     let first_enrolment = section.word("first_enrolment", &FirstEnrolment::NAMES);
-    let issuer = read_issuer(section);
+    let issuer = issuer::optional(section, vec![Algorithm::Es384]);
     let evidence = read_evidence(section, issuer.is_some());
     let harvest = read_harvest(section, first_enrolment);
     section.refuse_unknown();
@@ -171,9 +125,10 @@ fn read_harvest(section: &Section<'_>, rule: Option<FirstEnrolment>) -> bool {
 }
 
 fn read_evidence(section: &Section<'_>, has_issuer: bool) -> Vec<EvidenceKind> {
-    let words = section.list::<Word<EvidenceKind>>("evidence");
-    let evidence: Vec<_> = match words {
-        Some(words) => words.into_iter().map(|Word(kind)| kind).collect(),
+    let mut of_aws = EvidenceKind::NAMES.to_vec();
+    of_aws.retain(|(_, kind)| kind.is_of_aws());
+    let evidence = match section.words("evidence", &of_aws) {
+        Some(kinds) => kinds,
         None if has_issuer => vec![EvidenceKind::WebIdentity, EvidenceKind::IdentityDocument],
         None => vec![EvidenceKind::IdentityDocument],
     };
@@ -187,39 +142,6 @@ fn read_evidence(section: &Section<'_>, has_issuer: bool) -> Vec<EvidenceKind> {
         );
     }
     evidence
-}
-
-fn read_issuer(section: &Section<'_>) -> Option<HostIssuer> {
-    let issuer = section.parsed::<Audience>("issuer");
-    let jwks_uri = section.string("jwks_uri");
-    let private_addresses = section.flag("private_addresses").unwrap_or(false);
-    let algorithms = section.list::<Word<Algorithm>>("algorithms");
-    let algorithms = algorithms.map_or(vec![Algorithm::Es384], |words| {
-        words.into_iter().map(|Word(algorithm)| algorithm).collect()
-    });
-    if algorithms.is_empty() {
-        section.mistake("algorithms", "name at least one algorithm");
-    }
-    let sound = |uri: &String| uri.starts_with("https://") || is_on_loopback(uri);
-    if !jwks_uri.as_ref().is_none_or(sound) {
-        section.mistake("jwks_uri", "must be an `https://` address");
-    }
-    Some(HostIssuer {
-        issuer: issuer?,
-        jwks_uri,
-        private_addresses,
-        algorithms,
-    })
-}
-
-/// Stand-ins of tests.
-fn is_on_loopback(uri: &str) -> bool {
-    let parsed: Option<http::Uri> = uri.parse().ok();
-    let host = parsed
-        .as_ref()
-        .and_then(http::Uri::host)
-        .unwrap_or_default();
-    uri.starts_with("http://") && matches!(host, "127.0.0.1" | "[::1]")
 }
 
 /// EC2 is asked about every instance that enrols, and two accounts never share an issuer.

@@ -1,17 +1,15 @@
 //! `[[oidc]]` and `[[aws_sts.web_identity]]`: whose tokens are taken, and what of them counts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 
 use eic_protocol::arn::AccountId;
 
 use super::document::Section;
+use super::issuer;
 use super::policy::PolicyConfig;
-use crate::authn::oidc::{IssuerRules, OidcRules};
+use crate::authn::oidc::OidcRules;
 use crate::authn::web_identity::AccountRules;
 use crate::policy::AttachedPrincipal;
-use crate::web_token::issuer::Issuer;
-use crate::web_token::jwt::Algorithm;
 
 /// Where the issuers of AWS accounts are (IAM user guide, "Outbound identity federation").
 const AWS_ISSUERS: &str = ".tokens.sts.global.api.aws";
@@ -26,41 +24,33 @@ const OF_EVERYBODY: [(&str, &str); 4] = [
     ("https://agent.buildkite.com", "organization_id"),
 ];
 
-/// An algorithm by its name in the configuration.
-struct Named(Algorithm);
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Algorithm::NAMES.iter().find(|(name, _)| *name == text);
-        found.map(|(_, algorithm)| Self(*algorithm)).ok_or_else(|| {
-            let names: Vec<_> = Algorithm::NAMES
-                .iter()
-                .map(|(name, _)| format!("\"{name}\""))
-                .collect();
-            format!(
-                "`{}` is not one of {}",
-                eic_protocol::text::printable(text),
-                names.join(", ")
-            )
-        })
-    }
-}
-
 /// `[[oidc]]`
 pub(super) fn read(section: &Section<'_>) -> Option<OidcRules> {
-    let issuer = read_issuer(section, "algorithms = [\"RS256\"]");
+    let issuer = issuer::required(section, "algorithms = [\"RS256\"]");
+    let client_id = read_client_id(section);
     let claims = section.list::<String>("claims");
     let require = section.table("require").map(|s| read_require(&s));
     let rules = OidcRules {
         issuer: issuer?,
+        client_id,
         claims: claims.map(|names| names.into_iter().collect::<BTreeSet<_>>()),
         require: require.unwrap_or_default(),
     };
     check_issuer(section, &rules);
     section.refuse_unknown();
     Some(rules)
+}
+
+/// A public client (RFC 6749 §2.2): printable ASCII without blanks, as every issuer makes them.
+fn read_client_id(section: &Section<'_>) -> Option<String> {
+    let id = section.string("client_id")?;
+    if id.is_empty() || id.len() > 255 || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        section.mistake(
+            "client_id",
+            "must be the id of the issuer's public client that people sign in by, without blanks",
+        );
+    }
+    Some(id)
 }
 
 /// `claim = ["value", …]`
@@ -74,45 +64,6 @@ fn read_require(section: &Section<'_>) -> BTreeMap<String, Vec<String>> {
         required.insert(name, values);
     }
     required
-}
-
-fn read_issuer(section: &Section<'_>, example: &str) -> Option<IssuerRules> {
-    let issuer = section.required::<Issuer>("issuer", "issuer = \"https://issuer.example\"");
-    let jwks_uri = section.string("jwks_uri");
-    let private_addresses = section.flag("private_addresses").unwrap_or(false);
-    if !section.has("algorithms") {
-        section.mistake(
-            "algorithms",
-            format!("is missing; write for example `{example}`"),
-        );
-    }
-    let algorithms = section.list::<Named>("algorithms").unwrap_or_default();
-    if algorithms.is_empty() && section.has("algorithms") {
-        section.mistake("algorithms", "name at least one algorithm");
-    }
-    if jwks_uri.as_ref().is_some_and(|uri| !is_fetchable(uri)) {
-        section.mistake("jwks_uri", "must be an `https://` address");
-    }
-    Some(IssuerRules {
-        issuer: issuer?,
-        jwks_uri,
-        private_addresses,
-        algorithms: algorithms
-            .into_iter()
-            .map(|Named(algorithm)| algorithm)
-            .collect(),
-    })
-}
-
-/// By TLS, or from a stand-in on loopback.
-fn is_fetchable(uri: &str) -> bool {
-    let parsed: Option<http::Uri> = uri.parse().ok();
-    let host = parsed
-        .as_ref()
-        .and_then(http::Uri::host)
-        .unwrap_or_default();
-    let loopback = uri.starts_with("http://") && matches!(host, "127.0.0.1" | "[::1]");
-    !host.is_empty() && (uri.starts_with("https://") || loopback)
 }
 
 fn check_issuer(section: &Section<'_>, rules: &OidcRules) {
@@ -143,7 +94,7 @@ fn check_issuer(section: &Section<'_>, rules: &OidcRules) {
 /// `[[aws_sts.web_identity]]`
 pub(super) fn read_account(section: &Section<'_>) -> Option<AccountRules> {
     let account = section.required::<AccountId>("account", "account = \"111122223333\"");
-    let issuer = read_issuer(section, "algorithms = [\"ES384\"]");
+    let issuer = issuer::required(section, "algorithms = [\"ES384\"]");
     let required = section.flag("required").unwrap_or(false);
     section.refuse_unknown();
     Some(AccountRules {

@@ -69,6 +69,7 @@ accounts = []
 # [[oidc]]
 # issuer = "https://token.actions.githubusercontent.com"
 # algorithms = ["RS256"]
+# client_id = "0oa1b2c3d4E5f6G7h8i9" # where people sign in: the issuer's public client for this CA alone
 # claims = ["repository", "repository_id", "environment", "ref"] # that policies name as oidc:…; absent: all
 # [oidc.require]
 # repository_owner_id = ["123456"]

@@ -15,9 +15,17 @@ fn mistakes_after(from: &str, to: &str) -> String {
         .unwrap_or_default()
 }
 
+/// Each change of the sample is told so: what is replaced, by what, and what the mistake says.
+fn tells(changes: &[(&str, &str, &str)]) {
+    for (from, to, expected) in changes {
+        let told = mistakes_after(from, to);
+        assert!(told.contains(expected), "{to}: {told}");
+    }
+}
+
 #[test]
-fn mistakes_are_named_with_their_line_key_and_remedy() {
-    for (from, to, expected) in [
+fn mistakes_of_the_server_and_its_sections_are_named_with_line_key_and_remedy() {
+    tells(&[
         (
             "listen = \"127.0.0.1:8443\"",
             "listen = \"0.0.0.0:8443\"",
@@ -43,6 +51,12 @@ fn mistakes_are_named_with_their_line_key_and_remedy() {
             "\"policy.json\"",
             "`policy.files`: expected an array of strings",
         ),
+    ]);
+}
+
+#[test]
+fn mistakes_about_keys_and_lifetimes_are_named() {
+    tells(&[
         (
             "signer = \"local\"",
             "signer = \"lokal\"",
@@ -73,6 +87,12 @@ fn mistakes_are_named_with_their_line_key_and_remedy() {
             "default_ttl_seconds = 3601",
             "must be between 5 and 3600",
         ),
+    ]);
+}
+
+#[test]
+fn mistakes_about_aws_are_named() {
+    tells(&[
         (
             "accounts = []",
             "accounts = [\"1\"]",
@@ -99,10 +119,7 @@ fn mistakes_are_named_with_their_line_key_and_remedy() {
             "expected a string in quotes",
         ),
         ("static = \"inventory.toml\"", "", "no inventory is named"),
-    ] {
-        let told = mistakes_after(from, to);
-        assert!(told.contains(expected), "{to}: {told}");
-    }
+    ]);
 }
 
 #[test]
@@ -229,6 +246,8 @@ fn issuers_that_others_could_speak_for_are_mistakes() {
         (own.replace("[\"RS256\"]", "[]"), "at least one algorithm"),
         (own.replace("algorithms = [\"RS256\"]\n", ""), "`oidc[0].algorithms`: is missing"),
         (format!("{own}{own}"), "is named twice"),
+        (format!("{own}client_id = \"a b\"\n"), "without blanks"),
+        (format!("{own}client_id = \"\"\n"), "without blanks"),
         (format!("{own}jwks_uri = \"http://10.0.0.1/keys\"\n"), "must be an `https://`"),
         (of("https://kubernetes.default.svc"), "pin this one's keys"),
         (of("https://x.tokens.sts.global.api.aws"), "belongs under [[aws_sts.web_identity]]"),
@@ -260,4 +279,17 @@ fn issuers_that_others_could_speak_for_are_mistakes() {
     ))
     .unwrap();
     assert_eq!(config.oidc[0].require["repository_owner_id"], ["1"]);
+}
+
+#[test]
+fn the_configuration_of_the_policy_page_is_read() {
+    let page = include_str!("../../../docs/policy.md");
+    let blocks = page.split("```toml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .filter_map(|rest| rest.split("\n```").next())
+        .collect();
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        assert!(with(block).is_ok(), "{block}: {:?}", with(block).err());
+    }
 }

@@ -203,11 +203,24 @@ fn check_same_host(evidence: &HostEvidence, known: &EnrolledHost) -> Result<(), 
     if evidence.pending_time().is_some_and(older) {
         return Err(NotEnrolled::OlderDocument);
     }
-    // Evidence of AWS is demanded each time of whom it was demanded of at first.
-    if evidence.kind() == EvidenceKind::HostKey && known.evidence.is_of_aws() {
-        return Err(NotEnrolled::WeakerEvidence);
+    match (evidence.kind(), known.evidence) {
+        // Evidence of AWS is demanded each time of whom it was demanded of at first.
+        (EvidenceKind::HostKey, known) if known.is_of_aws() => Err(NotEnrolled::WeakerEvidence),
+        // A permit's conditions bound each certificate; the host's own key must not outlast them.
+        (EvidenceKind::HostKey, EvidenceKind::Permit) => Err(NotEnrolled::OnlyByPermit),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// By what the host counts as shown from then on. AWS's evidence, once shown, is demanded for ever; an operator's
+/// token outlasts a caller's permit; the host's own key and a further permit change nothing.
+#[must_use]
+pub fn evidence_after(shown: EvidenceKind, known: Option<EvidenceKind>) -> EvidenceKind {
+    match (shown, known) {
+        (EvidenceKind::EnrolmentToken, Some(EvidenceKind::Permit)) | (_, None) => shown,
+        (_, Some(_)) if shown.is_of_aws() => shown,
+        (_, Some(known)) => known,
+    }
 }
 
 /// The keys that count as the host's from then on: of each type the latest one. Where nothing vouched for
@@ -263,8 +276,15 @@ pub enum NotEnrolled {
     )]
     SharedKey(InstanceId),
     /// Less than what it was enrolled with.
-    #[error("the host was enrolled by AWS's evidence and must show it again")]
+    #[error(
+        "the host was enrolled by AWS's evidence and must show it again; set the agent's `[service] evidence` to `web-identity` or `instance-role`"
+    )]
     WeakerEvidence,
+    /// Its own key, where a caller's permit is the evidence.
+    #[error(
+        "the host was enrolled for a caller whom policy permits it, and its own key renews nothing; have it certified again (`POST /v1/hosts/certify`), or enrol it with a token (`eic-ca hosts token`)"
+    )]
+    OnlyByPermit,
     /// Others may assume the role, so that its session's name is only claimed.
     #[error(
         "the instance's role may also be assumed by {0}, so its session does not prove the instance; let EC2 alone assume it, or demand `console`, `approval` or `token` for first enrolment"

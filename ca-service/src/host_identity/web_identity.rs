@@ -56,7 +56,7 @@ pub fn verify(
 ) -> Result<WebIdentity, InvalidToken> {
     let token = claims::TokenRules {
         issuer: rules.issuer,
-        audience: rules.audience,
+        audiences: &[rules.audience],
         algorithms: rules.algorithms,
     };
     let verified = claims::verify(jwt, &token, keys, now)?;

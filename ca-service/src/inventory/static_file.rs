@@ -53,7 +53,8 @@ impl StaticInventory {
         &self.file
     }
 
-    pub(super) fn instance(&self, id: &InstanceId) -> Option<Arc<InstanceRecord>> {
+    /// The host of this id.
+    pub(crate) fn instance(&self, id: &InstanceId) -> Option<Arc<InstanceRecord>> {
         self.hosts.load().get(id).cloned()
     }
 

@@ -137,6 +137,20 @@ async fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_host_of_another_account_or_region_is_not_the_one_that_was_enrolled() {
+    let (_folder, _, inventory) = inventory(HOSTS);
+    let id = "i-00000000000000001".parse().unwrap();
+    let listed = async |account: &str, region: &str| {
+        let (account, region) = (account.parse().unwrap(), region.parse().unwrap());
+        let found = inventory.listed_instance(&id, &account, region, 0).await;
+        found.unwrap().is_some()
+    };
+    assert!(!listed("444455556666", "eu-west-1").await);
+    assert!(!listed("111122223333", "us-east-1").await);
+    assert!(listed("111122223333", "eu-west-1").await);
+}
+
+#[tokio::test]
 async fn a_host_that_this_ca_enrolled_is_never_legacy_again_unless_an_operator_forgets_it() {
     // H-18
     use crate::audit::{Actor, Event, EventName, Operator, Origin, Recorder, event_request_id};

@@ -32,6 +32,7 @@ pub struct Grant {
     pub(super) extensions: BTreeSet<Extension>,
     pub(super) restrictions: Restrictions,
     pub(super) decision: DecisionRecord,
+    pub(super) kms_only: bool,
 }
 
 /// What the audit says of the decision.
@@ -57,6 +58,8 @@ pub struct Verified {
     pub replay: ReplayClaim,
     /// The tags of the host that decided, for the audit.
     pub tags: BTreeMap<String, String>,
+    /// Whether a host that it opens is in a fleet marked `kms_only`: no key in memory signs then.
+    pub kms_only: bool,
 }
 
 impl Grant {
@@ -108,6 +111,7 @@ impl Grant {
             request_id,
             replay,
             tags,
+            kms_only,
         } = verified;
         decision.tags = tags;
         let restrictions = Restrictions {
@@ -126,6 +130,7 @@ impl Grant {
             extensions,
             restrictions,
             decision,
+            kms_only,
         }
     }
 

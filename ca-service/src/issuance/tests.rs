@@ -64,6 +64,7 @@ pub(crate) fn verified(request: UserCertificateRequest) -> Verified {
         request,
         request_id: random::request_id().unwrap(),
         replay: claim(),
+        kms_only: false,
         tags,
     }
 }

@@ -8,10 +8,11 @@ use eic_protocol::request_id::RequestId;
 use eic_protocol::subject_key::{InvalidKey, SubjectKey};
 use eic_protocol::trust::host_view::{FleetMembership, HostView, Stage};
 use eic_protocol::validity::MAX_HOST_TTL;
+use serde_json::json;
 
 use super::files::{self, FileError};
 use super::{KeyMaterial, root};
-use crate::audit::{Operator, Recorder};
+use crate::audit::{AppendError, Event, EventName, Operator, Recorder};
 use crate::clock::Clock;
 use crate::issuance::{GrantError, HostGrant, IssueError, Issued, issue_host};
 use crate::random::{self, NoEntropy};
@@ -49,7 +50,7 @@ pub struct HostState {
     pub certificate: Option<(u64, RequestId)>,
 }
 
-/// Writes the files. The certificate is journaled and audited before it is signed, as any other.
+/// Writes the files. What is signed is recorded before; the certificate is journaled as well, as any other.
 ///
 /// # Errors
 /// [`HostStateError`]; each file is whole or not there.
@@ -61,6 +62,7 @@ pub async fn host_state(
     clock: &Clock,
 ) -> Result<HostState, HostStateError> {
     files::make_folder(&order.folder)?;
+    recorder.append(&event(order)?).await?;
     let register = store.host_register();
     let version = register.next_view(&order.instance, clock.now()).await?;
     let root_file = order.folder.join("root.json");
@@ -81,6 +83,18 @@ pub async fn host_state(
         state.files.push(file);
     }
     Ok(state)
+}
+
+fn event(order: &HostViewOrder) -> Result<Event, NoEntropy> {
+    let mut event = Event::of_operator(EventName::SignHostView)?;
+    let fleets: Vec<_> = order.fleets.iter().map(|fleet| &fleet.name).collect();
+    event.parameters = Some(json!({
+        "instanceId": order.instance.as_str(),
+        "fleets": fleets,
+        "stage": order.stage,
+        "hardStopSeconds": order.hard_stop,
+    }));
+    Ok(event)
 }
 
 fn write_view(
@@ -179,6 +193,9 @@ pub enum HostStateError {
     /// The root document.
     #[error(transparent)]
     Root(#[from] super::RootError),
+    /// The record.
+    #[error(transparent)]
+    Record(#[from] AppendError),
     /// The view was not signed.
     #[error(transparent)]
     Document(#[from] DocumentError),

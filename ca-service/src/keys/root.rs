@@ -1,16 +1,19 @@
 //! The root document: made, renewed and compared with the keys that are really configured.
 //!
-//! The service never changes it by itself: a slip in the configuration would make every host trust
-//! another key. `eic-ca root update` does, with the root key at hand.
+//! A slip in the configuration would make every host trust another key: the service by itself does no more than
+//! announce spares and retire what its schedule replaced. `eic-ca root update` does the rest, with the root key at hand.
 
 use std::path::{Path, PathBuf};
 
 use eic_protocol::subject_key::{CaKey, SubjectKey};
 use eic_protocol::trust::envelope::{Envelope, MAX_DOCUMENT, Untrusted};
 use eic_protocol::trust::root::{KeyState, Root, Scope, ScopedCa};
+use serde_json::json;
 
 use super::files::{self, FileError};
 use super::root_history;
+use crate::audit::{Actor, Event, EventName, Origin, event_request_id};
+use crate::random::NoEntropy;
 use crate::signer::document::{DocumentError, RootKey};
 
 /// The public keys that a root document is to name.
@@ -40,15 +43,53 @@ pub fn first(keys: &RootKeys, root_key: &SubjectKey, now: u64) -> Root {
     }
 }
 
-/// `root` with the user CA of this fingerprint in another state, as the next version; none: it has no such CA.
+/// The next root, in which the user CA `old` is retired and `signer`, the one that signs now, is active if it was
+/// announced: who signs is no spare. Both by fingerprint; none: there is no CA `old`.
 #[must_use]
-pub fn with_state(present: &Root, fingerprint: &str, state: KeyState, now: u64) -> Option<Root> {
+pub fn with_retired(present: &Root, old: &str, signer: Option<&str>, now: u64) -> Option<Root> {
     let mut root = present.clone();
-    let mut cas = root.user_cas.iter_mut();
-    cas.find(|ca| ca.key.fingerprint() == fingerprint)?.state = state;
+    let ca = |print: &str| {
+        let mut named = present.user_cas.iter();
+        named.position(|ca| ca.key.fingerprint() == print)
+    };
+    let signer = signer.and_then(ca);
+    root.user_cas.get_mut(ca(old)?)?.state = KeyState::Retired;
+    let signer = signer.and_then(|at| root.user_cas.get_mut(at));
+    if let Some(signer) = signer.filter(|ca| ca.state == KeyState::Announced) {
+        signer.state = KeyState::Active;
+    }
     root.version = present.version.saturating_add(1);
     root.issued = now;
     Some(root)
+}
+
+/// The record of a root that is put in place, made before it is: a root without a record would be worse than the
+/// other way round.
+///
+/// # Errors
+/// [`NoEntropy`]
+pub fn installation(root: &Root, by: Actor) -> Result<Event, NoEntropy> {
+    let id = event_request_id()?;
+    let mut event = Event::new(EventName::InstallRoot, by, Origin::default(), id);
+    let in_state = |state| {
+        let cas = root.user_cas.iter().filter(move |ca| ca.state == state);
+        prints(cas.map(|ca| ca.key.key()))
+    };
+    event.parameters = Some(json!({
+        "version": root.version,
+        "threshold": root.threshold,
+        "rootKeys": prints(&root.root_keys),
+        "bundleKeys": prints(&root.bundle_keys),
+        "hostCas": prints(root.host_cas.iter().map(CaKey::key)),
+        "announced": in_state(KeyState::Announced),
+        "active": in_state(KeyState::Active),
+        "retired": in_state(KeyState::Retired),
+    }));
+    Ok(event)
+}
+
+fn prints<'a>(keys: impl IntoIterator<Item = &'a SubjectKey>) -> Vec<String> {
+    keys.into_iter().map(SubjectKey::fingerprint).collect()
 }
 
 fn active(key: &CaKey) -> ScopedCa {
@@ -125,8 +166,11 @@ fn newest_first<T: Clone + PartialEq>(present: &[T], key: &T) -> Vec<T> {
 }
 
 fn names(root: &Root, keys: &RootKeys) -> bool {
-    root.user_cas == next_user_cas(&root.user_cas, keys)
-        && root.host_cas.first() == Some(&keys.host_ca)
+    let next = next_user_cas(&root.user_cas, keys);
+    // Their order says nothing: a configuration that names the key that signs now as the first one changes no root.
+    let same =
+        next.len() == root.user_cas.len() && next.iter().all(|ca| root.user_cas.contains(ca));
+    same && root.host_cas.first() == Some(&keys.host_ca)
         && root.bundle_keys.first() == Some(&keys.bundle)
 }
 
@@ -209,19 +253,35 @@ pub fn update(
     now: u64,
 ) -> Result<(u64, bool), RootError> {
     let (_, present) = read(path)?;
+    let Some((_, envelope)) = successor(&present, keys, root_key, now)? else {
+        return Ok((present.version, false));
+    };
+    // Judged as a host does that has the present root.
+    let checked = root_history::succeed(path, &envelope)?;
+    Ok((checked.version, true))
+}
+
+/// The next root by the one root key that is needed, where one is. `now` is in Unix seconds.
+///
+/// # Errors
+/// [`RootError`]
+pub fn successor(
+    present: &Root,
+    keys: &RootKeys,
+    root_key: &RootKey,
+    now: u64,
+) -> Result<Option<(Root, Envelope)>, RootError> {
     if !present.root_keys.contains(root_key.public()) {
         return Err(RootError::OtherRootKey(root_key.public().fingerprint()));
     }
     if present.threshold > 1 {
         return Err(RootError::Threshold(present.threshold));
     }
-    let Some(next) = next(&present, keys, now) else {
-        return Ok((present.version, false));
+    let Some(next) = next(present, keys, now) else {
+        return Ok(None);
     };
     let envelope = root_key.seal(&next)?;
-    // Judged as a host does that has the present root.
-    let checked = root_history::succeed(path, &envelope)?;
-    Ok((checked.version, true))
+    Ok(Some((next, envelope)))
 }
 
 /// Puts a signed root in place.

@@ -99,17 +99,30 @@ pub fn kept_file(path: &Path, version: u64) -> PathBuf {
     path.with_file_name(format!("{stem}.{version}.json"))
 }
 
+/// What [`succeed`] would put in place.
+///
+/// # Errors
+/// [`RootError`]
+pub fn judged(path: &Path, next: &Envelope) -> Result<Root, RootError> {
+    let (_, document) = root::read(path)?;
+    checked(path, &document, next)
+}
+
+fn checked(path: &Path, present: &Root, next: &Envelope) -> Result<Root, RootError> {
+    let checked = present.successor(next);
+    checked.map_err(|flaw| RootError::Untrusted {
+        path: path.to_owned(),
+        flaw,
+    })
+}
+
 /// Puts a signed successor in place, and keeps the present root for those who have yet to walk past it.
 ///
 /// # Errors
 /// [`RootError`]; the present one stays.
 pub fn succeed(path: &Path, next: &Envelope) -> Result<Root, RootError> {
     let (present, document) = root::read(path)?;
-    let checked = document.successor(next);
-    let checked = checked.map_err(|flaw| RootError::Untrusted {
-        path: path.to_owned(),
-        flaw,
-    })?;
+    let checked = checked(path, &document, next)?;
     root::write(&kept_file(path, document.version), &present)?;
     root::write(path, next)?;
     Ok(checked)

@@ -61,6 +61,7 @@ pub fn check(set: &PolicySet, proofs: &[Proof], knows_role_paths: bool) -> Vec<F
         if !knows_role_paths {
             checker.role_paths();
         }
+        checker.approvals();
         checker.principals();
         checker.resources();
         checker.conditions(set);
@@ -132,6 +133,15 @@ impl Checker<'_> {
         match self.statement.effect {
             Effect::Allow => "this Allow never applies",
             Effect::Deny => "this Deny applies whenever the rest of it matches",
+        }
+    }
+
+    /// No request is approved by anybody: the key is absent from every one.
+    fn approvals(&mut self) {
+        let mut conditions = self.statement.conditions.iter();
+        if conditions.any(|own| own.key == Key::ApprovedBy) {
+            let text = "no request carries `eic:ApprovedBy`: this service has no approvals; name people or groups who may, and demand `eic:Reason`";
+            self.report(Severity::Warning, text.to_owned());
         }
     }
 

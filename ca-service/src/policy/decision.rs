@@ -152,6 +152,15 @@ impl Denial {
         self.policy
     }
 
+    /// The Deny statement that decided.
+    #[must_use]
+    pub fn statement(&self) -> Option<&StatementId> {
+        match &self.kind {
+            DenialKind::Explicit(statement) => Some(statement),
+            _ => None,
+        }
+    }
+
     /// What the caller is told (C-18): hints about his own choices, else the uniform text.
     #[must_use]
     pub fn caller_text(&self) -> String {

@@ -15,8 +15,16 @@ pub struct Scheduled {
     pub standing: Option<Standing>,
     /// Whether it may sign.
     pub may_sign: bool,
+    /// Whether it ever signed. A root says `announced` of it until a root is made while it signs.
+    pub signed: bool,
     /// Whether certificates of it live.
     pub lives: bool,
+}
+
+impl Scheduled {
+    fn is(&self, state: KeyState) -> bool {
+        self.standing.is_some_and(|known| known.state == state)
+    }
 }
 
 /// What is to be done; numbers are those of the keys.
@@ -39,31 +47,33 @@ pub fn due(
     signs_since: Option<u64>,
     after: u64,
     now: u64,
-) -> Option<Due> {
-    let named = keys.get(signer)?.standing?.named_at;
-    let since = signs_since.unwrap_or(named);
-    let is_over = |since: u64| since.saturating_add(after) <= now;
-    let others = || {
-        keys.iter()
-            .enumerate()
-            .filter(|(index, _)| *index != signer)
+) -> Vec<Due> {
+    let Some(known) = keys.get(signer).and_then(|key| key.standing) else {
+        return Vec::new();
     };
-    let in_state = |key: &Scheduled, state| key.standing.is_some_and(|s| s.state == state);
-    let replaced = others().find(|(_, key)| {
-        let own_time_over = key.standing.is_some_and(|s| is_over(s.named_at));
-        in_state(key, KeyState::Active) && own_time_over && !key.lives
+    let since = signs_since.unwrap_or(known.named_at);
+    let is_over = |since: u64| since.saturating_add(after) <= now;
+    let over = is_over(since);
+    let others = || (0..).zip(keys).filter(|(index, _)| *index != signer);
+    let spare = others().find(|(_, key)| {
+        let fresh = key.is(KeyState::Announced) && !key.signed;
+        key.may_sign && fresh
     });
-    if let Some((index, _)) = replaced
-        && since.saturating_add(GRACE) <= now
-    {
-        return Some(Due::Retire(index));
+    if let Some((index, _)) = spare.filter(|_| over) {
+        return vec![Due::Activate(index)];
     }
-    if !is_over(since) {
-        return None;
-    }
-    // A key that has signed before is `active` in the root, and no spare.
-    let spare = others().find(|(_, key)| key.may_sign && in_state(key, KeyState::Announced));
-    Some(spare.map_or(Due::NoSpare, |(index, _)| Due::Activate(index)))
+    let replaced = others().find(|(_, key)| {
+        let own_time_over = key.standing.is_some_and(|own| is_over(own.named_at));
+        // One that only stood in stays, while there is no other to stand in.
+        let stood_in = key.is(KeyState::Announced) && key.signed && !over;
+        own_time_over && !key.lives && (key.is(KeyState::Active) || stood_in)
+    });
+    let replaced = replaced.filter(|_| since.saturating_add(GRACE) <= now);
+    let retire = replaced.map(|(index, _)| Due::Retire(index));
+    over.then_some(Due::NoSpare)
+        .into_iter()
+        .chain(retire)
+        .collect()
 }
 
 #[cfg(test)]
@@ -79,9 +89,11 @@ mod tests {
             standing: Some(Standing {
                 state,
                 announced_at: named_at,
+                announced_in: 1,
                 named_at,
             }),
             may_sign: true,
+            signed: state == KeyState::Active,
             lives: false,
         }
     }
@@ -92,10 +104,10 @@ mod tests {
 
     #[test]
     fn nothing_is_due_before_the_time() {
-        assert_eq!(due(&two(), 0, None, YEAR, MADE + YEAR - 1), None);
+        assert_eq!(due(&two(), 0, None, YEAR, MADE + YEAR - 1), []);
         // A failover by hand: the key before it is young and stays.
         let failed_over = Some(MADE + 10 * DAY);
-        assert_eq!(due(&two(), 1, failed_over, YEAR, MADE + 100 * DAY), None);
+        assert_eq!(due(&two(), 1, failed_over, YEAR, MADE + 100 * DAY), []);
     }
 
     #[test]
@@ -103,27 +115,66 @@ mod tests {
         let [first, mut spare] = two();
         spare.may_sign = false;
         let is_due = due(&[first, spare], 0, None, YEAR, MADE + YEAR);
-        assert_eq!(is_due, Some(Due::NoSpare));
-        assert_eq!(
-            due(&[first], 0, None, YEAR, MADE + YEAR),
-            Some(Due::NoSpare)
+        assert_eq!(is_due, [Due::NoSpare]);
+        let alone = due(&[first], 0, None, YEAR, MADE + YEAR);
+        assert_eq!(alone, [Due::NoSpare]);
+    }
+
+    #[test]
+    fn a_key_that_has_signed_is_no_spare_whatever_the_root_calls_it() {
+        let [first, mut stood_in] = two();
+        stood_in.signed = true;
+        // It stays for the next failover, until there is a fresh one.
+        let is_due = due(&[first, stood_in], 0, None, YEAR, MADE + YEAR);
+        assert_eq!(is_due, [Due::NoSpare]);
+        let fresh = key(KeyState::Announced, MADE + YEAR);
+        let keys = [first, stood_in, fresh];
+        assert_eq!(due(&keys, 0, None, YEAR, MADE + YEAR), [Due::Activate(2)]);
+        let since = Some(MADE + YEAR);
+        let mut third = fresh;
+        third.signed = true;
+        let later = due(
+            &[key(KeyState::Retired, MADE), stood_in, third],
+            2,
+            since,
+            YEAR,
+            MADE + YEAR + DAY,
         );
+        assert_eq!(later, [Due::Retire(1)]);
     }
 
     #[test]
     fn a_spare_takes_over_and_the_key_before_it_goes_when_nothing_of_it_lives() {
-        let [mut first, spare] = two();
+        let [mut first, mut spare] = two();
         let over = MADE + YEAR;
-        let due = |first, signer, since, now| due(&[first, spare], signer, since, YEAR, now);
-        assert_eq!(due(first, 0, None, over), Some(Due::Activate(1)));
-        assert_eq!(due(first, 1, Some(over), over + DAY - 1), None);
+        assert_eq!(
+            due(&[first, spare], 0, None, YEAR, over),
+            [Due::Activate(1)]
+        );
+        spare.signed = true;
+        let due = |first, since, now| due(&[first, spare], 1, Some(since), YEAR, now);
+        assert_eq!(due(first, over, over + DAY - 1), []);
         first.lives = true;
-        assert_eq!(due(first, 1, Some(over), over + DAY), None);
+        assert_eq!(due(first, over, over + DAY), []);
         first.lives = false;
-        assert_eq!(due(first, 1, Some(over), over + DAY), Some(Due::Retire(0)));
+        assert_eq!(due(first, over, over + DAY), [Due::Retire(0)]);
         let retired = key(KeyState::Retired, MADE);
-        assert_eq!(due(retired, 1, Some(over), over + DAY), None);
+        assert_eq!(due(retired, over, over + DAY), []);
         // The key that signed for a year needs a spare of its own.
-        assert_eq!(due(retired, 1, Some(over), over + YEAR), Some(Due::NoSpare));
+        assert_eq!(due(retired, over, over + YEAR), [Due::NoSpare]);
+    }
+
+    /// Where the root key is not at hand, nobody may ever retire it.
+    #[test]
+    fn a_replaced_key_that_stays_holds_the_next_exchange_up_no_longer() {
+        let [first, mut second] = two();
+        second.signed = true;
+        let since = Some(MADE + YEAR);
+        let now = MADE + 2 * YEAR;
+        let both = due(&[first, second], 1, since, YEAR, now);
+        assert_eq!(both, [Due::NoSpare, Due::Retire(0)]);
+        let third = key(KeyState::Announced, now - DAY);
+        let is_due = due(&[first, second, third], 1, since, YEAR, now);
+        assert_eq!(is_due, [Due::Activate(2)]);
     }
 }

@@ -58,25 +58,29 @@ impl Ca {
 
     fn gate(&self, key: &CaKey, last: Option<&CaKey>, now: u64) -> Result<(), NotYet> {
         let last = last.map(CaKey::fingerprint);
-        let candidate = Candidate {
-            key,
-            revoked: false,
-        };
-        judge(&candidate, &by(&self.roots(), None, last.as_deref(), now))
+        judge(
+            &answering(key),
+            &by(&self.roots(), None, last.as_deref(), now),
+        )
     }
 
     /// The chosen key of the configured first and spare ones.
     fn choice(&self, chosen: Option<&CaKey>, last: Option<&CaKey>, now: u64) -> Choice {
         let (chosen, last) = (chosen.map(CaKey::fingerprint), last.map(CaKey::fingerprint));
         let roots = self.roots();
-        let candidates = [&self.first, &self.spare].map(|key| Candidate {
-            key,
-            revoked: false,
-        });
+        let candidates = [&self.first, &self.spare].map(answering);
         choose(
             &candidates,
             &by(&roots, chosen.as_deref(), last.as_deref(), now),
         )
+    }
+}
+
+fn answering(key: &CaKey) -> Candidate<'_> {
+    Candidate {
+        key,
+        revoked: false,
+        answers: true,
     }
 }
 
@@ -90,10 +94,13 @@ fn by<'a>(
         roots,
         chosen,
         last,
+        served: &UNNOTED,
         propagation: DAY,
         now,
     }
 }
+
+static UNNOTED: BTreeMap<u64, u64> = BTreeMap::new();
 
 #[test]
 fn a_key_that_hosts_cannot_have_yet_does_not_sign() {
@@ -108,6 +115,75 @@ fn a_key_that_hosts_cannot_have_yet_does_not_sign() {
     let stranger = CaKey::new(subject()).unwrap();
     let refused = ca.gate(&stranger, Some(&ca.first), known_at);
     assert_eq!(refused, Err(NotYet::Unannounced));
+}
+
+/// Several people sign over days, or nobody serves it: what counts is when hosts could fetch it.
+#[test]
+fn a_key_whose_root_nobody_could_fetch_yet_does_not_sign() {
+    // F-16
+    let ca = Ca::new();
+    let (roots, last) = (ca.roots(), ca.first.fingerprint());
+    let gate = |served: &[(u64, u64)], now| {
+        let served = served.iter().copied().collect();
+        let by = Circumstances {
+            served: &served,
+            ..by(&roots, None, Some(&last), now)
+        };
+        judge(&answering(&ca.spare), &by)
+    };
+    let late = ANNOUNCED + 5 * DAY;
+    assert_eq!(gate(&[(1, MADE)], late), Err(NotYet::Unserved));
+    let served = [(1, MADE), (2, late)];
+    assert_eq!(gate(&served, late), Err(NotYet::Propagating(late + DAY)));
+    assert_eq!(gate(&served, late + DAY), Ok(()));
+    // A root in between that was replaced at once came with the next one.
+    assert_eq!(gate(&[(1, MADE), (3, late)], late + DAY), Ok(()));
+}
+
+#[test]
+fn a_key_that_does_not_answer_signs_in_nobodys_place() {
+    let ca = Ca::new();
+    let (roots, known) = (ca.roots(), ANNOUNCED + DAY);
+    let print = ca.first.fingerprint();
+    let silent = |key| Candidate {
+        answers: false,
+        ..answering(key)
+    };
+    let choice = |first, spare, now| {
+        let by = by(&roots, Some(&print), Some(&print), now);
+        choose(&[first, spare], &by).signer
+    };
+    let (first, spare) = (&ca.first, &ca.spare);
+    assert_eq!(choice(silent(first), answering(spare), known), Some(1));
+    // Where no other may, it is waited for.
+    assert_eq!(choice(silent(first), answering(spare), ANNOUNCED), Some(0));
+    assert_eq!(choice(silent(first), silent(spare), known), Some(0));
+}
+
+#[test]
+fn who_signs_when_a_root_retires_another_key_is_active_in_it() {
+    let ca = Ca::new();
+    let present = ca.roots().present().unwrap().clone();
+    let (first, spare) = (ca.first.fingerprint(), ca.spare.fingerprint());
+    let next = root::with_retired(&present, &first, Some(&spare), ANNOUNCED + DAY).unwrap();
+    let states: Vec<_> = next.user_cas.iter().map(|ca| ca.state).collect();
+    assert_eq!(states, [KeyState::Retired, KeyState::Active]);
+    ca.succeed(&next);
+    // The configuration may name it as the first one from then on, in any order: that changes no root.
+    let keys = RootKeys {
+        user_ca: ca.spare.clone(),
+        spares: Vec::new(),
+        host_ca: next.host_cas[0].clone(),
+        bundle: next.bundle_keys[0].clone(),
+    };
+    assert_eq!(root::next(&next, &keys, ANNOUNCED + 2 * DAY), None);
+    // From announced to active is more than an announcement.
+    let activates = root::next(&present, &keys, ANNOUNCED + DAY).unwrap();
+    assert!(!root::only_announces(&present, &activates));
+    assert_eq!(
+        root::with_retired(&present, "SHA256:none", Some(&spare), 0),
+        None
+    );
 }
 
 #[test]
@@ -126,7 +202,7 @@ fn a_retired_key_signs_nothing_and_no_change_of_the_configuration_brings_it_back
     let ca = Ca::new();
     let print = ca.first.fingerprint();
     let present = ca.roots().present().unwrap().clone();
-    let next = root::with_state(&present, &print, KeyState::Retired, ANNOUNCED + 1).unwrap();
+    let next = root::with_retired(&present, &print, None, ANNOUNCED + 1).unwrap();
     ca.succeed(&next);
     let refused = ca.gate(&ca.first, Some(&ca.first), ANNOUNCED + DAY);
     assert_eq!(refused, Err(NotYet::Retired));
@@ -148,13 +224,10 @@ fn a_revoked_key_signs_nothing_and_another_one_takes_its_place() {
     let print = ca.first.fingerprint();
     let by = by(&roots, Some(&print), Some(&print), known);
     let first = Candidate {
-        key: &ca.first,
         revoked: true,
+        ..answering(&ca.first)
     };
-    let spare = Candidate {
-        key: &ca.spare,
-        revoked: false,
-    };
+    let spare = answering(&ca.spare);
     let choice = choose(&[first, spare], &by);
     assert_eq!(choice.judged, [Err(NotYet::Revoked), Ok(())]);
     assert_eq!(choice.signer, Some(1));

@@ -1,13 +1,22 @@
 //! The key that a grant is bound to, ready to verify many requests.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use eic_protocol::sshsig::{self, InvalidSignature, Namespace};
 use eic_protocol::subject_key::SubjectKey;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, Signature};
 
-/// Length of an Ed25519 signature. RFC 8032 §5.1.6.
-const LEN: usize = 64;
+use crate::ed25519::{SIGNATURE, Verifier, Window};
+
+/// Requests after which a key's multiples pay: they cost some four verifications and halve each that follows.
+/// People ask for a few certificates in a session, jobs for hundreds.
+const OFTEN: usize = 8;
+/// Keys whose multiples are kept at a time, of 82 KiB each: grants are remembered by the thousand.
+const MOST_KEPT: usize = 64;
+static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 /// A key and, for Ed25519, what its signatures have in common.
 pub(super) struct BoundKey {
@@ -17,9 +26,15 @@ pub(super) struct BoundKey {
 
 struct Ed25519 {
     parsed: ParsedPublicKey,
+    public: [u8; 32],
     /// An SSHSIG blob of this key for a request, up to the signature proper.
     prefix: Vec<u8>,
+    asked: AtomicUsize,
+    often: OnceLock<Often>,
 }
+
+/// The multiples of a key that asks often; counted in [`KEPT`] for as long as they are there.
+struct Often(Verifier);
 
 impl BoundKey {
     pub(super) fn of(key: SubjectKey) -> Self {
@@ -38,15 +53,13 @@ impl BoundKey {
     pub(super) fn verify(&self, message: &[u8], blob: &[u8]) -> Result<(), InvalidSignature> {
         let usual = self.ed25519.as_ref().and_then(|own| {
             let signature = blob.strip_prefix(own.prefix.as_slice())?;
-            (signature.len() == LEN).then_some((own, signature))
+            (signature.len() == SIGNATURE).then_some((own, signature))
         });
         let Some((own, signature)) = usual else {
             return sshsig::verify(Namespace::Request, &self.key, message, blob);
         };
         let signed = sshsig::signed_data(Namespace::Request, message);
-        own.parsed
-            .verify_sig(&signed, signature)
-            .map_err(|_| InvalidSignature::Wrong)
+        own.verify(&signed, signature)
     }
 }
 
@@ -56,10 +69,53 @@ impl Ed25519 {
             return None;
         };
         let parsed = ParsedPublicKey::new(&ED25519, public.0).ok()?;
-        let signature = Signature::new(Algorithm::Ed25519, vec![0; LEN]).ok()?;
+        let signature = Signature::new(Algorithm::Ed25519, vec![0; SIGNATURE]).ok()?;
         let mut prefix = sshsig::blob(Namespace::Request, key, &signature).ok()?;
-        prefix.truncate(prefix.len().checked_sub(LEN)?);
-        Some(Self { parsed, prefix })
+        prefix.truncate(prefix.len().checked_sub(SIGNATURE)?);
+        Some(Self {
+            parsed,
+            public: public.0,
+            prefix,
+            asked: AtomicUsize::new(0),
+            often: OnceLock::new(),
+        })
+    }
+
+    fn verify(&self, signed: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        let holds = match self.often() {
+            Some(Often(verifier)) => verifier.verifies(signed, signature),
+            None => self.parsed.verify_sig(signed, signature).is_ok(),
+        };
+        holds.then_some(()).ok_or(InvalidSignature::Wrong)
+    }
+
+    /// Two requests at once may make the multiples twice; one of them is kept.
+    fn often(&self) -> Option<&Often> {
+        if self.often.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) >= OFTEN {
+            let made = Often::of(self.public)?;
+            return Some(self.often.get_or_init(|| made));
+        }
+        self.often.get()
+    }
+}
+
+impl Often {
+    /// None where enough keys have theirs.
+    fn of(public: [u8; 32]) -> Option<Self> {
+        let room = |kept: usize| (kept < MOST_KEPT).then_some(kept + 1);
+        KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .ok()?;
+        let verifier = Verifier::of(public, Window::Narrow);
+        if verifier.is_none() {
+            KEPT.fetch_sub(1, Ordering::Relaxed);
+        }
+        verifier.map(Self)
+    }
+}
+
+impl Drop for Often {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -82,12 +138,55 @@ mod tests {
         sshsig::blob(namespace, key, &signature).unwrap()
     }
 
+    /// A key that has asked so often that its multiples are kept; one at a time, or the last to come gets none.
+    fn frequent(private: &SigningKey, key: &SubjectKey) -> BoundKey {
+        let bound = BoundKey::of(key.clone());
+        let good = signed(private, key, Namespace::Request);
+        for _ in 0..=OFTEN {
+            assert_eq!(bound.verify(b"request", &good), Ok(()));
+        }
+        bound
+    }
+
+    fn has_multiples(bound: &BoundKey) -> bool {
+        bound.ed25519.as_ref().unwrap().often.get().is_some()
+    }
+
+    #[test]
+    fn the_multiples_of_no_more_keys_than_allowed_are_kept_and_every_key_still_verifies() {
+        let keys: Vec<_> = (0..u8::try_from(MOST_KEPT).unwrap() + 8).map(key).collect();
+        let bound: Vec<_> = keys
+            .iter()
+            .map(|(private, key)| frequent(private, key))
+            .collect();
+        let kept = bound.iter().filter(|bound| has_multiples(bound)).count();
+        // Other tests keep some as well.
+        assert!((MOST_KEPT - 8..=MOST_KEPT).contains(&kept), "{kept}");
+        for (bound, (private, key)) in bound.iter().zip(&keys) {
+            let good = signed(private, key, Namespace::Request);
+            assert_eq!(bound.verify(b"request", &good), Ok(()));
+            assert_eq!(
+                bound.verify(b"another", &good),
+                Err(InvalidSignature::Wrong)
+            );
+        }
+        drop(bound);
+        let (private, key) = key(1);
+        assert!(has_multiples(&frequent(&private, &key)), "room again");
+    }
+
     #[test]
     fn every_changed_byte_of_a_signature_is_refused_as_the_general_verifier_refuses_it() {
         let (private, key) = key(1);
-        let bound = BoundKey::of(key.clone());
+        let seldom = BoundKey::of(key.clone());
+        refuses_what_the_general_verifier_refuses(&seldom, &private);
+        refuses_what_the_general_verifier_refuses(&frequent(&private, &key), &private);
+    }
+
+    fn refuses_what_the_general_verifier_refuses(bound: &BoundKey, private: &SigningKey) {
+        let key = bound.key().clone();
         assert!(bound.ed25519.is_some());
-        let good = signed(&private, &key, Namespace::Request);
+        let good = signed(private, &key, Namespace::Request);
         assert_eq!(bound.verify(b"request", &good), Ok(()));
         assert!(bound.verify(b"another", &good).is_err());
         for at in 0..good.len() {

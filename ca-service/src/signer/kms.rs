@@ -3,10 +3,13 @@
 //! The key is named by its ARN, never by an alias that somebody could point elsewhere, and its public
 //! key is read once and compared. Calls have a deadline and a bounded number under way; only
 //! throttling is tried again, within the same deadline, since any other failure may have signed.
-//! (AWS KMS API reference: Sign, GetPublicKey.)
+//! A key that is known from before can be waited for: a service that starts while KMS is away goes on without
+//! signatures. (AWS KMS API reference: Sign, GetPublicKey.)
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::operation::get_public_key::GetPublicKeyOutput;
@@ -47,6 +50,8 @@ pub struct KmsSigner {
     under_way: Semaphore,
     admitted: Semaphore,
     deadline: Duration,
+    /// Why KMS has told nothing of the key yet; none: it has.
+    unreached: ArcSwapOption<String>,
 }
 
 impl KmsSigner {
@@ -55,12 +60,34 @@ impl KmsSigner {
     /// # Errors
     /// [`KmsError`]: not reachable, not a signing key, or not the public key that the configuration names.
     pub async fn connect(config: &KmsKey) -> Result<Self, KmsError> {
-        let region = aws_types::region::Region::new(config.region.as_str());
-        let shared = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .region(region)
-            .load()
-            .await;
-        Self::connect_with(config, &shared).await
+        Self::connect_with(config, &shared(config).await).await
+    }
+
+    /// A key whose public half is known from before, and of which KMS does not answer: nothing is signed until
+    /// [`Self::reach`] finds it.
+    ///
+    /// # Errors
+    /// [`KmsError::Spec`]
+    pub async fn awaited(
+        config: &KmsKey,
+        public: CaKey,
+        reason: &KmsError,
+    ) -> Result<Self, KmsError> {
+        Self::awaited_with(config, &shared(config).await, public, reason)
+    }
+
+    fn awaited_with(
+        config: &KmsKey,
+        shared: &aws_config::SdkConfig,
+        public: CaKey,
+        reason: &KmsError,
+    ) -> Result<Self, KmsError> {
+        let arn = config.arn.to_string();
+        let algorithm = algorithm_of(&public).ok_or_else(|| KmsError::Spec(arn.clone()))?;
+        let client = client(config, shared);
+        let signer = Self::new(client, arn, (public, algorithm));
+        signer.unreached.store(Some(Arc::new(reason.to_string())));
+        Ok(signer)
     }
 
     /// As [`Self::connect`], with credentials and HTTP client of the caller's choice.
@@ -73,34 +100,46 @@ impl KmsSigner {
     ) -> Result<Self, KmsError> {
         let client = client(config, shared);
         let arn = config.arn.to_string();
-        let call = || client.get_public_key().key_id(&arn).send();
-        let answer = until(Instant::now() + CONNECT_DEADLINE, CONNECT_DEADLINE, call)
-            .await
-            .map_err(|e| KmsError::Unreachable(arn.clone(), e))?;
-        let public = public_key(&arn, &answer)?;
-        if let Some(expected) = config
-            .public_key
-            .as_ref()
-            .filter(|expected| **expected != public)
-        {
-            let found = public.fingerprint();
-            return Err(KmsError::OtherKey {
-                arn,
-                expected: expected.fingerprint(),
-                found,
-            });
-        }
-        let algorithm = algorithm(&public, &answer).ok_or_else(|| KmsError::Spec(arn.clone()))?;
-        let (under_way, admitted) = (Semaphore::new(AT_ONCE), Semaphore::new(AT_ONCE + WAITING));
-        Ok(Self {
+        let key = described(&client, &arn, config.public_key.as_ref()).await?;
+        Ok(Self::new(client, arn, key))
+    }
+
+    fn new(
+        client: Client,
+        arn: String,
+        (public, algorithm): (CaKey, SigningAlgorithmSpec),
+    ) -> Self {
+        Self {
             client,
             arn,
             public,
             algorithm,
-            under_way,
-            admitted,
+            under_way: Semaphore::new(AT_ONCE),
+            admitted: Semaphore::new(AT_ONCE + WAITING),
             deadline: SIGN_DEADLINE,
-        })
+            unreached: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Why nothing can be signed yet; none: KMS has shown this key.
+    #[must_use]
+    pub fn unreached(&self) -> Option<Arc<String>> {
+        self.unreached.load_full()
+    }
+
+    /// Asks KMS once more about a key that is awaited.
+    ///
+    /// # Errors
+    /// [`KmsError`]; nothing is signed still.
+    pub async fn reach(&self) -> Result<(), KmsError> {
+        match described(&self.client, &self.arn, Some(&self.public)).await {
+            Ok(_) => self.unreached.store(None),
+            Err(error) => {
+                self.unreached.store(Some(Arc::new(error.to_string())));
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// The key's ARN.
@@ -116,6 +155,9 @@ impl KmsSigner {
     }
 
     pub(super) async fn sign(&self, bytes: &[u8]) -> Result<Signature, SignerError> {
+        if let Some(reason) = self.unreached() {
+            return Err(SignerError::Unreached(reason));
+        }
         // The lint refuses longer ones; nothing falls back to a digest (D-19).
         if bytes.len() > MAX_TBS {
             return Err(SignerError::Kms(
@@ -162,6 +204,36 @@ impl KmsSigner {
             .signing_algorithm(self.algorithm.clone())
             .send()
     }
+}
+
+async fn shared(config: &KmsKey) -> aws_config::SdkConfig {
+    let region = aws_types::region::Region::new(config.region.as_str());
+    let defaults = aws_config::defaults(aws_config::BehaviorVersion::latest());
+    defaults.region(region).load().await
+}
+
+/// What KMS tells of the key: its public half, which must be the expected one, and how it signs.
+async fn described(
+    client: &Client,
+    arn: &str,
+    expected: Option<&CaKey>,
+) -> Result<(CaKey, SigningAlgorithmSpec), KmsError> {
+    let call = || client.get_public_key().key_id(arn).send();
+    let answer = until(Instant::now() + CONNECT_DEADLINE, CONNECT_DEADLINE, call)
+        .await
+        .map_err(|e| KmsError::Unreachable(arn.to_owned(), e))?;
+    let public = public_key(arn, &answer)?;
+    if let Some(expected) = expected.filter(|expected| **expected != public) {
+        return Err(KmsError::OtherKey {
+            arn: arn.to_owned(),
+            expected: expected.fingerprint(),
+            found: public.fingerprint(),
+        });
+    }
+    let algorithm = algorithm_of(&public);
+    let offered = algorithm.filter(|algorithm| answer.signing_algorithms().contains(algorithm));
+    let algorithm = offered.ok_or_else(|| KmsError::Spec(arn.to_owned()))?;
+    Ok((public, algorithm))
 }
 
 /// Retries and time-outs are ours: the SDK's would repeat a signature whose answer was lost.
@@ -301,23 +373,19 @@ fn key_data(der: &[u8]) -> Option<KeyData> {
         .map(KeyData::Rsa)
 }
 
-/// One algorithm for each type of key, if KMS offers it; RSA with SHA-512 as `local` does.
-fn algorithm(public: &CaKey, answer: &GetPublicKeyOutput) -> Option<SigningAlgorithmSpec> {
-    let algorithm = match public.key().key_data().algorithm() {
+/// One algorithm for each type of key; RSA with SHA-512 as `local` does.
+fn algorithm_of(public: &CaKey) -> Option<SigningAlgorithmSpec> {
+    match public.key().key_data().algorithm() {
         Algorithm::Ecdsa {
             curve: EcdsaCurve::NistP256,
-        } => SigningAlgorithmSpec::EcdsaSha256,
+        } => Some(SigningAlgorithmSpec::EcdsaSha256),
         Algorithm::Ecdsa {
             curve: EcdsaCurve::NistP384,
-        } => SigningAlgorithmSpec::EcdsaSha384,
-        Algorithm::Ed25519 => SigningAlgorithmSpec::Ed25519Sha512,
-        Algorithm::Rsa { .. } => SigningAlgorithmSpec::RsassaPkcs1V15Sha512,
-        _ => return None,
-    };
-    answer
-        .signing_algorithms()
-        .contains(&algorithm)
-        .then_some(algorithm)
+        } => Some(SigningAlgorithmSpec::EcdsaSha384),
+        Algorithm::Ed25519 => Some(SigningAlgorithmSpec::Ed25519Sha512),
+        Algorithm::Rsa { .. } => Some(SigningAlgorithmSpec::RsassaPkcs1V15Sha512),
+        _ => None,
+    }
 }
 
 /// KMS answers ECDSA in DER; SSH wants two mpints (RFC 5656 §3.1.2).

@@ -29,6 +29,9 @@ pub enum StoreError {
         /// What the system said.
         cause: Arc<std::io::Error>,
     },
+    /// There is no store yet.
+    #[error("read the store `{0}`: there is none yet; `eic-ca serve` makes it at its first start")]
+    Absent(PathBuf),
     /// Written by a newer release.
     #[error(
         "open the store: its schema {found} is newer than this program's {known}; install the newer release"

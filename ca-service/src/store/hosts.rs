@@ -245,6 +245,14 @@ impl HostBook {
         .await
     }
 
+    /// The ids of enrolled hosts that are not known to be gone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn enrolled(&self) -> Result<Vec<InstanceId>, StoreError> {
+        self.read(read::enrolled).await
+    }
+
     /// Another host that has one of these keys.
     ///
     /// # Errors

@@ -56,9 +56,10 @@ impl Reader {
         read.map_err(|_| StoreError::Closed)?
     }
 
-    /// Whether there is a store yet.
-    pub(super) fn is_there(&self) -> bool {
-        self.path.is_file()
+    /// Whether there is a store yet; one that cannot be looked at is there.
+    pub(crate) fn is_there(&self) -> bool {
+        let found = std::fs::metadata(self.path.as_path());
+        !found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// The key that is pinned under this name.
@@ -76,7 +77,11 @@ impl Reader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        kept.map_or_else(|| open_read_only(&self.path), Ok)
+        match kept {
+            Some(connection) => Ok(connection),
+            None if self.is_there() => open_read_only(&self.path),
+            None => Err(StoreError::Absent(self.path.to_path_buf())),
+        }
     }
 
     fn keep(&self, connection: Connection) {

@@ -2,18 +2,19 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-    RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// One issuer with a key of each kind: `ec` (P-384), `p256` and `rsa`.
+/// One issuer with a key of each kind: `ec` (P-384), `p256`, `rsa` and `ed` (Ed25519).
 pub(crate) struct TokenIssuer {
     ec: EcdsaKeyPair,
     p256: EcdsaKeyPair,
     rsa: RsaKeyPair,
+    ed: Ed25519KeyPair,
 }
 
 impl TokenIssuer {
@@ -22,7 +23,8 @@ impl TokenIssuer {
         let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let rsa = RsaKeyPair::from_pkcs8(&pair.serialize_der()).unwrap();
-        Self { ec, p256, rsa }
+        let ed = Ed25519KeyPair::generate().unwrap();
+        Self { ec, p256, rsa, ed }
     }
 
     /// The published set.
@@ -38,6 +40,8 @@ impl TokenIssuer {
               "e": encode(public.exponent().big_endian_without_leading_zero()) },
             { "kty": "EC", "crv": "P-256", "kid": "p256", "use": "sig", "alg": "ES256",
               "x": encode(&p256[1..33]), "y": encode(&p256[33..65]) },
+            { "kty": "OKP", "crv": "Ed25519", "kid": "ed", "use": "sig", "alg": "EdDSA",
+              "x": encode(self.ed.public_key().as_ref()) },
         ] })
     }
 
@@ -60,27 +64,27 @@ impl TokenIssuer {
             encode(header.as_bytes()),
             encode(claims.as_bytes())
         );
-        let signature = if header.contains("\"rsa\"") {
-            let mut signature = vec![0; self.rsa.public_modulus_len()];
-            self.rsa
-                .sign(
-                    &RSA_PKCS1_SHA256,
-                    &SystemRandom::new(),
-                    signed.as_bytes(),
-                    &mut signature,
-                )
-                .unwrap();
-            signature
+        let by = |kid: &str| header.contains(&format!("\"{kid}\""));
+        let message = signed.as_bytes();
+        let signature = if by("rsa") {
+            self.by_rsa(message)
+        } else if by("ed") {
+            self.ed.sign(message).as_ref().to_vec()
         } else {
-            let key = if header.contains("\"p256\"") {
-                &self.p256
-            } else {
-                &self.ec
-            };
-            let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+            let key = if by("p256") { &self.p256 } else { &self.ec };
+            let signature = key.sign(&SystemRandom::new(), message).unwrap();
             signature.as_ref().to_vec()
         };
         format!("{signed}.{}", encode(&signature))
+    }
+
+    fn by_rsa(&self, message: &[u8]) -> Vec<u8> {
+        let mut signature = vec![0; self.rsa.public_modulus_len()];
+        let random = SystemRandom::new();
+        self.rsa
+            .sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
+            .unwrap();
+        signature
     }
 }
 

@@ -22,8 +22,8 @@ const MAX_SUBJECT: usize = 512;
 pub struct TokenRules<'a> {
     /// `iss`, exactly.
     pub issuer: &'a Issuer,
-    /// `aud`, exactly and alone.
-    pub audience: &'a str,
+    /// `aud`: exactly one of these, and alone.
+    pub audiences: &'a [&'a str],
     /// Algorithms that count.
     pub algorithms: &'a [Algorithm],
 }
@@ -33,6 +33,8 @@ pub struct TokenRules<'a> {
 pub struct Verified {
     /// `sub`: 1 to 512 printable ASCII characters.
     pub subject: String,
+    /// `aud`: one of those that the rules name.
+    pub audience: String,
     /// `exp`, in Unix seconds: after now.
     pub expires_at: u64,
     /// Makes the token count once, for whatever key (threats B-12).
@@ -74,9 +76,8 @@ pub fn verify(
     if text(of("iss")) != Some(rules.issuer.as_str()) {
         return Err(InvalidToken::Issuer);
     }
-    if !is_only(of("aud"), rules.audience) {
-        return Err(InvalidToken::Audience);
-    }
+    let audience = only(of("aud")).filter(|audience| rules.audiences.contains(audience));
+    let audience = audience.ok_or(InvalidToken::Audience)?;
     let times = Times::of(&members)?;
     times.check(now)?;
     let subject = text(of("sub")).filter(|subject| is_subject(subject));
@@ -85,6 +86,7 @@ pub fn verify(
     ))?;
     Ok(Verified {
         subject: subject.to_owned(),
+        audience: audience.to_owned(),
         expires_at: times.exp,
         claim: claim(rules.issuer, text(of("jti")), jwt.signed_text(), times),
         members,
@@ -92,6 +94,11 @@ pub fn verify(
 }
 
 impl Verified {
+    /// A claim's text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        text(self.get(name))
+    }
+
     /// A claim's value.
     pub(crate) fn get(&self, name: &str) -> Option<&Json> {
         find(&self.members, name)
@@ -126,13 +133,14 @@ fn text(value: Option<&Json>) -> Option<&str> {
 }
 
 /// A token for several audiences is good for whoever of them comes first (threats B-08).
-fn is_only(audience: Option<&Json>, wanted: &str) -> bool {
+fn only(audience: Option<&Json>) -> Option<&str> {
     match audience {
-        Some(Json::Text(one)) => one == wanted,
-        Some(Json::List(several)) => {
-            matches!(several.as_slice(), [Json::Text(one)] if one == wanted)
-        }
-        _ => false,
+        Some(Json::Text(one)) => Some(one),
+        Some(Json::List(several)) => match several.as_slice() {
+            [Json::Text(one)] => Some(one),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -140,6 +148,10 @@ fn is_subject(subject: &str) -> bool {
     let printable = subject.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     printable && (1..=MAX_SUBJECT).contains(&subject.len())
 }
+
+/// RFC 7519 §2 lets a NumericDate have a fraction; no issuer that we know makes use of it.
+const NOT_WHOLE: InvalidToken =
+    InvalidToken::Claims("`iat`, `exp` or `nbf` is not a whole number of seconds");
 
 #[derive(Clone, Copy)]
 struct Times {
@@ -150,22 +162,15 @@ struct Times {
 
 impl Times {
     fn of(members: &[(String, Json)]) -> Result<Self, InvalidToken> {
-        let number = |name: &str| match find(members, name) {
+        let whole = |name: &str| match find(members, name) {
             None => Ok(None),
-            Some(Json::Number(number)) => Ok(number.parse().ok()),
-            Some(_) => Err(()),
+            Some(Json::Number(number)) => number.parse().map(Some).map_err(|_| NOT_WHOLE),
+            Some(_) => Err(NOT_WHOLE),
         };
-        let wrong =
-            |()| InvalidToken::Claims("`iat`, `exp` or `nbf` is not a whole number of seconds");
-        let missing = InvalidToken::Claims("it has no `iat` or no `exp`");
-        let (iat, exp) = (number("iat").map_err(wrong)?, number("exp").map_err(wrong)?);
-        let nbf = number("nbf").map_err(wrong)?;
-        if nbf.is_none() && find(members, "nbf").is_some() {
-            return Err(wrong(()));
-        }
-        let (Some(iat), Some(exp)) = (iat, exp) else {
-            return Err(missing);
+        let (Some(iat), Some(exp)) = (whole("iat")?, whole("exp")?) else {
+            return Err(InvalidToken::Claims("it has no `iat` or no `exp`"));
         };
+        let nbf = whole("nbf")?;
         Ok(Self { iat, exp, nbf })
     }
 
@@ -223,16 +228,22 @@ pub enum InvalidToken {
     #[error("the token's claims cannot be read: {0}")]
     Claims(&'static str),
     /// No issuer of the configuration.
-    #[error("the token's issuer `{}` is not one that this CA takes", printable(.0))]
+    #[error("the token's issuer `{}` is not one that this CA takes; its operator can name it in an [[oidc]] of the configuration", printable(.0))]
     UnknownIssuer(String),
     /// Another issuer than the one whose key signed.
     #[error("the token's issuer is not the one whose keys were asked for")]
     Issuer,
     /// Meant for somebody else, or for others too.
     #[error(
-        "the token's audience is not this CA's `public_url` alone; ask the issuer for a token with exactly that audience"
+        "the token's audience is not this CA's `public_url` alone (nor the `client_id` of its issuer's [[oidc]]); ask the issuer for a token with exactly that audience"
     )]
     Audience,
+    /// Of a client id, but given to another party (OpenID Connect Core §3.1.3.7).
+    #[error("the token was given to another client than it is meant for (`azp`); sign in again")]
+    Party,
+    /// Bound to another key or CA by its nonce.
+    #[error("the token was asked for with another key, or for another CA; sign in again")]
+    Bound,
     /// From the future.
     #[error("the token is from the future; check the clocks")]
     Future,

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use eic_protocol::proof::Audience;
 use eic_protocol::text::printable;
 
+use super::jwt::Algorithm;
+
 /// Longest issuer. Characters; OpenID Connect names no bound, real ones stay under 120.
 const MAX_LEN: usize = 256;
 
@@ -15,6 +17,19 @@ const MAX_LEN: usize = 256;
 pub struct Issuer {
     text: String,
     origin: usize,
+}
+
+/// An issuer as configured.
+#[derive(Clone, Debug)]
+pub struct IssuerRules {
+    /// `iss`, exactly.
+    pub issuer: Issuer,
+    /// Where its keys are, where that is not for the issuer to say.
+    pub jwks_uri: Option<String>,
+    /// Whether it may be at a private address.
+    pub private_addresses: bool,
+    /// Algorithms that count.
+    pub algorithms: Vec<Algorithm>,
 }
 
 impl Issuer {
@@ -87,16 +102,6 @@ fn parse(text: &str) -> Option<Issuer> {
         text: text.to_owned(),
         origin,
     })
-}
-
-impl From<Audience> for Issuer {
-    fn from(origin: Audience) -> Self {
-        let text = String::from(origin);
-        Self {
-            origin: text.len(),
-            text,
-        }
-    }
 }
 
 impl fmt::Display for Issuer {

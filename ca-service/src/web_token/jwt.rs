@@ -1,11 +1,11 @@
-//! JSON Web Tokens (RFC 7519) in the one form that is taken: compact, signed with RS256, ES256 or ES384 by a
+//! JSON Web Tokens (RFC 7519) in the one form that is taken: compact, signed with RS256, ES256, ES384 or EdDSA by a
 //! key of the issuer's set. Which algorithms count is the configuration's word, never the token's.
 
 use std::collections::HashMap;
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
-    RsaPublicKeyComponents, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,14 +33,17 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
+    /// EdDSA on Ed25519 (RFC 8037 §3.1).
+    EdDsa,
 }
 
 impl Algorithm {
     /// All, by their names.
-    pub const NAMES: [(&'static str, Self); 3] = [
+    pub const NAMES: [(&'static str, Self); 4] = [
         ("RS256", Self::Rs256),
         ("ES256", Self::Es256),
         ("ES384", Self::Es384),
+        ("EdDSA", Self::EdDsa),
     ];
 
     fn named(name: &str) -> Option<Self> {
@@ -64,10 +67,14 @@ pub enum InvalidJwt {
     )]
     Header,
     /// Not an algorithm that the configuration names.
-    #[error("the token's algorithm is not one that the configuration takes")]
+    #[error(
+        "the token's algorithm is not one that the configuration takes; the CA's operator names those of each issuer in `algorithms`"
+    )]
     Algorithm,
     /// Not one of the issuer's keys.
-    #[error("the issuer publishes no such key")]
+    #[error(
+        "the issuer publishes no such key; get a fresh token, and where its keys were just replaced, try again in a minute"
+    )]
     UnknownKey,
     /// The signature is wrong.
     #[error("the token's signature does not verify")]
@@ -191,6 +198,7 @@ enum Key {
     Rsa { n: Vec<u8>, e: Vec<u8> },
     P256(Vec<u8>),
     P384(Vec<u8>),
+    Ed25519([u8; 32]),
 }
 
 #[derive(Deserialize)]
@@ -252,6 +260,7 @@ impl RawKey {
         let key = match self.kty.as_str() {
             "RSA" => rsa(self.n.as_deref()?, self.e.as_deref()?)?,
             "EC" => ec(self.crv.as_deref()?, self.x.as_deref()?, self.y.as_deref()?)?,
+            "OKP" => okp(self.crv.as_deref()?, self.x.as_deref()?)?,
             _ => return None,
         };
         let named = self.alg.as_deref().map(Algorithm::named);
@@ -290,26 +299,35 @@ fn ec(curve: &str, x: &str, y: &str) -> Option<Key> {
     }
 }
 
+/// Under a key of small order, anybody's signature of one message is good for others too.
+fn okp(curve: &str, x: &str) -> Option<Key> {
+    let x: [u8; 32] = decode(x).ok()?.try_into().ok()?;
+    let key = ed25519_dalek::VerifyingKey::from_bytes(&x).ok()?;
+    (curve == "Ed25519" && !key.is_weak()).then_some(Key::Ed25519(x))
+}
+
 impl Key {
     fn algorithm(&self) -> Algorithm {
         match self {
             Self::Rsa { .. } => Algorithm::Rs256,
             Self::P256(_) => Algorithm::Es256,
             Self::P384(_) => Algorithm::Es384,
+            Self::Ed25519(_) => Algorithm::EdDsa,
         }
     }
 
     fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
+        let by = |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| {
+            let key = UnparsedPublicKey::new(algorithm, key);
+            key.verify(signed, signature).is_ok()
+        };
         match self {
             Self::Rsa { n, e } => RsaPublicKeyComponents { n, e }
                 .verify(&RSA_PKCS1_2048_8192_SHA256, signed, signature)
                 .is_ok(),
-            Self::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                .verify(signed, signature)
-                .is_ok(),
-            Self::P384(point) => UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point)
-                .verify(signed, signature)
-                .is_ok(),
+            Self::P256(point) => by(&ECDSA_P256_SHA256_FIXED, point),
+            Self::P384(point) => by(&ECDSA_P384_SHA384_FIXED, point),
+            Self::Ed25519(key) => by(&ED25519, key),
         }
     }
 }

@@ -5,14 +5,14 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eic_aws::http_client::{HttpClient, Limits};
 use http::Request;
 use serde::Deserialize;
 
-use super::issuer::Issuer;
+use super::issuer::IssuerRules;
 use super::jwt::KeySet;
 
 /// How long a set is used without asking. Seconds.
@@ -32,11 +32,7 @@ type Resolve = fn(String, u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpA
 
 /// One issuer and where its keys are.
 pub struct IssuerKeys {
-    issuer: Issuer,
-    /// Pinned by the configuration; else discovered.
-    jwks_uri: Option<String>,
-    /// Whether the configuration lets the issuer be at a private address.
-    private_addresses: bool,
+    rules: IssuerRules,
     client: HttpClient,
     resolve: Resolve,
     limits: Limits,
@@ -44,9 +40,9 @@ pub struct IssuerKeys {
     turn: tokio::sync::Mutex<()>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Kept {
-    set: Option<(u64, KeySet)>,
+    set: Option<(u64, Arc<KeySet>)>,
     asked_at: Option<u64>,
 }
 
@@ -59,16 +55,9 @@ struct Discovery {
 impl IssuerKeys {
     /// Nothing is fetched yet.
     #[must_use]
-    pub fn new(
-        issuer: impl Into<Issuer>,
-        jwks_uri: Option<String>,
-        private_addresses: bool,
-        client: HttpClient,
-    ) -> Self {
+    pub fn new(rules: IssuerRules, client: HttpClient) -> Self {
         Self {
-            issuer: issuer.into(),
-            jwks_uri,
-            private_addresses,
+            rules,
             client,
             resolve: |host, port| Box::pin(resolve(host, port)),
             limits: LIMITS,
@@ -77,17 +66,17 @@ impl IssuerKeys {
         }
     }
 
-    /// The issuer, as in `iss`.
+    /// What the configuration says of the issuer.
     #[must_use]
-    pub fn issuer(&self) -> &Issuer {
-        &self.issuer
+    pub fn rules(&self) -> &IssuerRules {
+        &self.rules
     }
 
     /// A set to verify a token with that names `key_id`. `now` is in Unix seconds.
     ///
     /// # Errors
     /// [`NoKeys`] where there is none that may be used.
-    pub async fn get(&self, key_id: &str, now: u64) -> Result<KeySet, NoKeys> {
+    pub async fn get(&self, key_id: &str, now: u64) -> Result<Arc<KeySet>, NoKeys> {
         if let Some(set) = self.usable(key_id, now) {
             return Ok(set);
         }
@@ -100,7 +89,7 @@ impl IssuerKeys {
             match self.fetch().await {
                 Ok(set) => self.keep(set, now),
                 Err(error) => {
-                    tracing::warn!(issuer = self.issuer.as_str(), %error, "an issuer's keys could not be fetched");
+                    tracing::warn!(issuer = self.rules.issuer.as_str(), %error, "an issuer's keys could not be fetched");
                     return self.stale(now).ok_or(error);
                 }
             }
@@ -109,12 +98,12 @@ impl IssuerKeys {
     }
 
     /// A fresh set that has the key.
-    fn usable(&self, key_id: &str, now: u64) -> Option<KeySet> {
+    fn usable(&self, key_id: &str, now: u64) -> Option<Arc<KeySet>> {
         let (at, set) = self.lock().set.clone()?;
         (now.abs_diff(at) < FRESH && set.has(key_id)).then_some(set)
     }
 
-    fn stale(&self, now: u64) -> Option<KeySet> {
+    fn stale(&self, now: u64) -> Option<Arc<KeySet>> {
         let (at, set) = self.lock().set.clone()?;
         (now.abs_diff(at) < MAX_STALE).then_some(set)
     }
@@ -129,7 +118,7 @@ impl IssuerKeys {
     }
 
     fn keep(&self, set: KeySet, now: u64) {
-        self.lock().set = Some((now, set));
+        self.lock().set = Some((now, Arc::new(set)));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -137,7 +126,7 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self) -> Result<KeySet, NoKeys> {
-        let uri = match &self.jwks_uri {
+        let uri = match &self.rules.jwks_uri {
             Some(pinned) => pinned.clone(),
             None => self.discover().await?,
         };
@@ -147,9 +136,10 @@ impl IssuerKeys {
 
     /// The issuer names its own host's address or none (threats B-09, B-17).
     async fn discover(&self) -> Result<String, NoKeys> {
-        let body = self.read(&self.issuer.discovery_url()).await?;
+        let issuer = &self.rules.issuer;
+        let body = self.read(&issuer.discovery_url()).await?;
         let found: Discovery = serde_json::from_slice(&body).map_err(|_| NoKeys::Unusable)?;
-        if found.issuer == self.issuer.as_str() && self.issuer.is_home_of(&found.jwks_uri) {
+        if found.issuer == issuer.as_str() && issuer.is_home_of(&found.jwks_uri) {
             Ok(found.jwks_uri)
         } else {
             Err(NoKeys::Elsewhere)
@@ -174,7 +164,7 @@ impl IssuerKeys {
             .header("accept", "application/json")
             .body(Vec::new())
             .map_err(|e| NoKeys::Http(e.to_string()))?;
-        if !self.private_addresses {
+        if !self.rules.private_addresses {
             let uri = request.uri();
             let port = uri.port_u16().unwrap_or(443);
             self.check_public(uri.host().unwrap_or_default(), port)

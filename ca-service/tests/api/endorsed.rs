@@ -18,7 +18,7 @@ use crate::http_stub::{HttpStub, Received, response};
 use crate::sts::ALICE;
 use crate::trust_bundle::{bundle, documents, fetch};
 use crate::trust_commands::{ca_of, current, done, issued, parsed, until, with_spare};
-use crate::world::{NOW, WEB, World};
+use crate::world::{NOW, PROD, WEB, World};
 
 const PROPAGATION: u64 = 600;
 const SIGN: u64 = 3_600;
@@ -49,9 +49,13 @@ fn endorsed(config: &str, propagation: u64) -> String {
     let keys = format!(
         "[keys]\nendorsed = {{ sign_seconds = {SIGN}, overlap_seconds = {OVERLAP}, propagation_seconds = {propagation} }}\n"
     );
-    let vault = "\n[fleets.web]\nkms_only = true\n";
+    let accounts = "accounts = [\"111122223333\"]";
+    let vault = format!(
+        "\n[fleets.vault]\n{accounts}\ntags = {{ env = \"prod\" }}\nkms_only = true\n\
+         \n[fleets.mixed]\n{accounts}\nids = [\"{WEB}\", \"{PROD}\"]\n\n[fleets.web]\n"
+    );
     let config = config.replacen("[keys]\n", &keys, 1);
-    config.replacen("\n[fleets.web]\n", vault, 1)
+    config.replacen("\n[fleets.web]\n", &vault, 1)
 }
 
 async fn world() -> World {
@@ -61,18 +65,21 @@ async fn world() -> World {
 }
 
 /// What somebody gets for this scope.
-async fn asked(world: &World, scope: &Value) -> Result<UserCertificateResponse, Problem> {
+pub(crate) async fn asked(
+    world: &World,
+    scope: &Value,
+) -> Result<UserCertificateResponse, Problem> {
     let client = Client::new(1);
     let grant = client.sign_in(world, ALICE).await.grant;
     let request = client.scoped_request(scope, &json!({}));
     client.certificate(world, &grant, &request).await
 }
 
-fn target(user: &str) -> Value {
+pub(crate) fn target(user: &str) -> Value {
     json!({ "target": { "user": user, "instance": WEB } })
 }
 
-async fn signer(world: &World) -> String {
+pub(crate) async fn signer(world: &World) -> String {
     ca_of(&asked(world, &target("ubuntu")).await.unwrap())
 }
 
@@ -140,15 +147,38 @@ async fn a_key_in_memory_signs_only_when_hosts_can_know_it_and_never_what_is_res
     world.clock.set(NOW + PROPAGATION);
     let fresh = another_signer(&world, &own).await;
     assert!(endorsed_keys(&world).await.contains(&fresh));
-    for reserved in [
-        target("root"),
-        json!({ "fleet": { "user": "deploy", "fleet": "web" } }),
-    ] {
-        assert_eq!(ca_of(&asked(&world, &reserved).await.unwrap()), own);
+    let fleet = |name: &str| json!({ "fleet": { "user": "deploy", "fleet": name } });
+    let guarded = json!({ "target": { "user": "ubuntu", "instance": PROD } });
+    // A host of the guarded fleet by its own name and by another fleet as well: it would not let the key in.
+    for reserved in [target("root"), fleet("vault"), guarded, fleet("mixed")] {
+        let signer = ca_of(&asked(&world, &reserved).await.unwrap());
+        assert_eq!(signer, own, "{reserved}");
     }
-    let fleet = json!({ "fleet": { "user": "deploy", "fleet": "ice" } });
-    assert_eq!(ca_of(&asked(&world, &fleet).await.unwrap()), fresh);
+    assert_eq!(ca_of(&asked(&world, &fleet("web")).await.unwrap()), fresh);
     assert!(world.audit().contains("\"eventName\":\"EndorseKey\""));
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_where_hosts_fetch_it_does_not_sign() {
+    // F-16
+    let publish = "\n[publish]\nto = \"www\"\nevery_seconds = 1\n";
+    let change = |config: String| endorsed(&config, PROPAGATION) + publish;
+    // No folder can be there.
+    let world = World::with_files(change, &[("www", "")]).await;
+    let own = signer(&world).await;
+    with_endorsements(&world, 2).await;
+    world.clock.set(NOW + PROPAGATION);
+    two_looks().await;
+    assert_eq!(signer(&world).await, own);
+    assert_eq!(world.rows("roots_served"), 0);
+    std::fs::remove_file(world.path("www")).unwrap();
+    world.until(|world| world.rows("roots_served") == 1).await;
+    assert!(world.path("www/trust-bundle.json").exists());
+    // Its wait begins now.
+    two_looks().await;
+    assert_eq!(signer(&world).await, own);
+    world.clock.set(NOW + 2 * PROPAGATION);
+    another_signer(&world, &own).await;
 }
 
 #[tokio::test]
@@ -196,6 +226,7 @@ async fn who_retires_a_compromised_user_ca_ends_the_keys_that_it_endorsed() {
     let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
     world.write("eic-ca.toml", &endorsed(&config, 0));
     done(&world, &["keys", "announce"]).await;
+    world.clock.set(crate::program::real_now());
     let world = world.restarted().await;
     let client = Client::new(1);
     let first = ca_of(&issued(&world, &client).await);
@@ -225,10 +256,10 @@ async fn who_retires_a_compromised_user_ca_ends_the_keys_that_it_endorsed() {
 }
 
 /// A key of the stand-in for KMS.
-struct Kms(p256::ecdsa::SigningKey);
+pub(crate) struct Kms(p256::ecdsa::SigningKey);
 
 impl Kms {
-    fn answer(&self, request: &Received) -> Vec<u8> {
+    pub(crate) fn answer(&self, request: &Received) -> Vec<u8> {
         let body: Value = serde_json::from_str(&request.body).unwrap();
         let answer = match request.header("x-amz-target").as_deref() {
             Some("TrentService.Sign") => {
@@ -246,19 +277,19 @@ impl Kms {
         response(200, NOW, &answer.to_string())
     }
 
-    async fn start() -> HttpStub {
+    pub(crate) async fn start() -> HttpStub {
         let kms = Self::working();
         HttpStub::start(move |request| kms.answer(request)).await
     }
 
-    fn working() -> Self {
+    pub(crate) fn working() -> Self {
         Self(p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap())
     }
 }
 
 /// The SDK takes its credentials from the environment, which a test with others beside it cannot set: it runs
 /// once more, alone. Whether this is that run.
-fn runs_with_credentials(test: &str) -> bool {
+pub(crate) fn runs_with_credentials(test: &str) -> bool {
     if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
         return true;
     }
@@ -275,17 +306,22 @@ fn runs_with_credentials(test: &str) -> bool {
 }
 
 /// A CA whose user-CA key is in KMS.
-async fn world_of(kms: &HttpStub) -> World {
+pub(crate) async fn world_of(kms: &HttpStub) -> World {
     let world = World::with(|config| endorsed(&config, PROPAGATION)).await;
     world.write("policy.json", POLICY);
+    with_key_in_kms(world, kms, "user_ca", "keys/user-ca").await
+}
+
+/// The world with this key of its configuration in KMS instead of the file.
+pub(crate) async fn with_key_in_kms(world: World, kms: &HttpStub, name: &str, file: &str) -> World {
     let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
-    let local = "user_ca = { signer = \"local\", file = \"keys/user-ca\" }";
+    let local = format!("{name} = {{ signer = \"local\", file = \"{file}\" }}");
     let key = format!(
-        "user_ca = {{ signer = \"kms\", arn = \"{ARN}\", region = \"eu-west-1\", endpoint = \"{}\" }}",
+        "{name} = {{ signer = \"kms\", arn = \"{ARN}\", region = \"eu-west-1\", endpoint = \"{}\" }}",
         kms.origin()
     );
-    assert!(config.contains(local));
-    world.write("eic-ca.toml", &config.replace(local, &key));
+    assert!(config.contains(&local));
+    world.write("eic-ca.toml", &config.replace(&local, &key));
     let world = world.stopped().await;
     done(&world, &["root", "update"]).await;
     world.started().await

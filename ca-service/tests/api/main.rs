@@ -19,6 +19,7 @@ mod hosts;
 #[path = "../../src/testing/http_stub.rs"]
 mod http_stub;
 mod instances;
+mod kms_away;
 #[path = "../../src/testing/metadata_signer.rs"]
 mod metadata_signer;
 mod oidc;

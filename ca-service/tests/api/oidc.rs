@@ -16,6 +16,8 @@ use crate::sts::{ALICE, BOB, Identity, MALLORY};
 use crate::token_issuer::TokenIssuer;
 use crate::world::{AUDIENCE, NOW, PROD, WEB, World, code, read};
 
+mod people;
+
 const ISSUER: &str = "https://issuer.example";
 const AWS_ISSUER: &str = "https://11111111.tokens.sts.global.api.aws";
 const SUBJECT: &str = "repo:acme/app:environment:prod";
@@ -60,8 +62,9 @@ impl Desk {
 issuer = "{ISSUER}"
 jwks_uri = "{0}/keys"
 private_addresses = true
-algorithms = ["RS256", "ES256"]
-claims = ["repository_id", "groups"]
+algorithms = ["RS256", "ES256", "EdDSA"]
+client_id = "eic-people"
+claims = ["repository_id", "groups", "email"]
 [oidc.require]
 owner_id = ["7", "8"]
 
@@ -85,8 +88,14 @@ file = "team.json"
 "#,
             host.origin()
         );
-        let files = [("jobs.json", JOBS), ("team.json", TEAM)];
-        let world = World::with_files(|text| text + &config, &files).await;
+        let files = [
+            ("jobs.json", JOBS),
+            ("team.json", TEAM),
+            ("people.json", people::POLICY),
+        ];
+        let policies = r#"["policy.json", "people.json"]"#;
+        let change = |text: String| text.replace(r#"["policy.json"]"#, policies) + &config;
+        let world = World::with_files(change, &files).await;
         Self {
             world,
             issuer,
@@ -99,6 +108,7 @@ file = "team.json"
         let alg = match kid {
             "rsa" => "RS256",
             "p256" => "ES256",
+            "ed" => "EdDSA",
             _ => "ES384",
         };
         let mut claims = job();
@@ -241,117 +251,81 @@ async fn a_token_without_a_signature_over_it_by_the_bound_key_is_refused() {
     desk.sign_in(&alice, &token).await;
 }
 
-#[tokio::test]
-async fn tokens_that_do_not_count_are_refused_and_recorded_without_their_text() {
-    // B-01 to B-03, B-06 to B-09, B-11, B-13, B-24, G-11
-    let desk = Desk::new().await;
-    let refused = ProblemCode::ProofRefused;
-    let header = |header: Value| desk.issuer.sign(&header, &job());
-    for (what, token, expected) in [
-        (
-            "alg none",
-            header(json!({ "alg": "none", "kid": "rsa" })),
-            refused,
-        ),
-        (
-            "alg HS256",
-            header(json!({ "alg": "HS256", "kid": "rsa" })),
-            refused,
-        ),
-        (
-            "an algorithm of other issuers",
-            desk.token("ec", |_| {}),
-            refused,
-        ),
-        (
-            "a key brought along",
-            header(json!({ "alg": "RS256", "kid": "rsa", "jku": "https://evil.example" })),
-            refused,
-        ),
-        (
-            "crit",
-            header(json!({ "alg": "RS256", "kid": "rsa", "crit": ["exp"] })),
-            refused,
-        ),
-        (
-            "a nested token",
-            header(json!({ "alg": "RS256", "kid": "rsa", "cty": "JWT" })),
-            refused,
-        ),
-        (
-            "two subjects",
-            desk.issuer.sign_text(
-                r#"{"alg":"RS256","kid":"rsa"}"#,
-                &job()
-                    .to_string()
-                    .replacen('{', r#"{"sub":"repo:acme/app:environment:prod","#, 1),
-            ),
-            refused,
-        ),
-        (
-            "another audience",
-            desk.token("rsa", |c| c["aud"] = json!("https://ca.example")),
-            refused,
-        ),
-        (
-            "two audiences",
-            desk.token("rsa", |c| c["aud"] = json!([AUDIENCE, "x"])),
-            refused,
-        ),
-        (
-            "another issuer",
-            desk.token("rsa", |c| c["iss"] = json!("https://other.example")),
-            refused,
-        ),
-        (
-            "an issuer with a slash",
-            desk.token("rsa", |c| c["iss"] = json!("https://issuer.example/")),
-            refused,
-        ),
-        (
-            "AWS's issuer",
-            desk.token("rsa", |c| c["iss"] = json!(AWS_ISSUER)),
-            refused,
-        ),
-        (
-            "somebody else's repository",
-            desk.token("rsa", |c| c["owner_id"] = json!("9")),
-            refused,
-        ),
-        (
-            "no owner",
-            desk.token("rsa", |c| c["owner_id"] = json!(null)),
-            refused,
-        ),
-        (
-            "a list of owners",
-            desk.token("rsa", |c| c["owner_id"] = json!(["7"])),
-            refused,
-        ),
-        (
-            "too old",
-            desk.token("rsa", |c| c["iat"] = json!(NOW - 901)),
-            ProblemCode::ProofStale,
-        ),
-        (
-            "ended",
-            desk.token("rsa", |c| c["exp"] = json!(NOW)),
-            ProblemCode::ProofStale,
-        ),
-        (
-            "from the future",
-            desk.token("rsa", |c| c["iat"] = json!(NOW + 61)),
-            ProblemCode::ProofStale,
-        ),
-    ] {
+/// Each token is refused so, and nothing of it is in the audit but that it was refused.
+async fn refuses(desk: &Desk, expected: ProblemCode, tokens: Vec<(&str, String)>) {
+    for (what, token) in tokens {
         assert_eq!(desk.refused(&token).await, expected, "{what}");
         let signature = token.rsplit('.').next().unwrap();
         assert!(!desk.world.audit().contains(signature), "{what}");
     }
-    let forged = TokenIssuer::new().sign(&json!({ "alg": "RS256", "kid": "rsa" }), &job());
-    assert_eq!(desk.refused(&forged).await, refused);
-    assert!(desk.world.audit().contains(r#""method":"oidc""#));
-    assert!(!desk.world.audit().contains("CreateSession"));
+    let audit = desk.world.audit();
+    assert!(audit.contains(r#""method":"oidc""#) && !audit.contains("CreateSession"));
+}
+
+#[tokio::test]
+async fn tokens_in_another_form_or_by_another_key_are_refused_and_recorded_without_their_text() {
+    // B-01 to B-03, B-06, B-07, B-13, G-11
+    let desk = Desk::new().await;
+    let header = |header: Value| desk.issuer.sign(&header, &job());
+    let brought = json!({ "alg": "RS256", "kid": "rsa", "jku": "https://evil.example" });
+    let nested = json!({ "alg": "RS256", "kid": "rsa", "cty": "JWT" });
+    let twice = r#"{"sub":"repo:acme/app:environment:prod","#;
+    let twice = job().to_string().replacen('{', twice, 1);
+    let rsa = json!({ "alg": "RS256", "kid": "rsa" });
+    let tokens = vec![
+        ("alg none", header(json!({ "alg": "none", "kid": "rsa" }))),
+        ("alg HS256", header(json!({ "alg": "HS256", "kid": "rsa" }))),
+        ("another issuer's algorithm", desk.token("ec", |_| {})),
+        ("a key brought along", header(brought)),
+        (
+            "crit",
+            header(json!({ "alg": "RS256", "kid": "rsa", "crit": ["exp"] })),
+        ),
+        ("a nested token", header(nested)),
+        (
+            "two subjects",
+            desk.issuer.sign_text(&rsa.to_string(), &twice),
+        ),
+        ("another key", TokenIssuer::new().sign(&rsa, &job())),
+    ];
+    refuses(&desk, ProblemCode::ProofRefused, tokens).await;
+}
+
+#[tokio::test]
+async fn tokens_of_others_and_for_others_are_refused() {
+    // B-08, B-09, B-24
+    let desk = Desk::new().await;
+    let with = |name: &str, value: Value| desk.token("rsa", |claims| claims[name] = value);
+    let tokens = vec![
+        ("another audience", with("aud", json!("https://ca.example"))),
+        ("two audiences", with("aud", json!([AUDIENCE, "x"]))),
+        (
+            "another issuer",
+            with("iss", json!("https://other.example")),
+        ),
+        (
+            "an issuer with a slash",
+            with("iss", json!("https://issuer.example/")),
+        ),
+        ("AWS's issuer", with("iss", json!(AWS_ISSUER))),
+        ("somebody else's repository", with("owner_id", json!("9"))),
+        ("no owner", with("owner_id", json!(null))),
+        ("a list of owners", with("owner_id", json!(["7"]))),
+    ];
+    refuses(&desk, ProblemCode::ProofRefused, tokens).await;
+}
+
+#[tokio::test]
+async fn tokens_out_of_their_time_are_told_from_bad_ones() {
+    // B-11
+    let desk = Desk::new().await;
+    let with = |name: &str, value: u64| desk.token("rsa", |claims| claims[name] = json!(value));
+    let tokens = vec![
+        ("too old", with("iat", NOW - 901)),
+        ("ended", with("exp", NOW)),
+        ("from the future", with("iat", NOW + 61)),
+    ];
+    refuses(&desk, ProblemCode::ProofStale, tokens).await;
 }
 
 #[tokio::test]

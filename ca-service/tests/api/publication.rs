@@ -1,13 +1,15 @@
 //! Bundle and views in a folder: by the command, and by the service itself.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use eic_protocol::api::trust_bundle::TrustBundleResponse;
 
 use crate::client::Client;
+use crate::http_stub::{HttpStub, response};
 use crate::trust_bundle::{bundle, enrol, state_of};
 use crate::trust_commands::{done, refused};
-use crate::world::{WEB, World};
+use crate::world::{NOBODYS, NOW, WEB, World};
 
 /// The documents as a host reads them from a published folder.
 fn published(world: &World) -> Option<TrustBundleResponse> {
@@ -35,10 +37,54 @@ async fn a_place_that_is_none_is_refused() {
             ],
             "is not `s3://bucket/prefix`",
         ),
+        (
+            &["bundle", "publish", "--to", "www", "--region", "eu-west-1"],
+            "this is a folder",
+        ),
     ] {
         let told = refused(&world, args).await;
         assert!(told.contains(expected), "{told}");
     }
+}
+
+/// A host of which nothing is known in the file, while EC2 refuses to tell.
+#[tokio::test]
+async fn a_host_whose_view_is_not_known_is_named_and_the_others_are_published() {
+    let ec2 = HttpStub::start(|_| response(500, NOW, "<Response/>")).await;
+    let world = World::new().await;
+    for host in [WEB, NOBODYS] {
+        enrol(&world, host).await;
+    }
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let ec2 = format!(
+        "\n[[inventory.ec2]]\naccount = \"111122223333\"\nregions = [\"eu-west-1\"]\nendpoint_override = \"{}\"\n",
+        ec2.origin()
+    );
+    world.write("with-ec2.toml", &(config + &ec2));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eic-ca"));
+    command
+        .args([
+            "bundle",
+            "publish",
+            "--to",
+            "www",
+            "--config",
+            "with-ec2.toml",
+        ])
+        .env("AWS_ACCESS_KEY_ID", "AKIAABCDEFGHIJKLMNOP")
+        .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+        .current_dir(world.path("."));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains(&format!("eic-ca: {NOBODYS}: failed to renew the view")),
+        "{told}"
+    );
+    assert!(told.contains("publish 1 host views"), "{told}");
+    let www = |host: &str| world.path(&format!("www/hosts/{host}.json"));
+    assert!(www(WEB).exists() && !www(NOBODYS).exists());
 }
 
 #[tokio::test]

@@ -116,7 +116,11 @@ async fn others_certificates_are_revoked_by_policy_only() {
         assert_eq!(code(&answer), ProblemCode::NotAllowed, "{target}");
     }
     assert!(!served(&world).await.is_revoked(&parsed(&issued)));
-    assert!(world.audit().contains("DenyRevocation"));
+    let audit = world.audit();
+    let mut denials = audit.lines().filter(|line| line.contains("DenyRevocation"));
+    let denial: Value = serde_json::from_str(denials.next().unwrap()).unwrap();
+    let policy = &denial["additionalEventData"]["policyHash"];
+    assert_eq!(policy.as_str().unwrap().len(), 64);
     // A CA key is the service itself.
     let officer = Caller::new(&world, 3, OFFICER).await;
     let answer = officer

@@ -79,3 +79,51 @@ async fn without_the_root_key_a_spare_takes_over_and_nothing_is_retired() {
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     assert_eq!(state(&world, &first), KeyState::Active);
 }
+
+/// The world with one more spare, whose root the service makes at its start.
+async fn with_one_more(world: World, number: usize) -> (World, String) {
+    let name = format!("keys/user-ca-{number}");
+    let spare = keys::new_key_file(&world.path(&name), KeyType::Ed25519).unwrap();
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let list = "spare_user_cas = [";
+    let longer = format!("{list}{{ signer = \"local\", file = \"{name}\" }}, ");
+    world.write("eic-ca.toml", &config.replacen(list, &longer, 1));
+    (world.restarted().await, spare.public().fingerprint())
+}
+
+#[tokio::test]
+async fn over_three_exchanges_each_key_signs_once_and_is_retired() {
+    let world = World::with(|config| {
+        let keys =
+            "[keys]\nspare_user_cas = []\npropagation_seconds = 3600\nrotate_after_days = 1\n";
+        config.replacen("[keys]\n", keys, 1)
+    });
+    let mut world = world.await;
+    let mut signs = ca_of(&issued(&world, &Client::new(1)).await);
+    let (mut now, mut seen) = (NOW, vec![signs.clone()]);
+    for number in 2..=4 {
+        let (again, spare) = with_one_more(world, number).await;
+        world = again;
+        assert_eq!(state(&world, &spare), KeyState::Announced);
+        now += DAY;
+        world.clock.set(now);
+        let signer = async || ca_of(&issued(&world, &Client::new(1)).await);
+        wait("the spare does not sign", async || signer().await == spare).await;
+        now += DAY + 3_600;
+        world.clock.set(now);
+        wait("the key before it is not retired", async || {
+            state(&world, &signs) == KeyState::Retired
+        })
+        .await;
+        // A root that was made while it signs says so: it is no spare any more.
+        assert_eq!(state(&world, &spare), KeyState::Active);
+        assert!(!seen.contains(&spare));
+        signs = spare;
+        seen.push(signs.clone());
+    }
+    let audit = world.audit();
+    for (event, count) in [("ActivateKey", 3), ("RetireKey", 3), ("InstallRoot", 6)] {
+        let name = format!("\"eventName\":\"{event}\"");
+        assert_eq!(audit.matches(&name).count(), count, "{event}");
+    }
+}

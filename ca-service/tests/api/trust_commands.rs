@@ -1,13 +1,19 @@
 //! What an operator does to trust with the program, beside a running service: revoke, publish, make roots.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use eic_ca::keys::{self, KeyType};
 use eic_protocol::api::certificate::UserCertificateResponse;
 use eic_protocol::api::problem::ProblemCode;
+use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::krl::Krl;
 use eic_protocol::trust::bundle::Bundle;
+use eic_protocol::trust::envelope::Envelope;
+use eic_protocol::trust::root::Root;
 use serde_json::json;
 use ssh_key::Certificate;
 
@@ -294,6 +300,8 @@ async fn a_key_that_hosts_cannot_have_yet_is_not_activated() {
     let activate = ["keys", "activate", &spare, "--reason", "x"];
     assert!(refused(&world, &activate).await.contains("keys announce"));
     done(&world, &["keys", "announce"]).await;
+    // Within a second: before the service serves it, no host can have it at all.
+    world.until(|world| world.rows("roots_served") == 2).await;
     assert!(
         refused(&world, &activate)
             .await
@@ -331,10 +339,57 @@ async fn a_key_that_hosts_cannot_have_yet_is_not_activated() {
     assert_eq!(refused.code, ProblemCode::KeyNotPropagated);
 }
 
+/// The private half of [`Client::new`] as a CA's key file (RFC 8410 §7).
+fn write_key(world: &World, name: &str, seed: u8) {
+    let head = hex::decode("302e020100300506032b657004220420").unwrap();
+    let der = STANDARD.encode([&head[..], &[seed; 32]].concat());
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
+    world.write(name, &pem);
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(world.path(name), private).unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_a_root_names_meanwhile_is_not_certified() {
+    // D-14
+    let (world, _) = with_spare(0).await;
+    let client = Client::new(33);
+    client.sign_in(&world, ALICE).await;
+    write_key(&world, "keys/user-ca-2", 33);
+    done(&world, &["keys", "announce"]).await;
+    world.until(|world| world.rows("roots_served") == 2).await;
+    let refused = client.try_to_sign_in(&world, ALICE).await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::KeyNotAccepted);
+}
+
+/// Several people sign over days; nobody can fetch it before it is in place.
+#[tokio::test]
+async fn a_root_that_is_put_in_place_late_is_new_to_hosts_then() {
+    // F-16
+    let (world, spare) = with_spare(86_400).await;
+    issued(&world, &Client::new(1)).await;
+    done(&world, &["keys", "announce", "--draft", "next.json"]).await;
+    let draft = std::fs::read(world.path("next.json")).unwrap();
+    let mut draft: Envelope = serde_json::from_slice(&draft).unwrap();
+    let mut root: Root = serde_json::from_slice(draft.signed.as_slice()).unwrap();
+    root.issued -= 5 * 86_400;
+    draft.signed = Base64Bytes(serde_json::to_vec(&root).unwrap());
+    world.write("next.json", &serde_json::to_string(&draft).unwrap());
+    done(&world, &["root", "sign", "--key", "keys/root", "next.json"]).await;
+    done(&world, &["root", "install", "next.json"]).await;
+    assert!(world.audit().contains("\"eventName\":\"InstallRoot\""));
+    let activate = ["keys", "activate", &spare, "--reason", "x"];
+    world.until(|world| world.rows("roots_served") == 2).await;
+    let told = refused(&world, &activate).await;
+    assert!(told.contains("may not know it before"), "{told}");
+}
+
 #[tokio::test]
 async fn user_cas_are_exchanged_under_a_running_service() {
     let (world, spare) = with_spare(0).await;
     done(&world, &["keys", "announce"]).await;
+    // Not behind the root's own time.
+    world.clock.set(real_now());
     let world = world.restarted().await;
     let client = Client::new(1);
     let before = issued(&world, &client).await;

@@ -2,6 +2,8 @@
 //! (`eic:IssueHostCertificate` on the host's ARN): for hosts outside EC2 and for image pipelines. The host's key
 //! consents by a signature for this caller alone. A host that is known by other keys stays known by them.
 
+use std::sync::Arc;
+
 use eic_protocol::api::host_certification::{HostCertificationRequest, HostCertificationResponse};
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::validity::MAX_HOST_TTL;
@@ -9,13 +11,16 @@ use serde_json::json;
 
 use super::refusal::HostRefusal;
 use super::{App, check_age, host_after, issued_host_certificate};
-use crate::app::certificates::permitted;
+use crate::app::certificates::{Considered, decision_facts, permitted};
 use crate::app::facts::{Facts, resource};
 use crate::audit::{Event, EventError, EventName};
 use crate::authn::aws_sts::check_version;
-use crate::host_identity::enrolment::{FirstEnrolment, NotEnrolled, Purpose, Standing, needs};
+use crate::host_identity::enrolment::{
+    FirstEnrolment, Need, NotEnrolled, Purpose, Standing, StoredHost, needs,
+};
 use crate::host_identity::evidence::{EvidenceKind, HostEvidence};
 use crate::http::context::Context;
+use crate::inventory::InstanceRecord;
 use crate::issuance::HostGrant;
 use crate::policy::{Action, Asked, Permit};
 use crate::refusal::{Denied, Refusal};
@@ -61,10 +66,12 @@ impl App {
         self.check_consent(&call)?;
         self.skew.check()?;
         self.trust.check_ca(self.hosts.ca.public())?;
-        match self.enrol_for_caller(&call).await {
+        let mut considered = Considered::default();
+        match self.enrol_for_caller(&call, &mut considered).await {
             Ok((permit, evidence)) => self.sign_for_caller(&call, &permit, &evidence).await,
             Err(refusal) => {
-                self.audit_refused_certification(&call, &refusal).await?;
+                self.audit_refused_certification(&call, &considered, &refusal)
+                    .await?;
                 Err(refusal)
             }
         }
@@ -98,17 +105,19 @@ impl App {
     }
 
     /// Policy first: what is known of a host is told to nobody else.
-    async fn enrol_for_caller(&self, call: &Call<'_>) -> Result<(Permit, HostEvidence), Refusal> {
-        let (permit, evidence) = self.permit_certification(call).await?;
+    async fn enrol_for_caller(
+        &self,
+        call: &Call<'_>,
+        considered: &mut Considered,
+    ) -> Result<(Permit, HostEvidence), Refusal> {
+        let (permit, evidence) = self.permit_certification(call, considered).await?;
         let (book, key) = (&self.hosts.book, call.key());
         let keys = std::slice::from_ref(key);
         if let Some(owner) = book.other_owner(evidence.instance(), keys).await? {
             return Err(HostRefusal::NotEnrolled(NotEnrolled::SharedKey(owner)).into());
         }
         let stored = book.stored(evidence.instance()).await?;
-        let (purpose, rule) = (Purpose::Certificates, FirstEnrolment::Token);
-        let (standing, _) = needs(&evidence, (keys, None), &stored, purpose, rule)
-            .map_err(HostRefusal::NotEnrolled)?;
+        let standing = standing_by_permit(&evidence, keys, &stored)?;
         let known = stored.enrolled.as_ref();
         let change = HostChange::Enrol {
             host: host_after(&evidence, keys, known, standing, call.context.now),
@@ -131,6 +140,7 @@ impl App {
     async fn permit_certification(
         &self,
         call: &Call<'_>,
+        considered: &mut Considered,
     ) -> Result<(Permit, HostEvidence), Refusal> {
         let (caller, context) = (call.authorized.caller(), call.context);
         let asker = caller.accountable_id();
@@ -139,6 +149,7 @@ impl App {
             .instance(&call.request.instance, asker, context.now)
             .await?
             .ok_or(Denied::NoSuchHost)?;
+        considered.host = Some(Arc::clone(&host));
         let key_type = call.key().algorithm_name();
         let asked = Asked {
             ttl_seconds: Some(call.ttl),
@@ -166,9 +177,9 @@ impl App {
         let event = self.certification_event(EventName::IssueHostCertificate, call, Some(evidence));
         let key = call.key().clone();
         let grant = HostGrant::by_permit(permit, evidence, key, event, call.ttl)?;
-        let issued = self
-            .issue_to_host(evidence.instance(), call.key(), grant)
-            .await?;
+        let (instance, caller) = (evidence.instance(), call.authorized.caller());
+        let issued = self.issue_to_host(instance, grant, call.key(), Some(caller));
+        let issued = issued.await?;
         Ok(HostCertificationResponse {
             certificate: issued_host_certificate(&issued),
             request_id: issued.request_id(),
@@ -198,8 +209,10 @@ impl App {
     async fn audit_refused_certification(
         &self,
         call: &Call<'_>,
+        considered: &Considered,
         refusal: &Refusal,
     ) -> Result<(), Refusal> {
+        let host = considered.host.as_deref();
         let error = match refusal {
             Refusal::Denied(denied) => denied.event_error(),
             Refusal::Host(HostRefusal::Raced) => return Ok(()),
@@ -210,8 +223,27 @@ impl App {
             _ => return Ok(()),
         };
         let mut event = self.certification_event(EventName::DenyHostCertificate, call, None);
+        event.region = host.map(InstanceRecord::region);
+        event.account = host.map(|host| host.account().clone());
         event.error = Some(error);
+        if let Refusal::Denied(denied) = refusal {
+            event.additional = Some(decision_facts(denied, host));
+        }
         let claim = call.authorized.claim();
         Ok(self.recorder.append_once(&event, claim).await?)
     }
+}
+
+/// A permit is all that a caller can show: of a host that needs more, nothing is certified.
+fn standing_by_permit(
+    evidence: &HostEvidence,
+    keys: &[SubjectKey],
+    stored: &StoredHost,
+) -> Result<Standing, HostRefusal> {
+    let (purpose, rule) = (Purpose::Certificates, FirstEnrolment::Token);
+    let (standing, need) =
+        needs(evidence, (keys, None), stored, purpose, rule).map_err(HostRefusal::NotEnrolled)?;
+    (need == Need::Nothing)
+        .then_some(standing)
+        .ok_or(HostRefusal::TokenNeeded)
 }

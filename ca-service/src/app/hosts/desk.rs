@@ -12,11 +12,10 @@ use eic_protocol::instance_id::InstanceId;
 use super::login_budget::LoginBudget;
 use crate::aws_access::AwsAccess;
 use crate::config::Config;
-use crate::config::hosts::{HostAccount, HostIssuer, HostsConfig};
+use crate::config::hosts::{HostAccount, HostsConfig};
 use crate::host_identity::aws_look_up::AwsLookUp;
 use crate::host_identity::enrolment::FirstEnrolment;
 use crate::host_identity::evidence::EvidenceKind;
-use crate::host_identity::jwt::Algorithm;
 use crate::host_identity::key_sets::IssuerKeys;
 use crate::host_identity::region_certificates::{CertificateError, RegionCertificates};
 use crate::issuance::SpecialKeys;
@@ -61,7 +60,6 @@ pub(crate) struct HostDesk {
 pub(super) struct Issuer {
     pub(super) account: AccountId,
     pub(super) keys: IssuerKeys,
-    pub(super) algorithms: Vec<Algorithm>,
 }
 
 /// Why the desk cannot open.
@@ -90,8 +88,10 @@ impl HostDesk {
         let hosts = &config.hosts;
         let client = access.client().clone();
         let issuer = |account: &HostAccount| {
-            let issuer = account.issuer.as_ref()?;
-            Some(issuer_of(account, issuer, &client))
+            Some(Issuer {
+                account: account.account.clone(),
+                keys: IssuerKeys::new(account.issuer.clone()?, client.clone()),
+            })
         };
         let issuers = hosts.accounts.iter().filter_map(issuer).collect();
         let iam = config.aws_sts.endpoint_override.clone();
@@ -150,21 +150,4 @@ fn certificates(hosts: &HostsConfig) -> Result<RegionCertificates, CertificateEr
 
 fn load(folder: &Path) -> Result<RegionCertificates, CertificateError> {
     RegionCertificates::load(folder)
-}
-
-fn issuer_of(
-    account: &HostAccount,
-    issuer: &HostIssuer,
-    client: &eic_aws::http_client::HttpClient,
-) -> Issuer {
-    Issuer {
-        account: account.account.clone(),
-        keys: IssuerKeys::new(
-            issuer.issuer.clone(),
-            issuer.jwks_uri.clone(),
-            issuer.private_addresses,
-            client.clone(),
-        ),
-        algorithms: issuer.algorithms.clone(),
-    }
 }

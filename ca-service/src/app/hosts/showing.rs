@@ -60,7 +60,7 @@ impl App {
             .map_err(|e| HostRefusal::Token(claims::InvalidToken::from(e).into()))?;
         let claimed = claims::claimed_issuer(&jwt).map_err(|e| HostRefusal::Token(e.into()))?;
         let mut issuers = self.hosts.issuers.iter();
-        let issuer = issuers.find(|known| known.keys.issuer().as_str() == claimed);
+        let issuer = issuers.find(|known| known.keys.rules().issuer.as_str() == claimed);
         let issuer = issuer.ok_or_else(|| {
             HostRefusal::Token(claims::InvalidToken::UnknownIssuer(claimed).into())
         })?;
@@ -68,10 +68,10 @@ impl App {
         let keys = issuer.keys.get(jwt.key_id(), now).await;
         let keys = keys.map_err(HostRefusal::NoKeys)?;
         let rules = TokenRules {
-            issuer: issuer.keys.issuer(),
+            issuer: &issuer.keys.rules().issuer,
             audience: self.audience().as_str(),
             account: &issuer.account,
-            algorithms: &issuer.algorithms,
+            algorithms: &issuer.keys.rules().algorithms,
         };
         let identity = web_identity::verify(&jwt, &rules, &keys, now);
         let identity = identity.map_err(HostRefusal::Token)?;

@@ -1,7 +1,7 @@
 //! Hosts that are gone: what the inventory shows as terminated, or has stopped to show, keeps no certificate, for its
 //! address goes to others (threats E-12). A host that comes back shows its evidence and gets new ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl App {
         let now = self.clock.now();
         let known = self.hosts.book.present().await?;
         if known.is_empty() {
+            *missing = Missing::default();
             return Ok(());
         }
         let listed = self.inventory.all(now).await?;
@@ -104,7 +105,9 @@ impl Missing {
         all: impl Fn(&EnrolledHost) -> bool,
         now: u64,
     ) -> Vec<(&'h EnrolledHost, Gone)> {
-        self.0.retain(|id, _| !shown.contains_key(id));
+        let present: HashSet<_> = known.iter().map(|host| &host.instance).collect();
+        self.0
+            .retain(|id, _| present.contains(id) && !shown.contains_key(id));
         let mut gone = Vec::new();
         for host in known {
             let why = match shown.get(&host.instance) {
@@ -161,6 +164,19 @@ mod tests {
         assert_eq!(missing_after(&[(0, true), (PATIENCE - 1, true)]), 0);
         assert_eq!(missing_after(&[(0, false), (PATIENCE, true)]), 0);
         assert_eq!(missing_after(&[(0, true), (PATIENCE, false)]), 0);
+    }
+
+    #[test]
+    fn a_host_that_is_no_longer_stored_is_not_remembered_as_missing() {
+        let (mut missing, hosts) = (Missing::default(), [host(1), host(2)]);
+        let mut look = |hosts: &[EnrolledHost], at| {
+            let gone = missing.gone(hosts, &HashMap::new(), |_| true, at);
+            (gone.len(), missing.0.len())
+        };
+        assert_eq!(look(&hosts, NOW), (0, 2));
+        assert_eq!(look(&hosts[..1], NOW + 1), (0, 1));
+        // It was removed and enrolled anew: its time begins anew, too.
+        assert_eq!(look(&hosts, NOW + PATIENCE), (1, 2));
     }
 
     #[test]

@@ -79,13 +79,16 @@ impl App {
         Ok(())
     }
 
-    /// Hosts can fetch it from now on; the wait is durable before it counts, so that a restart knows who signed.
+    /// Hosts can fetch it from now on, from here and from where it is published. The wait is durable before it counts,
+    /// so that a restart knows who signed.
     async fn note_published(
         &self,
         endorsing: &Endorsing,
         shelf: &mut Shelf,
     ) -> Result<(), StoreError> {
-        let edition = self.trust.edition();
+        let Some(edition) = self.trust.available() else {
+            return Ok(());
+        };
         let published = &edition.bundle().endorsements;
         let known_at = self.clock.now().saturating_add(endorsing.rules.propagation);
         for key in shelf.keys.iter_mut().filter(|key| key.known_at.is_none()) {

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use eic_protocol::trust::root::KeyState;
 use serde_json::json;
 
 use super::{App, TICK};
@@ -72,32 +71,39 @@ impl App {
         let Some(signer) = choice.signer else {
             return Ok(LOOK);
         };
+        // Who signs may only stand in for a key in KMS that does not answer: it must not be taken for replaced.
+        let mut judged = keys.iter().zip(&choice.judged);
+        if judged.any(|(key, judged)| judged.is_ok() && key.unreached().is_some()) {
+            return Ok(LOOK);
+        }
         let mut scheduled = Vec::new();
         for (key, judged) in keys.iter().zip(&choice.judged) {
-            let end = self.trust.book.last_end(key.public().fingerprint(), now);
+            let print = key.public().fingerprint();
             scheduled.push(Scheduled {
                 standing: standing(roots, key.public()),
                 may_sign: judged.is_ok(),
-                lives: end.await?.is_some(),
+                signed: signing.ever.contains(&print),
+                lives: self.trust.book.last_end(print, now).await?.is_some(),
             });
         }
-        let Some(due) = due(&scheduled, signer, signing.since, schedule.after, now) else {
-            return Ok(LOOK);
+        let print = |index: usize| {
+            let key = keys.get(index);
+            key.map(|key| key.public().fingerprint())
+                .unwrap_or_default()
         };
-        let print = |index: usize| keys.get(index).map(|key| key.public().fingerprint());
-        match due {
-            Due::Activate(spare) => self.activate(print(spare).unwrap_or_default()).await,
-            Due::Retire(old) => {
-                self.retire(schedule, print(old).unwrap_or_default(), now)
-                    .await
-            }
-            Due::NoSpare => {
-                tracing::error!(
-                    "ALARM: the time of the user CA's key is over, but no spare is announced that hosts know; add one to `spare_user_cas`, run `eic-ca keys announce` and restart the service"
-                );
-                Ok(ASK)
-            }
+        let mut pause = LOOK;
+        for due in due(&scheduled, signer, signing.since, schedule.after, now) {
+            let asked = match due {
+                Due::Activate(spare) => self.activate(print(spare)).await?,
+                Due::Retire(old) => {
+                    self.retire(schedule, print(old), print(signer), now)
+                        .await?
+                }
+                Due::NoSpare => ask_for_a_spare(),
+            };
+            pause = pause.max(asked);
         }
+        Ok(pause)
     }
 
     async fn activate(&self, print: String) -> Result<u64, NotRotated> {
@@ -112,6 +118,7 @@ impl App {
         &self,
         schedule: &Schedule,
         print: String,
+        signer: String,
         now: u64,
     ) -> Result<u64, NotRotated> {
         let (_, present) = root::read(&schedule.document)?;
@@ -122,13 +129,15 @@ impl App {
             );
             return Ok(ASK);
         };
-        let Some(next) = root::with_state(&present, &print, KeyState::Retired, now) else {
+        let Some(next) = root::with_retired(&present, &print, Some(&signer), now) else {
             return Ok(LOOK);
         };
         let root_key = RootKey::load(file)?;
         let sealed = root_key.seal(&next)?;
         // Recorded first, as by command.
         let event = event(EventName::RetireKey, &print)?;
+        self.recorder.append(&event).await?;
+        let event = root::installation(&next, Actor::Service)?;
         self.recorder.append(&event).await?;
         root_history::succeed(&schedule.document, &sealed)?;
         tracing::warn!(
@@ -137,6 +146,13 @@ impl App {
         );
         Ok(LOOK)
     }
+}
+
+fn ask_for_a_spare() -> u64 {
+    tracing::error!(
+        "ALARM: the time of the user CA's key is over, but there is no spare that hosts know and that never signed; add one to `spare_user_cas`, run `eic-ca keys announce` and restart the service"
+    );
+    ASK
 }
 
 fn event(name: EventName, print: &str) -> Result<Event, NoEntropy> {

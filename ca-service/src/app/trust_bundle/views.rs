@@ -11,12 +11,14 @@ use eic_protocol::trust::host_view::{FleetMembership, Stage};
 use serde_json::json;
 
 use super::App;
-use crate::audit::{Actor, Event, EventName, Origin, Recorder, event_request_id};
+use crate::audit::{Actor, Event, EventName, OnceError, Origin, Recorder, event_request_id};
 use crate::bundle::{Edition, HostFacts, HostViews, SealedView};
 use crate::clock::Clock;
 use crate::config::bundle::STAGES;
 use crate::config::certificates::FleetConfig;
-use crate::inventory::{InstanceRecord, Inventory};
+use crate::inventory::{InstanceRecord, Inventory, InventoryError};
+use crate::random::NoEntropy;
+use crate::signer::document::DocumentError;
 use crate::store::{Store, StoreError};
 
 /// The tag that makes a host's stage stricter than the configuration's.
@@ -59,31 +61,45 @@ impl ViewDesk<'_> {
     /// # Errors
     /// The store's.
     pub(crate) async fn hosts(&self) -> Result<Vec<InstanceId>, StoreError> {
-        let present = self.store.host_book().present().await?;
-        let enrolled = present.into_iter().map(|host| host.instance);
-        let all: BTreeSet<_> = enrolled.chain(self.store.hosts_seen().all()).collect();
+        let enrolled = self.store.host_book().enrolled().await?;
+        let all: BTreeSet<_> = enrolled
+            .into_iter()
+            .chain(self.store.hosts_seen().all())
+            .collect();
         Ok(all.into_iter().collect())
     }
 
-    /// The host's view; none for hosts that this CA did not enrol: who asks must not make them known.
+    /// The host's view, or the last one where it cannot be renewed; none for hosts that this CA did not enrol: who asks
+    /// must not make them known.
     pub(crate) async fn view_of(
         &self,
         host: &InstanceId,
         edition: &Edition,
     ) -> Option<Arc<SealedView>> {
+        match self.view(host, edition).await {
+            Ok(view) => view,
+            Err(error) => {
+                tracing::error!(%host, %error, "a host's view could not be renewed; it keeps the last one");
+                self.views.kept(host).map(|kept| kept.view)
+            }
+        }
+    }
+
+    /// The host's view as it is now; none for hosts that this CA did not enrol.
+    ///
+    /// # Errors
+    /// [`NoView`]: what it would say is not known.
+    pub(crate) async fn view(
+        &self,
+        host: &InstanceId,
+        edition: &Edition,
+    ) -> Result<Option<Arc<SealedView>>, NoView> {
         let now = self.clock.now();
         let root_version = edition.bundle().root_version;
         let kept = self.views.kept(host);
-        if let Some(kept) = kept.as_ref().filter(|k| k.is_recent(now, root_version)) {
-            return Some(Arc::clone(&kept.view));
-        }
-        let before = kept.as_ref().map(|kept| Arc::clone(&kept.view));
-        match self.renewed_view(host, root_version, now).await {
-            Ok(view) => view,
-            Err(error) => {
-                tracing::error!(%host, error, "a host's view could not be renewed; it keeps the last one");
-                before
-            }
+        match kept.filter(|kept| kept.is_recent(now, root_version)) {
+            Some(kept) => Ok(Some(kept.view)),
+            None => self.renewed_view(host, root_version, now).await,
         }
     }
 
@@ -92,11 +108,11 @@ impl ViewDesk<'_> {
         host: &InstanceId,
         root_version: u64,
         now: u64,
-    ) -> Result<Option<Arc<SealedView>>, String> {
+    ) -> Result<Option<Arc<SealedView>>, NoView> {
         let Some(place) = self.ours(host).await? else {
             return Ok(None);
         };
-        let record = match place {
+        let record: Result<_, InventoryError> = match place {
             // Of thousands that wait, each is looked at every 30 s: one listing serves them all.
             Place::Known(account, region) => {
                 let listed = self.inventory.listed_instance(host, &account, region, now);
@@ -104,7 +120,7 @@ impl ViewDesk<'_> {
             }
             Place::Unknown => self.inventory.instance(host, ASKER, now).await,
         };
-        let record = record.map_err(|e| e.to_string())?;
+        let record = record?;
         let views = self.views;
         let kept = views.kept(host);
         let by_tag = self.fleets_by_tag(record.as_deref());
@@ -123,16 +139,14 @@ impl ViewDesk<'_> {
             views.looked_at(host, now);
             return Ok(Some(kept.view));
         }
-        let version = self.store.host_register().next_view(host, now).await;
-        let version = version.map_err(|e| e.to_string())?;
-        let view = views.sign(host, version, facts, joined, now);
-        view.map(Some).map_err(|e| e.to_string())
+        let version = self.store.host_register().next_view(host, now).await?;
+        let view = views.sign(host, version, facts, joined, now)?;
+        Ok(Some(view))
     }
 
     /// Where the host is, if it is ours: enrolled by its keys, or given a view by an operator; not shut out.
-    async fn ours(&self, host: &InstanceId) -> Result<Option<Place>, String> {
-        let stored = self.store.host_book().stored(host).await;
-        let stored = stored.map_err(|e| e.to_string())?;
+    async fn ours(&self, host: &InstanceId) -> Result<Option<Place>, StoreError> {
+        let stored = self.store.host_book().stored(host).await?;
         if stored.blocked {
             return Ok(None);
         }
@@ -162,8 +176,8 @@ impl ViewDesk<'_> {
         &self,
         host: &InstanceId,
         fleets: Vec<FleetName>,
-    ) -> Result<BTreeMap<FleetName, u64>, String> {
-        let request_id = event_request_id().map_err(|e| e.to_string())?;
+    ) -> Result<BTreeMap<FleetName, u64>, NoView> {
+        let request_id = event_request_id()?;
         let mut event = Event::new(
             EventName::JoinFleet,
             Actor::Service,
@@ -171,11 +185,11 @@ impl ViewDesk<'_> {
             request_id,
         );
         event.parameters = Some(json!({ "instanceId": host.as_str(), "fleets": fleets }));
+        let book = self.store.trust_book();
         let joined = self
             .recorder
-            .join_fleets(&self.store.trust_book(), host.clone(), fleets, &event)
-            .await;
-        joined.map_err(|e| e.to_string())
+            .join_fleets(&book, host.clone(), fleets, &event);
+        Ok(joined.await?)
     }
 
     /// By id at once, by tag after the fleet's delay.
@@ -202,6 +216,26 @@ impl ViewDesk<'_> {
             })
             .collect()
     }
+}
+
+/// Why it is not known what a host's view says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoView {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The host could not be looked up.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// That it joined a fleet could not be recorded.
+    #[error(transparent)]
+    Record(#[from] OnceError),
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The signature.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
 }
 
 /// A tag may only make it stricter: who edits tags must not open the older door again.

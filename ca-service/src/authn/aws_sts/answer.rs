@@ -1,6 +1,7 @@
 //! STS's answer, read so strictly that only the documented form of GetCallerIdentity passes.
 //! A lenient reader found the answer of another action inside its text once (CVE-2020-16250).
 
+use eic_aws::error::is_throttling;
 use eic_aws::query::Element;
 use eic_protocol::arn::{CallerArn, Identity};
 use eic_protocol::text::printable;
@@ -67,9 +68,7 @@ fn refusal(status: u16, text: &str) -> AuthnError {
         Some("SignatureDoesNotMatch") => AuthnError::Refused(Refusal::Signature),
         Some("InvalidClientTokenId") => AuthnError::Refused(Refusal::UnknownKey),
         Some("ExpiredToken" | "ExpiredTokenException") => AuthnError::Refused(Refusal::Expired),
-        Some(code) if code.contains("Throttl") || code == "RequestLimitExceeded" => {
-            unavailable("STS is throttling")
-        }
+        Some(code) if is_throttling(code) => unavailable("STS is throttling"),
         Some(code) if (400..500).contains(&status) => {
             AuthnError::Refused(Refusal::Other(printable(code)))
         }

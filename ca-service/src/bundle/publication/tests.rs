@@ -23,8 +23,11 @@ async fn what_s3_refuses_is_named_with_its_place() {
     let denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
     let stub = HttpStub::start(move |_| response(403, NOW, denied)).await;
     let destination = bucket(&stub);
-    let round = destination.begin(NOW).await.unwrap();
-    let refused = round.put(BUNDLE_FILE, b"{}".to_vec()).await.unwrap_err();
+    let round = destination.begin().await.unwrap();
+    let refused = round
+        .put(BUNDLE_FILE, b"{}".to_vec(), NOW)
+        .await
+        .unwrap_err();
     let told = refused.to_string();
     assert!(told.starts_with("put `trust-bundle.json` into `s3://eic-trust/prod`: "));
     assert!(told.contains("AccessDenied"), "{told}");
@@ -35,7 +38,7 @@ async fn a_folder_that_cannot_be_made_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    assert!(Destination::Folder(file).begin(NOW).await.is_err());
+    assert!(Destination::Folder(file).begin().await.is_err());
 }
 
 #[tokio::test]
@@ -45,14 +48,23 @@ async fn files_go_where_hosts_look_for_them() {
     let folder = tempfile::tempdir().unwrap();
     let places = [bucket(&stub), Destination::Folder(folder.path().to_owned())];
     for place in &places {
-        let round = place.begin(NOW).await.unwrap();
-        round.put(BUNDLE_FILE, b"{\"a\":1}".to_vec()).await.unwrap();
-        round.put(&view_name(&host), b"{}".to_vec()).await.unwrap();
+        let round = place.begin().await.unwrap();
+        for (name, text, now) in [
+            (BUNDLE_FILE, "{\"a\":1}", NOW),
+            (&view_name(&host), "{}", NOW + 86_400),
+        ] {
+            round.put(name, text.into(), now).await.unwrap();
+        }
     }
     let lines: Vec<_> = stub.received().iter().map(first_line).collect();
     let put = |name: &str| format!("PUT /eic-trust/prod/{name} HTTP/1.1");
     let view = "hosts/i-0123456789abcdef0.json";
     assert_eq!(lines, [put(BUNDLE_FILE), put(view)]);
+    // Each is signed at its own time: a long round outlives the quarter of an hour that S3 allows.
+    let received = stub.received();
+    let dates = received.iter().map(|put| put.header("x-amz-date").unwrap());
+    let days: Vec<_> = dates.map(|date| date[..8].to_owned()).collect();
+    assert_eq!(days, ["20270115", "20270116"]);
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!(
         (read(BUNDLE_FILE), read(view)),

@@ -11,7 +11,7 @@ use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::trust::envelope::{Envelope, MAX_DOCUMENT};
 use eic_protocol::trust::root::Root;
 
-use super::{RootCommandError, shown};
+use super::{RootCommandError, record, shown};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::{RootKeys, files, root, root_history};
@@ -149,10 +149,17 @@ pub(super) fn install(config: &Config, args: &InstallArgs) -> Result<ExitCode, R
     let whole = whole.ok_or(RootCommandError::NoSigners)?;
     let path = &config.keys.root_document;
     let document = if path.exists() {
-        root_history::succeed(path, &whole)?
+        root_history::judged(path, &whole)?
     } else {
         first(path, &whole)?
     };
+    let store = Store::open(&StoreConfig::at(&config.store))?;
+    record(&store, &Clock::system(), &document)?;
+    if path.exists() {
+        root_history::succeed(path, &whole)?;
+    } else {
+        root::write(path, &whole)?;
+    }
     println!("wrote {} version {}", path.display(), document.version);
     Ok(ExitCode::SUCCESS)
 }
@@ -172,9 +179,7 @@ fn first(path: &Path, envelope: &Envelope) -> Result<Root, RootCommandError> {
         .iter()
         .map(SubjectKey::fingerprint)
         .collect();
-    let checked = Root::pinned(envelope, &own).map_err(|flaw| unusable(path, &flaw))?;
-    root::write(path, envelope)?;
-    Ok(checked)
+    Root::pinned(envelope, &own).map_err(|flaw| unusable(path, &flaw))
 }
 
 fn claimed(path: &Path, envelope: &Envelope) -> Result<Root, RootCommandError> {

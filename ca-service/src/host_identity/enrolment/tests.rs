@@ -4,6 +4,7 @@ use super::*;
 use crate::host_identity::evidence::tests::{described, document};
 use crate::host_identity::evidence::{Described, InstanceRole};
 use crate::host_identity::role_trust::Trust;
+use crate::inventory::static_file::StaticInventory;
 
 fn key(seed: u8) -> SubjectKey {
     let private = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
@@ -149,6 +150,62 @@ fn blocked_moved_and_outdated_hosts_are_refused_with_their_own_keys_too() {
         refused(|h| h.pending_time = Some(1_700_000_001)),
         NotEnrolled::OlderDocument
     );
+}
+
+/// Evidence of a host that the inventory names.
+fn listed(kind: EvidenceKind) -> HostEvidence {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let host = "[[instance]]\nid = \"i-0123456789abcdef0\"\naccount = \"111122223333\"\nregion = \"eu-west-1\"\n";
+    std::fs::write(file.path(), host).unwrap();
+    let inventory = StaticInventory::open(file.path()).unwrap();
+    let host = inventory.instance(&document().instance).unwrap();
+    HostEvidence::of_listed_host(kind, &host, false).unwrap()
+}
+
+#[test]
+fn a_hosts_own_key_is_weaker_than_what_it_was_enrolled_by() {
+    // E-11: what AWS or a caller's permit vouched for is not had for ever by a key that left the host.
+    for (by, refused) in [
+        (EvidenceKind::WebIdentity, NotEnrolled::WeakerEvidence),
+        (EvidenceKind::IdentityDocument, NotEnrolled::WeakerEvidence),
+        (EvidenceKind::Permit, NotEnrolled::OnlyByPermit),
+    ] {
+        let known = EnrolledHost {
+            evidence: by,
+            pending_time: None,
+            ..known(&[key(1)])
+        };
+        for rule in RULES {
+            let own_key = listed(EvidenceKind::HostKey);
+            let asked = asked(&own_key, &[key(1)], None, Some(&known), rule);
+            assert_eq!(asked, Err(refused.clone()), "{by:?}");
+        }
+    }
+    let by_token = EnrolledHost {
+        evidence: EvidenceKind::EnrolmentToken,
+        ..known(&[key(1)])
+    };
+    let own_key = listed(EvidenceKind::HostKey);
+    let rule = FirstEnrolment::Token;
+    let renewal = asked(&own_key, &[key(1)], None, Some(&by_token), rule);
+    assert_eq!(renewal, Ok((Standing::Renewal, Need::Nothing)));
+}
+
+#[test]
+fn what_vouched_for_a_host_is_never_replaced_by_less() {
+    use EvidenceKind::{EnrolmentToken, HostKey, IdentityDocument, Permit, WebIdentity};
+    for (shown, known, after) in [
+        (Permit, None, Permit),
+        (HostKey, Some(EnrolmentToken), EnrolmentToken),
+        (Permit, Some(EnrolmentToken), EnrolmentToken),
+        (Permit, Some(WebIdentity), WebIdentity),
+        (EnrolmentToken, Some(WebIdentity), WebIdentity),
+        (EnrolmentToken, Some(Permit), EnrolmentToken),
+        (WebIdentity, Some(Permit), WebIdentity),
+        (IdentityDocument, Some(WebIdentity), IdentityDocument),
+    ] {
+        assert_eq!(evidence_after(shown, known), after, "{shown:?} {known:?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,10 @@ use crate::policy::{Settings, Sources};
 
 fn findings_of(statement: &str, proofs: &[Proof], knows_role_paths: bool) -> Vec<Finding> {
     let document = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+    check(&compiled(&document), proofs, knows_role_paths)
+}
+
+fn compiled(document: &str) -> PolicySet {
     let settings = Settings {
         whole_account: true,
         ..Settings::default()
@@ -14,8 +18,7 @@ fn findings_of(statement: &str, proofs: &[Proof], knows_role_paths: bool) -> Vec
         attachments: Vec::new(),
         settings,
     };
-    let set = PolicySet::compile(&sources, |_| Ok(document.clone().into_bytes())).unwrap();
-    check(&set, proofs, knows_role_paths)
+    PolicySet::compile(&sources, |_| Ok(document.as_bytes().to_vec())).unwrap()
 }
 
 fn found(statement: &str) -> Vec<String> {
@@ -44,6 +47,25 @@ fn assert_found(statement: &str, severity: &str, text: &str) {
 }
 
 #[test]
+fn the_policies_of_the_page_are_read_and_have_no_findings() {
+    let page = include_str!("../../../../docs/policy.md");
+    let blocks = page.split("```json\n").skip(1);
+    let mut policies = 0;
+    for policy in blocks.filter_map(|rest| rest.split("\n```").next()) {
+        let set = compiled(policy);
+        assert_eq!((set.statements().count(), set.unread().len()), (1, 0));
+        let proof = if policy.contains("Federated") {
+            Proof::Oidc
+        } else {
+            Proof::AwsSts
+        };
+        assert_eq!(check(&set, &[proof], false), [], "{policy}");
+        policies += 1;
+    }
+    assert_eq!(policies, 2);
+}
+
+#[test]
 fn a_sound_statement_has_no_findings() {
     assert_eq!(
         found(&allow(
@@ -53,6 +75,12 @@ fn a_sound_statement_has_no_findings() {
     );
     let trusted = allow(r#"{"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::111122223333:role/*"}}"#);
     assert_eq!(found(&trusted), Vec::<String>::new());
+}
+
+#[test]
+fn an_approval_that_nobody_can_give_is_a_warning() {
+    let statement = allow(r#"{"StringEquals":{"eic:ApprovedBy":"bob","ec2:osuser":"ubuntu"}}"#);
+    assert_found(&statement, "warning", "no approvals");
 }
 
 #[test]

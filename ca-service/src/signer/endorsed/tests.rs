@@ -144,11 +144,16 @@ async fn a_key_of_any_type_endorses_keys_that_hosts_hold_to_their_scope() {
 async fn an_issuer_signs_through_a_key_of_its_own_endorser_only() {
     let rig = Rig::new();
     let issuer = rig.issuer();
-    let ca_for = |user: &str| issuer.ca_for(&target(user)).public().clone();
+    let ca_for = |user: &str| issuer.ca_for(&target(user), false).public().clone();
     let own = Arc::new(endorsed(&rig.ca).await);
     issuer.sign_through(Some(Arc::clone(&own)));
     assert_eq!(&ca_for("ubuntu"), own.ca().public());
     assert_eq!(&ca_for("root"), rig.ca.public());
+    // J-17
+    assert_eq!(
+        issuer.ca_for(&target("ubuntu"), true).public(),
+        rig.ca.public()
+    );
     let issued = issuer.issue(grant(), origin()).await.unwrap();
     let certificate = Certificate::from_openssh(issued.line()).unwrap();
     let signer = own.ca().public().key().key_data();

@@ -319,6 +319,36 @@ async fn each_key_spec_of_kms_signs_certificates_that_verify() {
     }
 }
 
+/// A signer for this key that has not been seen since the start.
+fn awaited(kms: &StandIn, public: CaKey) -> KmsSigner {
+    let reason = KmsError::Unreachable(ARN.to_owned(), SignerError::Timeout(1));
+    KmsSigner::awaited_with(&kms.config(), &shared(), public, &reason).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_was_not_seen_since_the_start_signs_nothing_until_it_is() {
+    let kms = StandIn::start("ECC_NIST_P256", Mood::Right).await;
+    let public = kms.connect().await.unwrap().public().clone();
+    let signer = awaited(&kms, public);
+    let told = signer.unreached().unwrap();
+    let refused = signer.sign(b"bytes").await;
+    assert!(matches!(refused, Err(SignerError::Unreached(reason)) if reason == told));
+    assert_eq!(kms.signatures(), 0);
+    signer.reach().await.unwrap();
+    assert_eq!(signer.unreached(), None);
+    signer.sign(b"bytes").await.unwrap();
+    // Another key under the same ARN is none to wait for.
+    let other = StandIn::start("ECC_NIST_P256", Mood::Right).await;
+    let other = other.connect().await.unwrap().public().clone();
+    let signer = awaited(&kms, other);
+    assert!(matches!(
+        signer.reach().await,
+        Err(KmsError::OtherKey { .. })
+    ));
+    let refused = signer.sign(b"bytes").await;
+    assert!(matches!(refused, Err(SignerError::Unreached(_))));
+}
+
 #[tokio::test]
 async fn a_wrong_signature_of_kms_never_leaves_and_is_journaled_as_failed() {
     // D-16

@@ -55,6 +55,11 @@ pub fn blocked(reader: &Reader) -> Result<BTreeSet<InstanceId>, StoreError> {
     Ok(found.into_iter().collect())
 }
 
+pub(super) fn enrolled(reader: &Reader) -> Result<Vec<InstanceId>, StoreError> {
+    let sql = "SELECT instance FROM hosts WHERE ended_at IS NULL";
+    all(reader, sql, |row| parsed(row, 0))
+}
+
 pub(super) fn other_owner(
     reader: &Reader,
     id: &InstanceId,

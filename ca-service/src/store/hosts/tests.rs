@@ -358,6 +358,7 @@ async fn keys_of_a_legacy_host_never_touch_an_enrolled_one() {
     let stored = fixture.stored().await;
     assert_eq!(stored.legacy, Some(host(&[key(1)])));
     assert_eq!(stored.enrolled, None);
+    assert_eq!(fixture.book.enrolled().await.unwrap(), []);
     fixture.write(enrol(&[key(1)], None, Uses::Nothing)).await;
     assert_eq!(
         fixture.write(know(&[key(2)], None)).await,
@@ -366,6 +367,8 @@ async fn keys_of_a_legacy_host_never_touch_an_enrolled_one() {
     let stored = fixture.stored().await;
     assert_eq!(stored.enrolled, Some(host(&[key(1)])));
     assert_eq!(stored.legacy, None, "it is the enrolled host now");
+    let enrolled = fixture.book.enrolled().await.unwrap();
+    assert_eq!(enrolled, [host(&[]).instance]);
     assert_eq!(fixture.write(remove()).await, HostOutcome::Done);
     assert_eq!(fixture.stored().await, StoredHost::default());
 }
@@ -384,6 +387,7 @@ async fn a_host_that_is_gone_ends_once_and_counts_again_when_it_is_back() {
     assert_eq!(fixture.write(end()).await, HostOutcome::Done);
     assert_eq!(fixture.write(end()).await, HostOutcome::Unmet);
     assert!(fixture.book.present().await.unwrap().is_empty());
+    assert_eq!(fixture.book.enrolled().await.unwrap(), []);
     let under_way = enrol(&[key(1)], Some(1), Uses::Nothing);
     assert_eq!(fixture.write(under_way).await, HostOutcome::Unmet);
     let back = enrol(&[key(1)], Some(2), Uses::Nothing);

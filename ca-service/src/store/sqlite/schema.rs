@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     LEGACY_HOSTS,
     ENDORSED,
     LIVING,
+    ROTATION,
 ];
 
 const VERSION_1: &str = "
@@ -109,6 +110,9 @@ const ENDORSED: &str = include_str!("schema_endorsed.sql");
 /// They are made nearly in this order, so that it costs the journal next to nothing.
 const LIVING: &str = "CREATE INDEX journal_ends ON journal (valid_before);";
 
+/// Who signed, and since when hosts could have a root.
+const ROTATION: &str = include_str!("schema_rotation.sql");
+
 /// Brings the schema up to date; returns this store's name as a writer of audit records.
 ///
 /// # Errors
@@ -151,17 +155,50 @@ fn writer_name(connection: &Connection) -> Result<String, StoreError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_host_that_was_blocked_stays_so_in_a_newer_store() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        let before = STEPS.iter().take_while(|step| **step != LEGACY_HOSTS);
-        for step in before.clone() {
+    /// A store as it was before this step.
+    fn before(step: &str) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        let steps = STEPS.iter().take_while(|known| **known != step);
+        for step in steps.clone() {
             connection.execute_batch(step).unwrap();
         }
-        let version = i64::try_from(before.count()).unwrap();
+        let version = i64::try_from(steps.count()).unwrap();
         connection
             .pragma_update(None, "user_version", version)
             .unwrap();
+        connection
+    }
+
+    #[test]
+    fn who_signed_before_it_was_written_down_is_known_in_a_newer_store() {
+        let mut connection = before(ROTATION);
+        let endorsed = "INSERT INTO endorsed VALUES ('memory', 'second', '{}', 1, 9, 1)";
+        connection.execute(endorsed, []).unwrap();
+        let row = "INSERT INTO journal (serial, request_id, kind, caller, caller_id, principals, tbs_hash, ca, valid_before, state, prepared_at)
+                   VALUES (?1, x'00', ?2, 'c', 'c', 'p', x'00', ?3, 9, 'issued', ?1)";
+        for (at, kind, ca) in [
+            (5, "user", "first"),
+            (6, "user", "memory"),
+            (7, "user", "first"),
+            (8, "host", "host"),
+        ] {
+            connection.execute(row, (at, kind, ca)).unwrap();
+        }
+        migrate(&mut connection).unwrap();
+        let mut signers = connection
+            .prepare("SELECT ca, since FROM signers ORDER BY since")
+            .unwrap();
+        let signers: Vec<(String, i64)> = signers
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(signers, [("first".to_owned(), 5), ("second".to_owned(), 6)]);
+    }
+
+    #[test]
+    fn a_host_that_was_blocked_stays_so_in_a_newer_store() {
+        let mut connection = before(LEGACY_HOSTS);
         let sql = "INSERT INTO hosts VALUES ('i-01234567', '1', 'r', 'e', 'k', NULL, ?1, 1, 2, 3)";
         connection.execute(sql, [1]).unwrap();
         let other = sql.replace("i-01234567", "i-89abcdef");

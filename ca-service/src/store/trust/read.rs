@@ -1,6 +1,6 @@
 //! Reading what is revoked and what was issued. Text that does not parse is a damaged store, never an absent row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::{RevocationSet, RevokedKey, Target};
@@ -158,6 +158,10 @@ pub struct Signing {
     pub since: Option<u64>,
     /// Who signed the latest certificate; of a key in memory, who endorsed it.
     pub last: Option<String>,
+    /// Who ever signed.
+    pub ever: BTreeSet<String>,
+    /// Since when hosts could fetch a root (Unix seconds), by its version.
+    pub served: BTreeMap<u64, u64>,
 }
 
 pub(super) fn signing(reader: &Reader) -> Result<Signing, StoreError> {
@@ -174,8 +178,23 @@ pub(super) fn signing(reader: &Reader) -> Result<Signing, StoreError> {
                 "SELECT coalesce((SELECT endorser FROM endorsed WHERE fingerprint = journal.ca), ca)
                  FROM journal WHERE kind = 'user' ORDER BY id DESC LIMIT 1",
             )?,
+            ever: ever_signed(connection)?,
+            served: roots_served(connection)?,
         })
     })
+}
+
+fn ever_signed(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let mut statement = connection.prepare_cached("SELECT ca FROM signers")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+fn roots_served(connection: &Connection) -> rusqlite::Result<BTreeMap<u64, u64>> {
+    let mut statement = connection.prepare_cached("SELECT version, since FROM roots_served")?;
+    let value = |row: &Row<'_>, at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+    let rows = statement.query_map([], |row| Ok((value(row, 0)?, value(row, 1)?)))?;
+    rows.collect()
 }
 
 pub(super) fn last_end(reader: &Reader, ca: &str, now: u64) -> Result<Option<u64>, StoreError> {

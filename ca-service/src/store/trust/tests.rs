@@ -170,6 +170,23 @@ async fn whoever_endorsed_a_key_signed_what_it_signed() {
     drop(recorded);
 }
 
+#[tokio::test]
+async fn it_stays_known_who_ever_signed_and_since_when_hosts_could_have_a_root() {
+    let rig = Rig::new();
+    let book = rig.store.trust_book();
+    for (ca, at) in [("SHA256:a", 5), ("SHA256:b", 6), ("SHA256:a", 7)] {
+        book.signs(ca.to_owned(), at).await.unwrap();
+    }
+    // Since when hosts had the first that is noted is not known; its own time counts.
+    for (version, issued, now) in [(2, 10, 90), (3, 20, 91), (3, 20, 99)] {
+        book.root_is_served(version, issued, now).await.unwrap();
+    }
+    let signing = book.signing().await.unwrap();
+    let names = ["SHA256:a", "SHA256:b"].map(str::to_owned);
+    assert_eq!(signing.ever, names.into());
+    assert_eq!(signing.served, [(2, 10), (3, 91)].into());
+}
+
 #[test]
 #[ignore = "a million rows: half a minute"]
 fn a_caller_among_a_million_certificates_of_a_day_is_revoked_within_a_second() {

@@ -39,6 +39,8 @@ fn algorithms_other_than_the_configured_ones_are_refused() {
         ("ES256", "ec"),
         ("ES384", "p256"),
         ("ES256", "rsa"),
+        ("EdDSA", "ec"),
+        ("ES256", "ed"),
     ] {
         let all = Algorithm::NAMES.map(|(_, algorithm)| algorithm);
         let crossed = issuer.sign(&json!({ "alg": alg, "kid": kid }), &claims);
@@ -48,6 +50,9 @@ fn algorithms_other_than_the_configured_ones_are_refused() {
     let p256 = issuer.sign(&json!({ "alg": "ES256", "kid": "p256" }), &claims);
     assert_eq!(check(&issuer, &p256, &[Algorithm::Es256]), Ok(()));
     assert_eq!(check(&issuer, &p256, BOTH), Err(InvalidJwt::Algorithm));
+    let ed = issuer.sign(&json!({ "alg": "EdDSA", "kid": "ed" }), &claims);
+    assert_eq!(check(&issuer, &ed, &[Algorithm::EdDsa]), Ok(()));
+    assert_eq!(check(&issuer, &ed, BOTH), Err(InvalidJwt::Algorithm));
     let rsa = issuer.sign(&json!({ "alg": "RS256", "kid": "rsa" }), &claims);
     assert_eq!(check(&issuer, &rsa, BOTH), Ok(()));
     assert_eq!(
@@ -131,18 +136,23 @@ fn signatures_out_of_range_or_of_another_issuer_are_refused() {
         let forged = format!("{signed}.{}", encode(&signature));
         assert_eq!(check(&other, &forged, BOTH), Err(InvalidJwt::Signature));
     }
-    let token = other.sign(&json!({ "alg": "ES256", "kid": "p256" }), &json!({}));
-    let (signed, _) = token.rsplit_once('.').unwrap();
-    for signature in [
-        vec![0; 64],
-        vec![0xff; 64],
-        vec![1; 63],
-        vec![1; 65],
-        vec![0x30, 0x06, 2, 1, 1, 2, 1, 1],
+    for (alg, kid, algorithm) in [
+        ("ES256", "p256", Algorithm::Es256),
+        ("EdDSA", "ed", Algorithm::EdDsa),
     ] {
-        let forged = format!("{signed}.{}", encode(&signature));
-        let refused = check(&other, &forged, &[Algorithm::Es256]);
-        assert_eq!(refused, Err(InvalidJwt::Signature));
+        let token = other.sign(&json!({ "alg": alg, "kid": kid }), &json!({}));
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        for signature in [
+            vec![0; 64],
+            vec![0xff; 64],
+            vec![1; 63],
+            vec![1; 65],
+            vec![0x30, 0x06, 2, 1, 1, 2, 1, 1],
+        ] {
+            let forged = format!("{signed}.{}", encode(&signature));
+            let refused = check(&other, &forged, &[algorithm]);
+            assert_eq!(refused, Err(InvalidJwt::Signature), "{alg}");
+        }
     }
 }
 
@@ -171,6 +181,7 @@ fn weak_odd_and_ambiguous_keys_of_a_set_are_left_out() {
     let good = issuer.key_set();
     let rsa = &good["keys"][1];
     let ec = &good["keys"][0];
+    let ed = &good["keys"][3];
     let changed = |key: &serde_json::Value, name: &str, value: serde_json::Value| {
         let mut key = key.clone();
         key[name] = value;
@@ -191,6 +202,13 @@ fn weak_odd_and_ambiguous_keys_of_a_set_are_left_out() {
         changed(ec, "crv", json!("P-256")),
         changed(ec, "x", json!(encode(&[0; 48]))),
         changed(ec, "x", json!(encode(&[1; 47]))),
+        changed(ed, "crv", json!("Ed448")),
+        changed(ed, "crv", json!("X25519")),
+        changed(ed, "alg", json!("ES256")),
+        changed(ed, "x", json!(encode(&[1; 31]))),
+        // The identity, and a point of order 4: small order.
+        changed(ed, "x", json!(encode(&identity_point()))),
+        changed(ed, "x", json!(encode(&[0; 32]))),
         json!({ "keys": [ec, ec] }).to_string(),
         json!({ "keys": [] }).to_string(),
         json!({}).to_string(),
@@ -204,4 +222,10 @@ fn weak_odd_and_ambiguous_keys_of_a_set_are_left_out() {
         set.has("rsa") && !set.has("ec"),
         "one id, two keys: neither counts"
     );
+}
+
+fn identity_point() -> [u8; 32] {
+    let mut point = [0; 32];
+    point[0] = 1;
+    point
 }

@@ -37,6 +37,28 @@ pub(crate) struct Aws {
     pub(crate) console: String,
     /// An action that fails, with status and code.
     pub(crate) failing: Option<(&'static str, u16, &'static str)>,
+    /// An answer that is held back.
+    pub(crate) held: Option<Held>,
+}
+
+/// The next answer about an instance: the test is told that it was asked for, and says when it may be given.
+pub(crate) struct Held {
+    instance: &'static str,
+    asked: tokio::sync::oneshot::Sender<()>,
+    go: std::sync::mpsc::Receiver<()>,
+}
+
+impl Held {
+    fn is_for(&self, request: &Received) -> bool {
+        let about = format!("Filter.1.Value.1={}", self.instance);
+        action(request).as_deref() == Some("DescribeInstances") && request.body.contains(&about)
+    }
+
+    fn wait(self) {
+        let _ = self.asked.send(());
+        let patience = std::time::Duration::from_secs(5);
+        tokio::task::block_in_place(|| self.go.recv_timeout(patience)).unwrap();
+    }
 }
 
 impl Default for Aws {
@@ -48,6 +70,7 @@ impl Default for Aws {
             trust: ONLY_EC2.to_owned(),
             console: String::new(),
             failing: None,
+            held: None,
         }
     }
 }
@@ -105,6 +128,24 @@ impl HostWorld {
         received.iter().filter_map(action).collect()
     }
 
+    /// Holds EC2's next answer about an instance back: what tells that it was asked for, and what lets it go.
+    pub(crate) fn hold(
+        &self,
+        instance: &'static str,
+    ) -> (
+        tokio::sync::oneshot::Receiver<()>,
+        std::sync::mpsc::Sender<()>,
+    ) {
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        let (let_go, go) = std::sync::mpsc::channel();
+        self.aws.lock().unwrap().held = Some(Held {
+            instance,
+            asked,
+            go,
+        });
+        (is_asked, let_go)
+    }
+
     /// Runs `eic-ca hosts …`; its output, where it succeeds.
     pub(crate) fn hosts(&self, arguments: &[&str]) -> Result<String, String> {
         self.eic_ca(&[&["hosts"], arguments].concat())
@@ -157,6 +198,14 @@ fn answer(stub: &HttpStub, origin: &str, aws: &Arc<Mutex<Aws>>, issuer: &Arc<Tok
     let (origin, aws, issuer) = (origin.to_owned(), Arc::clone(aws), Arc::clone(issuer));
     stub.answer_with(move |request| {
         let now = real_now();
+        let held = aws
+            .lock()
+            .unwrap()
+            .held
+            .take_if(|held| held.is_for(request));
+        if let Some(held) = held {
+            held.wait();
+        }
         let aws = aws.lock().unwrap();
         if let Some(failure) = failure(&aws, request) {
             return failure;

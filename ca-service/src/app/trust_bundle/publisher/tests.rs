@@ -50,14 +50,18 @@ async fn a_newer_bundle_does_not_wait_for_views_and_nothing_is_put_twice() {
     };
     let www = rig.folder.path().join("www");
     let destination = Destination::Folder(www.clone());
+    let round = destination.begin().await.unwrap();
     let mut published = Published::default();
-    let done = publish(&destination, &desk, &edition, &mut published, || true).await;
+    put_bundle(&round, &edition, &mut published, NOW)
+        .await
+        .unwrap();
+    let done = put_views(&round, &desk, &edition, &mut published, || true).await;
     assert_eq!(done.unwrap().views, 0);
     assert!(www.join("trust-bundle.json").is_file());
     let view = www.join(format!("hosts/{HOST}.json"));
     assert!(!view.exists());
     for (views, there) in [(1, true), (0, false)] {
-        let done = publish(&destination, &desk, &edition, &mut published, || false).await;
+        let done = put_views(&round, &desk, &edition, &mut published, || false).await;
         assert_eq!(done.unwrap().views, views);
         assert_eq!(view.exists(), there);
         // What is there is not put again.

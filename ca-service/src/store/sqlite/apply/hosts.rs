@@ -66,9 +66,7 @@ impl Apply<'_> {
             }
             HostChange::AddToken(token) => self.add_token(token),
             HostChange::Block { instance, revoked } => {
-                let blocked = "SELECT 1 FROM blocked_hosts WHERE instance = ?1";
-                let new = !self.exists(blocked, [instance.as_str()])?;
-                Ok(new && self.revoke_all([revoked])?)
+                Ok(!self.is_blocked(instance)? && self.revoke_all([revoked])?)
             }
             HostChange::Unblock { instance } => {
                 let sql = "DELETE FROM blocked_hosts WHERE instance = ?1";
@@ -101,6 +99,11 @@ impl Apply<'_> {
         Ok(true)
     }
 
+    fn is_blocked(&self, instance: &InstanceId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM blocked_hosts WHERE instance = ?1";
+        self.exists(sql, [instance.as_str()])
+    }
+
     /// What was known of it as a legacy host is part of the enrolled one from then on.
     fn enrol(
         &self,
@@ -125,10 +128,9 @@ impl Apply<'_> {
         expected: Option<u64>,
         uses: &Uses,
     ) -> Result<bool, StoreError> {
-        let blocked = "SELECT 1 FROM blocked_hosts WHERE instance = ?1";
         let unchanged = self.revision(table, host)? == expected.map(integer);
         if !unchanged
-            || self.exists(blocked, [host.instance.as_str()])?
+            || self.is_blocked(&host.instance)?
             || !self.is_there(uses)?
             || self.has_other_owner(host)?
         {

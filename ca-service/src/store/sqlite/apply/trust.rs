@@ -77,6 +77,23 @@ impl Apply<'_> {
                 self.revise()?;
                 Ok((TrustOutcome::Done, true))
             }
+            TrustChange::Signs { ca, now } => {
+                let sql = "INSERT INTO signers (ca, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                self.transaction.execute(sql, params![ca, integer(*now)])?;
+                Ok((TrustOutcome::Done, false))
+            }
+            TrustChange::Served {
+                version,
+                issued,
+                now,
+            } => {
+                let sql = "INSERT INTO roots_served (version, since)
+                           SELECT ?1, iif(EXISTS (SELECT 1 FROM roots_served), ?3, ?2) WHERE TRUE
+                           ON CONFLICT DO NOTHING";
+                let row = params![integer(*version), integer(*issued), integer(*now)];
+                self.transaction.execute(sql, row)?;
+                Ok((TrustOutcome::Done, false))
+            }
             TrustChange::Endorse(key) => {
                 self.endorse(key)?;
                 Ok((TrustOutcome::Done, true))
