@@ -71,13 +71,17 @@ pub fn lines(
 /// Their characters are `a-z0-9_.@/-` by type: no `#` at which sshd would cut, no blank before
 /// which it would read key options, no CR that it would keep.
 fn names(user: &OsUser, ca: &ScopedCa, state: &TrustState, bare: bool) -> Vec<Principal> {
+    let fleets = &state.view.fleets;
+    // By its own name too, or by another of its fleets: else the mark would protect nothing from a key that leaked.
+    if ca.scope.endorsed && fleets.iter().any(|fleet| fleet.kms_only) {
+        return Vec::new();
+    }
     let mut names = vec![Principal::Target(user.clone(), state.view.instance.clone())];
-    let open = state
-        .view
-        .fleets
-        .iter()
-        .filter(|fleet| !(fleet.kms_only && ca.scope.endorsed));
-    names.extend(open.map(|fleet| Principal::Fleet(user.clone(), fleet.name.clone())));
+    names.extend(
+        fleets
+            .iter()
+            .map(|fleet| Principal::Fleet(user.clone(), fleet.name.clone())),
+    );
     if bare {
         names.push(Principal::Bare(user.clone()));
     }

@@ -1,12 +1,13 @@
 //! Keys in memory that the user CA endorses: hosts let them open people's accounts and nothing more, and certificates
 //! go on while KMS does not answer and through a restart of the CA.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use eic_lab::aws::ACCOUNT;
 use eic_lab::load::ca::{public, sign_as};
-use eic_lab::{Ca, Client, Host, Lab};
+use eic_lab::{AgentService, Ca, Client, Host, Lab};
 use eic_protocol::api::trust_bundle::TrustBundleResponse;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::sshsig::Namespace;
@@ -21,6 +22,9 @@ use super::company::{
 };
 use super::traffic::{Traffic, Worker};
 use super::web_folder::{Answer, WebFolder};
+
+/// Of certificates that are signed by hand.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// A document signed by a key file of the CA's.
 fn sealed(ca: &Ca, key: &str, namespace: Namespace, document: &impl serde::Serialize) -> Envelope {
@@ -90,42 +94,71 @@ fn an_endorsed_key_is_refused_by_the_host_itself_for_root_and_for_guarded_fleets
         .start()
         .unwrap();
     make_key(&ca, "memory");
-    let web = lab
-        .host("web-1")
-        .tag("team", "web")
-        .tag("eic:enrolled", "true");
-    let web = web
-        .trusting(&ca, &["--fleet=web", "--fleet=vault"])
-        .start()
-        .unwrap();
     let now = lab.clock().now();
     let published = published_with_endorsement(&lab, &ca, now - 60, now + 3_600);
-    let _server = WebFolder::start(&web, Answer::Folder(published));
-    let more = format!("{TRUST_ONLY}trust_from = \"{}\"\n", WebFolder::URL);
-    let _service = web.start_agent_service(&ca, &more).unwrap();
     let alice = company::alice(&lab, &ca);
-    let own = Held::issued(&alice, &web, "own");
 
-    let here = web.id();
-    let mut serial = 0;
-    let mut opens = |key: &str, principal: &str, user: &str| {
-        serial += 1;
-        let held = Held::forged_for(&own, &key_file(&ca, key), principal, serial);
-        held.opens_as(user, &web)
-    };
+    let fleets = ["--fleet=web", "--fleet=vault"];
+    let web = Guarded::start(&lab, &ca, "web-1", &fleets[..1], &published);
+    let own = Held::issued(&alice, &web.host, "own");
     for (principal, user) in [
-        (format!("root@{here}"), "root"),
+        (format!("root@{}", web.host.id()), "root"),
         ("root@fleet/web".to_owned(), "root"),
-        ("ubuntu@fleet/vault".to_owned(), "ubuntu"),
+        (format!("ubuntu@{}", web.host.id()), "ubuntu"),
+        ("ubuntu@fleet/web".to_owned(), "ubuntu"),
     ] {
-        assert!(!opens("memory", &principal, user), "{principal}");
+        let people = user != "root";
+        assert_eq!(
+            web.opens(&own, "memory", &principal, user),
+            people,
+            "{principal}"
+        );
+        assert!(web.opens(&own, "user-ca", &principal, user), "{principal}");
+    }
+    // A host of the guarded fleet lets it in by no name, and the CA's own key by each.
+    let vault = Guarded::start(&lab, &ca, "vault-1", &fleets, &published);
+    let here = format!("ubuntu@{}", vault.host.id());
+    for principal in [here.as_str(), "ubuntu@fleet/web", "ubuntu@fleet/vault"] {
         assert!(
-            opens("user-ca", &principal, user),
-            "{principal} by the CA's own key"
+            !vault.opens(&own, "memory", principal, "ubuntu"),
+            "{principal}"
+        );
+        assert!(
+            vault.opens(&own, "user-ca", principal, "ubuntu"),
+            "{principal}"
         );
     }
-    for principal in [format!("ubuntu@{here}"), "ubuntu@fleet/web".to_owned()] {
-        assert!(opens("memory", &principal, "ubuntu"), "{principal}");
+}
+
+/// A host that fetches a published folder.
+struct Guarded<'a> {
+    ca: &'a Ca,
+    host: Host,
+    _server: WebFolder,
+    _service: AgentService,
+}
+
+impl<'a> Guarded<'a> {
+    fn start(lab: &Lab, ca: &'a Ca, name: &str, fleets: &[&str], published: &Path) -> Self {
+        let host = lab.host(name).tag("team", "web");
+        let host = host.tag("eic:enrolled", "true").trusting(ca, fleets);
+        let host = host.start().unwrap();
+        let server = WebFolder::start(&host, Answer::Folder(published.to_owned()));
+        let more = format!("{TRUST_ONLY}trust_from = \"{}\"\n", WebFolder::URL);
+        let service = host.start_agent_service(ca, &more).unwrap();
+        Self {
+            ca,
+            host,
+            _server: server,
+            _service: service,
+        }
+    }
+
+    /// Whether a certificate that this key file of the CA's signed opens the account.
+    fn opens(&self, own: &Held, key: &str, principal: &str, user: &str) -> bool {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let held = Held::forged_for(own, &key_file(self.ca, key), principal, serial);
+        held.opens_as(user, &self.host)
     }
 }
 
