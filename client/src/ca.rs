@@ -3,6 +3,6 @@
 mod client;
 mod error;
 
-pub(crate) use client::common_protocol;
 pub use client::{CaClient, Granted, Shown};
+pub(crate) use client::{USER_AGENT, common_protocol};
 pub use error::CaError;

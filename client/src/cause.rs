@@ -47,10 +47,12 @@ causes! {
     NotCovered "host-not-covered" "add a pattern for the name: `eic-login setup URL --match PATTERN`; ids are covered always";
     OverriddenOptions "ssh-options-overridden" "an earlier line of ssh's configuration sets other options for this host: move it below `Include eic.config`";
     Agent "resident-agent" "run `eic-login logout`, then try again; `eic-login agent` shows why it does not start";
-    CredentialsMissing "credentials-missing" "do what the message says, or name a profile: AWS_PROFILE=...";
+    CredentialsMissing "credentials-missing" "do what the message says, or name a profile: AWS_PROFILE=...; without an AWS identity: `eic-login setup URL --issuer URL`";
     CredentialsExpired "credentials-expired" "sign in to AWS again, as the message says";
     CredentialsRejected "credentials-rejected" "AWS does not know these keys any more: renew them, as the message says";
     CredentialsFailed "credentials-failed" "run `aws sts get-caller-identity` with the same environment: it fails the same way";
+    IdToken "id-token" "do what the message says: a token serves one sign-in, at this CA, and its issuer and subject must be named there";
+    SignIn "sign-in" "run `eic-login`: it opens your issuer's page in the browser, or with `--device` shows a code for another one";
     Clock "clock" "set this machine's clock (timedatectl): proofs and certificates are good for minutes only";
     CaName "ca-name" "the CA's name does not resolve: are you on the company's network or VPN?";
     CaUnreachable "ca-unreachable" "nothing answers at the CA's address: network, VPN, or ask whoever runs the CA";

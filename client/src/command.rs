@@ -35,6 +35,7 @@ mod options;
 mod pages;
 mod push;
 mod setup;
+mod sign_in;
 mod ssh;
 mod status;
 mod tunnel;
@@ -72,7 +73,7 @@ fn parsed(args: Vec<OsString>) -> u8 {
         }
     };
     let result = match cli.command {
-        None => login::run(),
+        None => login::run(&cli.sign_in),
         Some(Command::Setup(arguments)) => setup::run(&arguments),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Logout) => logout::run(),
@@ -97,12 +98,14 @@ fn parsed(args: Vec<OsString>) -> u8 {
     result.map_or_else(|failure| terminal::fail(&failure), |()| exit_code::OK)
 }
 
-/// Sign in with AWS credentials; from then on plain ssh, scp, rsync and git reach EC2 instances by id or name.
+/// Sign in with AWS credentials or at an issuer; from then on plain ssh, scp, rsync and git reach EC2 instances by id or name.
 ///
 /// Without a command: sign in, and show who the CA says you are and what you may reach.
 #[derive(Debug, Parser)]
-#[command(name = "eic-login", version, after_help = exit_codes())]
+#[command(name = "eic-login", version, after_help = exit_codes(), args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(flatten)]
+    sign_in: login::Arguments,
     #[command(subcommand)]
     command: Option<Command>,
 }

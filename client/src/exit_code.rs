@@ -11,7 +11,7 @@ pub const OK: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line or the configuration is wrong; nothing was tried.
 pub const USAGE: u8 = 2;
-/// AWS credentials are missing or expired; the message says what to run.
+/// Credentials are missing or expired, or nobody is signed in; the message says what to run.
 pub const CREDENTIALS: u8 = 3;
 /// The CA, AWS or a policy said no.
 pub const DENIED: u8 = 4;
@@ -36,7 +36,7 @@ pub const ALL: [(u8, &str, &str); 7] = [
     (
         CREDENTIALS,
         "credentials",
-        "AWS credentials are missing or expired; the message says what to run",
+        "credentials are missing or expired, or nobody is signed in; the message says what to run",
     ),
     (DENIED, "denied", "the CA, AWS or a policy said no"),
     (

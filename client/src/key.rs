@@ -1,18 +1,23 @@
-//! Ephemeral private keys: made in memory, wiped when dropped, never written by this module.
+//! Ephemeral private keys: made in memory that is not swapped out, wiped when dropped, never written by this module.
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
-use p256::elliptic_curve::Generate as _;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PKCS1_SHA512};
 use rsa::RsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey as _;
 use serde::{Deserialize, Serialize};
 use signature::Signer as _;
 use ssh_key::private::{EcdsaKeypair, Ed25519Keypair, KeypairData, RsaKeypair};
-use ssh_key::{HashAlg, LineEnding, PrivateKey, Signature};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, Signature};
 use zeroize::Zeroizing;
 
 use eic_protocol::sshsig::{self, Namespace};
 use eic_protocol::subject_key::SubjectKey;
+
+use locked::LockedSecret;
+
+mod locked;
 
 /// Which kind of key a host profile asks for.
 #[derive(
@@ -41,9 +46,11 @@ pub enum SignatureHash {
     RsaSha512,
 }
 
-/// A key pair that lives as long as this value.
+/// A key pair that lives as long as this value. Its secret is in one place; what a signature needs is made from it then.
 pub struct EphemeralKey {
-    private: PrivateKey,
+    kind: KeyType,
+    /// Ed25519: the seed; ECDSA: the scalar; RSA: PKCS #8.
+    secret: LockedSecret,
     public: SubjectKey,
 }
 
@@ -53,24 +60,30 @@ impl EphemeralKey {
     /// # Errors
     /// [`KeyError`] where the system gives no random bytes.
     pub fn generate(kind: KeyType) -> Result<Self, KeyError> {
-        let pair = match kind {
+        let secret = match kind {
             KeyType::Ed25519 => ed25519()?,
             KeyType::EcdsaP256 => ecdsa_p256()?,
             KeyType::Rsa3072 => rsa_3072()?,
         };
-        let private = PrivateKey::new(pair, "").map_err(|_| KeyError::Encoding)?;
-        let line = private
-            .public_key()
-            .to_openssh()
-            .map_err(|_| KeyError::Encoding)?;
-        let public = line.parse().map_err(|_| KeyError::Encoding)?;
-        Ok(Self { private, public })
+        let public = private(kind, &secret)?.public_key().to_openssh();
+        let public = public.map_err(|_| KeyError::Encoding)?;
+        Ok(Self {
+            kind,
+            secret,
+            public: public.parse().map_err(|_| KeyError::Encoding)?,
+        })
     }
 
     /// The public half.
     #[must_use]
     pub fn public(&self) -> &SubjectKey {
         &self.public
+    }
+
+    /// Why the system may write the private half to swap; none: its memory is locked.
+    #[must_use]
+    pub fn not_locked(&self) -> Option<&str> {
+        self.secret.refusal()
     }
 
     /// A plain SSH signature over `data`, in wire form (`string algorithm, string signature`).
@@ -98,49 +111,87 @@ impl EphemeralKey {
     /// # Errors
     /// [`KeyError`].
     pub fn reveal_openssh(&self) -> Result<Zeroizing<String>, KeyError> {
-        self.private
+        private(self.kind, &self.secret)?
             .to_openssh(LineEnding::LF)
             .map_err(|_| KeyError::Encoding)
     }
 
     fn signature(&self, data: &[u8], hash: SignatureHash) -> Result<Signature, KeyError> {
-        let rsa = match hash {
-            SignatureHash::OfKey => None,
-            SignatureHash::RsaSha256 => Some(HashAlg::Sha256),
-            SignatureHash::RsaSha512 => Some(HashAlg::Sha512),
-        };
-        let signed = match (rsa, self.private.key_data()) {
-            (None, _) => self.private.try_sign(data),
-            (hash, KeypairData::Rsa(pair)) => (pair, hash).try_sign(data),
-            _ => return Err(KeyError::Encoding),
-        };
-        signed.map_err(|_| KeyError::Encoding)
+        match (self.kind, hash) {
+            (KeyType::Rsa3072, SignatureHash::RsaSha256) => {
+                rsa_signature(&self.secret, data, HashAlg::Sha256)
+            }
+            (KeyType::Rsa3072, _) => rsa_signature(&self.secret, data, HashAlg::Sha512),
+            (kind, SignatureHash::OfKey) => private(kind, &self.secret)?
+                .try_sign(data)
+                .map_err(|_| KeyError::Encoding),
+            _ => Err(KeyError::Encoding),
+        }
     }
 }
 
-fn ed25519() -> Result<KeypairData, KeyError> {
-    let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut()).map_err(|e| KeyError::Random(e.to_string()))?;
-    Ok(KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed)))
+fn ed25519() -> Result<LockedSecret, KeyError> {
+    let mut seed = LockedSecret::zeroed(32);
+    getrandom::fill(seed.bytes_mut()).map_err(|e| KeyError::Random(e.to_string()))?;
+    Ok(seed)
 }
 
-fn ecdsa_p256() -> Result<KeypairData, KeyError> {
-    let secret = p256::SecretKey::try_generate().map_err(|e| KeyError::Random(e.to_string()))?;
-    let public = secret.public_key().into();
-    Ok(KeypairData::Ecdsa(EcdsaKeypair::NistP256 {
-        public,
-        private: secret.into(),
-    }))
+/// Any 32 bytes below the group's order; one draw in 2^32 is none.
+fn ecdsa_p256() -> Result<LockedSecret, KeyError> {
+    let mut scalar = ed25519()?;
+    while p256::SecretKey::from_slice(scalar.bytes()).is_err() {
+        getrandom::fill(scalar.bytes_mut()).map_err(|e| KeyError::Random(e.to_string()))?;
+    }
+    Ok(scalar)
 }
 
-/// Made by aws-lc, which needs a tenth of a second; the SSH form is the `rsa` crate's business.
-fn rsa_3072() -> Result<KeypairData, KeyError> {
+/// Made by aws-lc, which needs a tenth of a second.
+fn rsa_3072() -> Result<LockedSecret, KeyError> {
     let failed = |what: &dyn std::fmt::Display| KeyError::Random(what.to_string());
     let pair = KeyPair::generate(KeySize::Rsa3072).map_err(|e| failed(&e))?;
     let der: Pkcs8V1Der<'_> = pair.as_der().map_err(|e| failed(&e))?;
-    let private = RsaPrivateKey::from_pkcs8_der(der.as_ref()).map_err(|_| KeyError::Encoding)?;
-    let pair = RsaKeypair::try_from(&private).map_err(|_| KeyError::Encoding)?;
-    Ok(KeypairData::Rsa(pair))
+    let mut secret = LockedSecret::zeroed(der.as_ref().len());
+    if secret.bytes().len() != der.as_ref().len() {
+        return Err(KeyError::Encoding);
+    }
+    secret.bytes_mut().copy_from_slice(der.as_ref());
+    Ok(secret)
+}
+
+/// The pair in SSH's form, wiped when dropped.
+fn private(kind: KeyType, secret: &LockedSecret) -> Result<PrivateKey, KeyError> {
+    let bytes = secret.bytes();
+    let pair = match kind {
+        KeyType::Ed25519 => {
+            let seed = bytes.try_into().map_err(|_| KeyError::Encoding)?;
+            KeypairData::Ed25519(Ed25519Keypair::from_seed(seed))
+        }
+        KeyType::EcdsaP256 => {
+            let secret = p256::SecretKey::from_slice(bytes).map_err(|_| KeyError::Encoding)?;
+            let public = secret.public_key().into();
+            let private = secret.into();
+            KeypairData::Ecdsa(EcdsaKeypair::NistP256 { public, private })
+        }
+        KeyType::Rsa3072 => {
+            let private = RsaPrivateKey::from_pkcs8_der(bytes).map_err(|_| KeyError::Encoding)?;
+            let pair = RsaKeypair::try_from(&private).map_err(|_| KeyError::Encoding)?;
+            KeypairData::Rsa(pair)
+        }
+    };
+    PrivateKey::new(pair, "").map_err(|_| KeyError::Encoding)
+}
+
+/// RFC 8332 §3, by aws-lc: constant-time, and a tenth of what the `rsa` crate needs.
+fn rsa_signature(secret: &LockedSecret, data: &[u8], hash: HashAlg) -> Result<Signature, KeyError> {
+    let pair = KeyPair::from_pkcs8(secret.bytes()).map_err(|_| KeyError::Encoding)?;
+    let padding = match hash {
+        HashAlg::Sha256 => &RSA_PKCS1_SHA256,
+        _ => &RSA_PKCS1_SHA512,
+    };
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(padding, &SystemRandom::new(), data, &mut signature)
+        .map_err(|_| KeyError::Encoding)?;
+    Signature::new(Algorithm::Rsa { hash: Some(hash) }, signature).map_err(|_| KeyError::Encoding)
 }
 
 impl std::fmt::Debug for EphemeralKey {

@@ -23,6 +23,7 @@ pub mod ip_ranges;
 mod join;
 pub mod key;
 pub mod mssh;
+pub mod oidc;
 pub mod paths;
 pub mod resident;
 pub mod ssh_agent;

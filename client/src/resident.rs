@@ -17,6 +17,7 @@ mod issue;
 mod keyring;
 mod login_board;
 mod login_error;
+mod people;
 mod resolve;
 mod server;
 mod session_manager;
@@ -46,6 +47,7 @@ pub use shared::{SharedSocket, Wanted};
 pub struct Resident {
     settings: settings::Settings,
     keyring: keyring::Keyring,
+    people: people::People,
     sessions: sessions::Sessions,
     certificates: certificates::Certificates,
     routes: resolve::Routes,
@@ -71,6 +73,7 @@ impl Resident {
         Ok(Self {
             settings: settings::Settings::new(paths.clone()),
             keyring: keyring::Keyring::default(),
+            people: people::People::default(),
             sessions: sessions::Sessions::default(),
             certificates: certificates::Certificates::default(),
             routes: resolve::Routes::default(),

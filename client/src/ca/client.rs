@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eic_aws::http_client::{Answer, HttpClient, Limits, Roots};
+use eic_aws::query::percent;
 use eic_aws::sigv4::sign_identity_proof;
 use eic_protocol::api::discovery::Discovery;
 use eic_protocol::api::instance::{InstancesQuery, InstancesResponse, MAX_HOST};
@@ -272,7 +273,8 @@ impl CaClient {
     }
 }
 
-const USER_AGENT: &str = concat!("eic-login/", env!("CARGO_PKG_VERSION"));
+/// Of every request that is not AWS's.
+pub(crate) const USER_AGENT: &str = concat!("eic-login/", env!("CARGO_PKG_VERSION"));
 
 fn parse<A: DeserializeOwned>(answer: &Answer) -> Result<A, CaError> {
     if answer.status == 200 {
@@ -296,19 +298,6 @@ fn nonce() -> Result<Nonce, CaError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|e| crate::key::KeyError::Random(e.to_string()))?;
     Ok(Nonce::from_random(bytes))
-}
-
-fn percent(text: &str) -> String {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes()
-        .map(|b| {
-            if unreserved(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
 }
 
 /// The protocol version to speak with a CA that announces `range`.

@@ -13,7 +13,8 @@ use eic_protocol::os_user::OsUser;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Destination, paths, run_dir, runtime};
+use super::{Destination, paths, runtime, sign_in};
+use crate::config::Config;
 use crate::credentials::Selection;
 use crate::exit_code::Failure;
 use crate::key::protect_memory;
@@ -43,10 +44,12 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     protect_memory().map_err(|e| Failure::of(&e).context("core dumps cannot be switched off"))?;
     let paths = paths()?;
-    let dir = run_dir(&paths)?;
+    let config = Config::load(&paths)?;
+    let dir = config.run_dir(&paths);
     let wanted = wanted(arguments, &dir)?;
     let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
     let resident = Arc::new(Resident::new(&paths, &dir, program)?);
+    sign_in::for_this_command(&resident, &config)?;
     let own_agent = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
     runtime()?.block_on(async {
         // Before the socket: no moment at which a signal would leave it behind.

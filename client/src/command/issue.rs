@@ -9,7 +9,8 @@ use eic_protocol::os_user::OsUser;
 use eic_protocol::principal::Principal;
 use eic_protocol::validity::{MAX_TARGET_TTL, MIN_TTL};
 
-use super::{moment, paths, runtime};
+use super::{moment, paths, runtime, sign_in};
+use crate::config::Config;
 use crate::credentials::Selection;
 use crate::exit_code::Failure;
 use crate::files;
@@ -46,6 +47,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Before the CA is asked: a certificate that cannot be stored would be in its audit for nothing.
     let place = Place::prepare(&out).map_err(|e| Failure::of(&e))?;
     let resident = Resident::new(&paths, &paths.run_dir, program)?;
+    Config::load(&paths)
+        .map_err(Failure::from)
+        .and_then(|config| sign_in::for_this_command(&resident, &config))
+        .inspect_err(|_| place.give_up())?;
     let (user, instance) = &arguments.target;
     let issued = runtime()?
         .block_on(resident.issue(Selection::from_env(), user, instance, arguments.ttl))

@@ -1,23 +1,48 @@
 //! `eic-login` without a command: sign in, and show who the CA says you are and what you may reach.
 
+use clap::Args;
 use eic_protocol::api::instance::{Enrolment, InstanceView};
 use eic_protocol::api::session::NameStanding;
 use eic_protocol::text::printable;
 
-use super::{moment, paths, run_dir};
+use super::sign_in::Errand;
+use super::{moment, paths, sign_in};
+use crate::cause::Cause;
+use crate::config::Config;
 use crate::control::client::Agent;
-use crate::control::message::{Ask, Reply, SignedIn};
+use crate::control::message::{Ask, PersonAsk, Reply, SignedIn};
 use crate::credentials::Selection;
 use crate::exit_code::{self, Failure};
+use crate::key::protect_memory;
+use crate::oidc::Way;
 use crate::paths::Paths;
 use crate::ssh_config::installation::Installation;
 use crate::terminal;
 
+/// For those who sign in at an issuer: `issuer` under `[id_token]` of the configuration.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Sign in at your issuer with a code that is entered in any browser.
+    #[arg(long, conflicts_with = "browser")]
+    device: bool,
+    /// Sign in at your issuer in the browser of this machine.
+    #[arg(long)]
+    browser: bool,
+}
+
+impl Arguments {
+    fn way(&self) -> Option<Way> {
+        let browser = self.browser.then_some(Way::Browser);
+        self.device.then_some(Way::Device).or(browser)
+    }
+}
+
 /// Runs the command.
-pub(super) fn run() -> Result<(), Failure> {
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = paths()?;
-    let agent = Agent::new(&run_dir(&paths)?)?;
-    match agent.ask(Ask::SignIn(Selection::from_env()))?.1 {
+    let config = Config::load(&paths)?;
+    let agent = Agent::new(&config.run_dir(&paths))?;
+    match signed_in(&agent, &config, arguments.way())? {
         Reply::SignedIn(signed_in) => {
             signed_in.notes.iter().for_each(|note| terminal::note(note));
             terminal::print(&render(&signed_in));
@@ -32,6 +57,56 @@ pub(super) fn run() -> Result<(), Failure> {
             "the resident agent gave an unexpected answer",
         )),
     }
+}
+
+/// By what the agent holds or finds; where a person must sign in first and is there, or asked for it, with him.
+fn signed_in(agent: &Agent, config: &Config, way: Option<Way>) -> Result<Reply, Failure> {
+    let selection = Selection::from_env();
+    let errand = sign_in::errand(config, &selection);
+    let ask = |selection: &Selection| agent.ask(Ask::SignIn(selection.clone()));
+    match (errand, way) {
+        (None, None) => Ok(ask(&selection)?.1),
+        (None, Some(_)) => Err(Failure::usage(
+            "--device and --browser are for those who sign in at an issuer: no `issuer` is configured under [id_token], \
+             or the environment names other credentials",
+        )),
+        (Some(errand), Some(way)) => in_person(agent, &errand, way, selection),
+        (Some(errand), None) => match ask(&selection)?.1 {
+            Reply::Failed(failure) if failure.cause == Cause::SignIn => {
+                if !sign_in::is_attended() {
+                    return Err(unattended(failure));
+                }
+                in_person(agent, &errand, sign_in::usual_way(), selection)
+            }
+            other => Ok(other),
+        },
+    }
+}
+
+/// Nobody is before a terminal; but a browser may be opened, or a code shown, where that is asked for.
+fn unattended(failure: Failure) -> Failure {
+    let message = format!(
+        "{}; without a terminal it must be told: `eic-login --browser`, or `eic-login --device`",
+        failure.message
+    );
+    Failure { message, ..failure }
+}
+
+fn in_person(
+    agent: &Agent,
+    errand: &Errand,
+    way: Way,
+    selection: Selection,
+) -> Result<Reply, Failure> {
+    // Tokens are in this process for a moment.
+    protect_memory().map_err(|e| Failure::of(&e).context("core dumps cannot be switched off"))?;
+    let key = match agent.ask(Ask::PersonKey(selection.clone()))?.1 {
+        Reply::PersonKey(key) => key,
+        other => return Ok(other),
+    };
+    let tokens = errand.tokens(way, &key)?;
+    let ask = PersonAsk { selection, tokens };
+    Ok(agent.ask(Ask::SignInAs(Box::new(ask)))?.1)
 }
 
 /// What is still to be done before plain ssh works.
@@ -51,12 +126,16 @@ fn hint(paths: &Paths) -> Option<&'static str> {
 fn render(signed_in: &SignedIn) -> String {
     let mut text = match (&signed_in.ca, &signed_in.caller) {
         (Some(ca), Some(caller)) => format!(
-            "Signed in at {} as {} ({}), {}.\nSession until {}; it renews itself while these credentials last.\n",
+            "Signed in at {} as {} ({}), {}.\nSession until {}; {}.\n",
             printable(ca),
             printable(&caller.name),
             standing(caller.name_standing),
             printable(&caller.identity()),
             moment(signed_in.expires_at.unwrap_or_default()),
+            match signed_in.renews {
+                true => "it renews itself while these credentials last",
+                false => "it does not renew itself: the token serves one sign-in",
+            },
         ),
         _ => format!(
             "No CA is configured: EC2 Instance Connect only, with the credentials of {}.\n",
@@ -158,6 +237,7 @@ mod tests {
             ca: Some("https://ca.example".to_owned()),
             caller: Some(caller),
             expires_at: Some(0),
+            renews: false,
             instances: vec![view],
             truncated: true,
             notes: Vec::new(),
@@ -167,7 +247,7 @@ mod tests {
         assert!(!text.contains('\u{1b}'));
         for told in [
             "as alice (name claimed",
-            "1970-01-01T00:00:00Z",
+            "1970-01-01T00:00:00Z; it does not renew itself",
             "i-01234567",
             "ubuntu",
             "10.0.0.5",

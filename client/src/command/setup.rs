@@ -14,9 +14,11 @@ use crate::ca::CaClient;
 use crate::config::{CaConfig, Config, RootChain};
 use crate::control::client::Agent;
 use crate::control::message::Ask;
+use crate::credentials::IdTokenConfig;
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
 use crate::host_cache::HostCache;
+use crate::oidc::IssuerUrl;
 use crate::paths::Paths;
 use crate::ssh_config::block::Block;
 use crate::ssh_config::host_users;
@@ -38,6 +40,12 @@ pub(super) struct Arguments {
     /// PEM file with the only authorities that the CA's TLS certificate may chain to.
     #[arg(long, value_name = "PEM", requires = "url")]
     ca_file: Option<PathBuf>,
+    /// The issuer at which people without AWS credentials sign in, exactly as its tokens have it in `iss`.
+    #[arg(long, value_name = "URL", requires = "url")]
+    issuer: Option<IssuerUrl>,
+    /// What this program is called there [default: the CA's URL].
+    #[arg(long, value_name = "ID", requires = "issuer")]
+    client_id: Option<String>,
     /// Without a CA: EC2 Instance Connect only.
     #[arg(long, conflicts_with_all = ["fingerprint", "ca_file"])]
     no_ca: bool,
@@ -63,12 +71,29 @@ fn parse_fingerprint(text: &str) -> Result<String, String> {
     }
 }
 
+impl Arguments {
+    /// Where people sign in, where that is said; what was configured before stays otherwise.
+    fn id_token(&self) -> Result<Option<IdTokenConfig>, Failure> {
+        let Some(issuer) = self.issuer.clone() else {
+            return Ok(None);
+        };
+        let id_token = IdTokenConfig {
+            issuer: Some(issuer),
+            client_id: self.client_id.clone(),
+            ..IdTokenConfig::default()
+        };
+        id_token.check().map_err(Failure::usage)?;
+        Ok(Some(id_token))
+    }
+}
+
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = paths()?;
     if arguments.undo {
         return undo(&paths, arguments.yes);
     }
+    let id_token = arguments.id_token()?;
     SshVersion::installed().map_err(|e| Failure::usage(e.to_string()))?;
     let pinned = match &arguments.url {
         Some(url) => Some(pin(url, arguments)?),
@@ -77,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::of(&e).context("cannot tell which program this is"))?;
     let pinned = pinned.map(|pinned| pinned.after(&paths)).transpose()?;
-    let plan = Plan::make(&paths, &program, pinned, &arguments.patterns)?;
+    let plan = Plan::make(&paths, &program, pinned, &arguments.patterns, id_token)?;
     plan.carry_out(&paths, arguments.yes)
 }
 
@@ -198,6 +223,7 @@ impl Plan {
         program: &std::path::Path,
         pinned: Option<Pinned>,
         patterns: &[String],
+        id_token: Option<IdTokenConfig>,
     ) -> Result<Self, Failure> {
         let before = Config::load(paths)?;
         // A second setup without --match keeps the patterns of the first.
@@ -217,6 +243,7 @@ impl Plan {
             run_dir: Some(run_dir.clone()),
             patterns,
             ca,
+            id_token: id_token.or_else(|| before.id_token.clone()),
             ..before.clone()
         };
         let installation = Installation::new(&paths.ssh_dir);

@@ -96,5 +96,30 @@ fn render(status: &Status) -> String {
             status.unsent_events
         ));
     }
+    if let Some(why) = &status.keys_not_locked {
+        text.push_str(&format!(
+            "Keys may be written to swap, this system locks no memory: {}; see `ulimit -l`\n",
+            printable(why)
+        ));
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_may_be_swapped_out_are_said() {
+        let status = Status {
+            keys_not_locked: Some("Cannot allocate memory\u{1b}".to_owned()),
+            ..Status::default()
+        };
+        let told = render(&status);
+        assert!(
+            told.contains("swap") && told.contains("ulimit -l"),
+            "{told}"
+        );
+        assert!(!told.contains('\u{1b}') && !render(&Status::default()).contains("swap"));
+    }
 }

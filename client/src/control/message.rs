@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::credentials::Selection;
 use crate::exit_code::Failure;
 use crate::host_name::HostName;
+use crate::oidc::Tokens;
 use crate::transport::Via;
 use crate::transport::bastion::Bastion;
 use crate::transport::endpoint::{Administration, EndpointId, EndpointStatus};
@@ -53,6 +54,10 @@ pub enum Ask {
     HostKey(HostKeyAsk),
     /// Prove the identity: answered by [`Reply::SignedIn`].
     SignIn(Selection),
+    /// The same for somebody who has just signed in at his issuer: answered by [`Reply::SignedIn`].
+    SignInAs(Box<PersonAsk>),
+    /// The key that such a sign-in is to be bound to, made for it: answered by [`Reply::PersonKey`].
+    PersonKey(Selection),
     /// List the hosts anew: answered by [`Reply::Hosts`].
     Hosts(Selection),
     /// Push a key of somebody's own: answered by [`Reply::Pushed`].
@@ -69,6 +74,15 @@ pub enum Ask {
     Status,
     /// Forget everything: answered by [`Reply::LoggedOut`].
     Logout,
+}
+
+/// Somebody who signed in at his issuer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PersonAsk {
+    /// In which environment.
+    pub selection: Selection,
+    /// What came of it.
+    pub tokens: Tokens,
 }
 
 /// A login that ssh is about to make.
@@ -125,6 +139,8 @@ pub enum Reply {
         /// Lines for stderr.
         notes: Vec<String>,
     },
+    /// The key for a sign-in that is about to be made.
+    PersonKey(SubjectKey),
     /// Who the caller is.
     SignedIn(SignedIn),
     /// The hosts are in the cache.
@@ -251,6 +267,8 @@ pub struct SignedIn {
     pub caller: Option<CallerView>,
     /// When the session ends, in Unix seconds.
     pub expires_at: Option<u64>,
+    /// Whether it is renewed without anybody doing anything.
+    pub renews: bool,
     /// Hosts that may be reached.
     pub instances: Vec<InstanceView>,
     /// Whether there are more.
@@ -274,6 +292,8 @@ pub struct Status {
     pub logins: Vec<String>,
     /// Pushes that the CA has not been told of yet.
     pub unsent_events: usize,
+    /// Why keys may be swapped out; none: their memory is locked.
+    pub keys_not_locked: Option<String>,
 }
 
 /// One session.

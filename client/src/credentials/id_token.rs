@@ -1,5 +1,5 @@
-//! ID tokens of jobs: where one is to be had, and how it is got. A token is asked for with the CA's own URL as its
-//! audience, used once, and never written to a file, a log or a command line.
+//! ID tokens: where one is to be had, and how it is got. A job's is asked for with the CA's own URL as its audience, a
+//! person's comes from signing in ([`crate::oidc`]). It is used once, and never written to a file, a log or a command line.
 //! Whether it counts is the CA's business; this program does not look into it.
 
 use std::io::ErrorKind;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use eic_aws::error::AwsError;
 use eic_aws::http_client::{HttpClient, HttpError, Limits, Roots};
+use eic_aws::query::percent;
 use eic_protocol::api::problem::{Problem, ProblemCode};
 use eic_protocol::proof::Audience;
 use eic_protocol::proof::oidc::IdToken;
@@ -19,9 +20,11 @@ use tokio::process::Command;
 
 use super::printed::printed;
 use super::selection::Selection;
+use crate::ca::USER_AGENT;
 use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
+use crate::oidc::{IssuerUrl, OidcError, Registration};
 
 /// A token, as GitLab hands it to a job (`id_tokens:`).
 pub(super) const VARIABLE: &str = "EIC_ID_TOKEN";
@@ -43,7 +46,7 @@ const LIMITS: Limits = Limits {
 /// A person may be asked for a second factor by a command.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
-/// `[id_token]` of the configuration: one of both.
+/// `[id_token]` of the configuration: a command, a file, or an issuer at which people sign in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdTokenConfig {
@@ -53,6 +56,18 @@ pub struct IdTokenConfig {
     /// A file that holds a token for this CA, renewed by somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// The issuer at which people sign in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerUrl>,
+    /// What this program is called there; without it, by the CA's URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// For issuers that want one of installed programs too; it is no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Secret<String>>,
+    /// Scopes beside `openid`; without them `offline_access`, where the issuer has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 impl IdTokenConfig {
@@ -61,15 +76,54 @@ impl IdTokenConfig {
     /// # Errors
     /// What to write instead.
     pub fn check(&self) -> Result<(), String> {
-        match (self.command.first(), &self.file) {
-            (Some(program), None) if program.starts_with('/') => Ok(()),
-            (Some(_), None) => Err("command: name the program by its absolute path".to_owned()),
-            (None, Some(file)) if file.is_absolute() => Ok(()),
-            (None, Some(_)) => Err("file: write an absolute path".to_owned()),
-            _ => Err(
-                "write either `command = [\"/path/to/program\"]` or `file = \"/path\"`".to_owned(),
+        let wrong = match (self.command.first(), &self.file, &self.issuer) {
+            (None, None, Some(_)) => self.check_client(),
+            _ if self.names_client() => {
+                Some("client_id, client_secret and scopes go with `issuer`")
+            }
+            (Some(program), None, None) if program.starts_with('/') => None,
+            (Some(_), None, None) => Some("command: name the program by its absolute path"),
+            (None, Some(file), None) if file.is_absolute() => None,
+            (None, Some(_), None) => Some("file: write an absolute path"),
+            _ => Some(
+                "write one of `command = [\"/path/to/program\"]`, `file = \"/path\"` and `issuer = \"https://…\"`",
             ),
+        };
+        wrong.map_or(Ok(()), |wrong| Err(wrong.to_owned()))
+    }
+
+    fn names_client(&self) -> bool {
+        self.client_id.is_some() || self.client_secret.is_some() || !self.scopes.is_empty()
+    }
+
+    /// RFC 6749 appendix A.1, A.2 and A.4.
+    fn check_client(&self) -> Option<&'static str> {
+        let visible = |text: &str, also: u8| {
+            let fits = |b: u8| (0x21..0x7f).contains(&b) || b == also;
+            !text.is_empty() && text.len() <= 512 && text.bytes().all(fits)
+        };
+        if self.client_id.as_ref().is_some_and(|id| !visible(id, b' ')) {
+            return Some("client_id: printable ASCII, at most 512 characters");
         }
+        let secret = self.client_secret.as_ref().map(Secret::reveal);
+        if secret.is_some_and(|secret| !visible(secret, b' ')) {
+            return Some("client_secret: printable ASCII, at most 512 characters");
+        }
+        let is_scope = |scope: &String| visible(scope, 0x21) && !scope.contains(['"', '\\']);
+        let fit = self.scopes.len() <= 16 && self.scopes.iter().all(is_scope);
+        (!fit)
+            .then_some("scopes: at most 16 words of printable ASCII, as in `[\"offline_access\"]`")
+    }
+
+    /// Where people sign in to this CA, where that is how they do.
+    #[must_use]
+    pub fn registration(&self, ca: &Audience) -> Option<Registration> {
+        Some(Registration {
+            issuer: self.issuer.clone()?,
+            client_id: self.client_id.clone().unwrap_or_else(|| ca.to_string()),
+            client_secret: self.client_secret.clone(),
+            scopes: self.scopes.clone(),
+        })
     }
 }
 
@@ -89,6 +143,8 @@ pub enum TokenSource {
     },
     /// A program: a fresh one each time.
     Command(Vec<String>),
+    /// Somebody who signed in at this issuer, by a browser.
+    Person(IssuerUrl),
 }
 
 impl TokenSource {
@@ -104,7 +160,9 @@ impl TokenSource {
         }
         if let Some(config) = config.filter(|_| !selection.names_credentials()) {
             let file = config.file.clone().map(Self::File);
-            return Some(file.unwrap_or_else(|| Self::Command(config.command.clone())));
+            let person = || config.issuer.clone().map(Self::Person);
+            let command = || Self::Command(config.command.clone());
+            return Some(file.or_else(person).unwrap_or_else(command));
         }
         let github = selection.get(GITHUB_URL).zip(selection.get(GITHUB_BEARER));
         let github = github.filter(|_| !selection.names_credentials());
@@ -120,6 +178,12 @@ impl TokenSource {
         matches!(self, Self::GitHub { .. })
     }
 
+    /// Whether somebody signs in for it.
+    #[must_use]
+    pub fn is_person(&self) -> bool {
+        matches!(self, Self::Person(_))
+    }
+
     /// How the source is called in messages: never the token.
     #[must_use]
     pub fn label(&self) -> String {
@@ -131,10 +195,17 @@ impl TokenSource {
                 let program = command.first().map_or("", String::as_str);
                 format!("ID token by {}", printable(program))
             }
+            Self::Person(issuer) => format!("sign-in at {issuer}"),
         }
     }
 
-    /// A token for `audience`.
+    /// Whether another token may be had from it, without anybody doing anything. A file's may be another one later.
+    #[must_use]
+    pub fn gives_more(&self) -> bool {
+        !matches!(self, Self::Given(_))
+    }
+
+    /// A token for `audience`. That of a person is kept by whoever he signed in to, and not here.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -148,6 +219,7 @@ impl TokenSource {
             Self::File(file) => read(file)?,
             Self::GitHub { url, bearer } => ask_github(url, bearer, audience).await?,
             Self::Command(command) => run(command, audience, selection).await?,
+            Self::Person(issuer) => return Err(TokenError::NobodySignedIn(issuer.clone())),
         };
         let token = text.reveal().trim().parse();
         token.map_err(|_| TokenError::NoToken(self.label()))
@@ -156,19 +228,48 @@ impl TokenSource {
     /// What to do where the CA does not take the token.
     #[must_use]
     pub fn remedy(&self, refused: &Problem, audience: &Audience) -> String {
-        match (refused.code, self) {
-            (ProblemCode::ProofReplayed | ProblemCode::ProofStale, Self::Given(_)) => {
-                "each token serves one sign-in within 15 minutes of being made: sign in early in the job, once".to_owned()
+        match refused.code {
+            ProblemCode::ProofReplayed => {
+                format!("each token serves one sign-in; {}", self.fresh())
             }
-            (ProblemCode::ProofReplayed | ProblemCode::ProofStale, Self::File(_)) => {
-                "each token serves one sign-in within 15 minutes of being made: have the file renewed more often \
-                 (Kubernetes: expirationSeconds: 600)"
-                    .to_owned()
+            ProblemCode::ProofStale => {
+                format!(
+                    "a token counts for 15 minutes after it was made; {}",
+                    self.fresh()
+                )
             }
-            (ProblemCode::ProofRefused, Self::Given(_) | Self::File(_)) => {
-                format!("the token must be made for the audience {audience} alone")
+            _ => self.another(audience),
+        }
+    }
+
+    /// How to come to another token.
+    #[must_use]
+    pub fn fresh(&self) -> String {
+        match self {
+            Self::Given(_) => "sign in early in the job, once",
+            Self::File(_) => {
+                "have the file renewed more often (Kubernetes: expirationSeconds: 600)"
             }
-            _ => "the CA's operator must take this issuer, and policy this subject".to_owned(),
+            Self::GitHub { .. } => "try again: each try gets a fresh one of GitHub",
+            Self::Command(_) => "the program must print a fresh one each time",
+            Self::Person(_) => "run `eic-login` to sign in again",
+        }
+        .to_owned()
+    }
+
+    /// For a token that will never count: its audience is in the job's hands, issuer and subject are the operator's.
+    fn another(&self, audience: &Audience) -> String {
+        let operator = "the CA's operator must take this issuer, and this subject's claims";
+        match self {
+            // Asked for with the right audience: it is not that.
+            Self::GitHub { .. } => operator.to_owned(),
+            Self::Person(_) => format!(
+                "run `eic-login` to sign in again; where that does not help, `client_id` in [id_token] is not the one \
+                 that the CA knows (without it: {audience}), or {operator}"
+            ),
+            _ => {
+                format!("the token must be made for the audience {audience} alone, and {operator}")
+            }
         }
     }
 }
@@ -205,6 +306,7 @@ async fn ask_github(
         percent(audience.as_str())
     ))
     .header("accept", "application/json")
+    .header("user-agent", USER_AGENT)
     .header("authorization", format!("bearer {}", bearer.reveal()))
     .body(Vec::new())
     .map_err(|_| TokenError::Insecure)?;
@@ -215,19 +317,6 @@ async fn ask_github(
     }
     let found: Found = serde_json::from_slice(&answer.body).map_err(|_| TokenError::Status(200))?;
     Ok(found.value)
-}
-
-/// RFC 3986 §2.3.
-fn percent(text: &str) -> String {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    let escaped = text.bytes().map(|b| {
-        if unreserved(b) {
-            char::from(b).to_string()
-        } else {
-            format!("%{b:02X}")
-        }
-    });
-    escaped.collect()
 }
 
 /// With exactly the selected environment, as credential programs are run.
@@ -286,6 +375,30 @@ pub enum TokenError {
     /// The command.
     #[error("get an ID token by the configured command: {0}")]
     Command(String),
+    /// Nobody signed in yet, or the session with it is over and cannot be renewed.
+    #[error(
+        "nobody is signed in at {0}: run `eic-login`, which opens its page in your browser, then try again"
+    )]
+    NobodySignedIn(IssuerUrl),
+    /// The issuer renews no more.
+    #[error("the sign-in at {issuer} is over: run `eic-login` to sign in again ({cause})")]
+    SignInOver {
+        /// Where.
+        issuer: IssuerUrl,
+        /// Its words.
+        cause: OidcError,
+    },
+    /// The issuer does not answer now.
+    #[error("the sign-in cannot be renewed now: {0}")]
+    NotRenewed(OidcError),
+    /// The token was shown before.
+    #[error("the {label} has served its one sign-in: {remedy}")]
+    Spent {
+        /// Which.
+        label: String,
+        /// What to do.
+        remedy: String,
+    },
     /// The CA knows no issuer.
     #[error(
         "this CA takes no ID tokens: its operator must name an issuer, or sign in with AWS credentials"
@@ -313,10 +426,15 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let cause = match &error {
             TokenError::NoFile(_) | TokenError::Status(_) => Cause::CredentialsMissing,
-            TokenError::Refused { .. } => Cause::CredentialsRejected,
-            _ => Cause::CredentialsFailed,
+            TokenError::NobodySignedIn(_) | TokenError::SignInOver { .. } => Cause::SignIn,
+            TokenError::WebIdentity(_) => Cause::CredentialsRejected,
+            _ => Cause::IdToken,
         };
-        Self::new(exit_code::CREDENTIALS, error.to_string()).because(cause)
+        let code = match &error {
+            TokenError::NotRenewed(_) => exit_code::UNREACHABLE,
+            _ => exit_code::CREDENTIALS,
+        };
+        Self::new(code, error.to_string()).because(cause)
     }
 }
 

@@ -175,9 +175,7 @@ impl Aws {
         let mut pauses = BACKOFF.into_iter();
         loop {
             let result = self.push_once(with, view, user, key, now).await;
-            let throttled = result
-                .as_ref()
-                .is_err_and(|e| e.code() == Some("ThrottlingException"));
+            let throttled = result.as_ref().is_err_and(AwsError::is_throttled);
             match pauses.next().filter(|_| throttled) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return result,

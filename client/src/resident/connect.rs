@@ -252,13 +252,11 @@ impl Resident {
     ) -> Result<Prepared, LoginError> {
         let view = &target.view;
         let credentials = self.aws.credentials(&target.with, self.now()).await?;
+        let access_key_id = credentials.credentials.access_key_id();
         let owner = self.owner(setting.ca.as_ref(), &ask.selection, profile.key_type);
         let key = match &issued {
             Some(issued) => Arc::clone(&issued.key),
-            None => {
-                self.keyring
-                    .key(&owner, credentials.credentials.access_key_id(), self.now())?
-            }
+            None => self.keyring.key(&owner, access_key_id, self.now())?,
         };
         let pushed = self
             .aws
@@ -276,7 +274,6 @@ impl Resident {
                 cause,
                 aws_request_id,
             };
-            let access_key_id = credentials.credentials.access_key_id();
             let kind = profile.key_type;
             self.report_push(setting, &target.with, kind, access_key_id, event)?;
         }

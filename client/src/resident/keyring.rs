@@ -10,7 +10,7 @@ use crate::credentials::SelectionId;
 use crate::key::{EphemeralKey, KeyError, KeyType};
 
 /// Longest use of one key. Seconds.
-const MAX_AGE: u64 = 12 * 3_600;
+pub(super) const MAX_AGE: u64 = 12 * 3_600;
 /// Most keys at a time; a person has a handful of profiles.
 const MAX_KEYS: usize = 256;
 
@@ -23,7 +23,11 @@ pub(super) struct Owner {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Keyring(Mutex<HashMap<Owner, Held>>);
+pub(super) struct Keyring {
+    keys: Mutex<HashMap<Owner, Held>>,
+    /// Why the memory of some key could not be locked.
+    not_locked: Mutex<Option<String>>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -40,26 +44,50 @@ impl Keyring {
         access_key_id: &str,
         now: u64,
     ) -> Result<Arc<EphemeralKey>, KeyError> {
-        let mut keys = lock(&self.0);
+        let mut keys = lock(&self.keys);
         if let Some(held) = keys.get(owner).filter(|held| held.fits(access_key_id, now)) {
             return Ok(Arc::clone(&held.key));
         }
         let key = Arc::new(EphemeralKey::generate(owner.kind)?);
+        self.add(&mut keys, owner, access_key_id, Arc::clone(&key), now);
+        Ok(key)
+    }
+
+    /// Takes a key in place of whatever the owner had.
+    pub(super) fn put(&self, owner: &Owner, access_key_id: &str, key: Arc<EphemeralKey>, now: u64) {
+        self.add(&mut lock(&self.keys), owner, access_key_id, key, now);
+    }
+
+    fn add(
+        &self,
+        keys: &mut HashMap<Owner, Held>,
+        owner: &Owner,
+        access_key_id: &str,
+        key: Arc<EphemeralKey>,
+        now: u64,
+    ) {
+        if let Some(why) = key.not_locked() {
+            *lock(&self.not_locked) = Some(why.to_owned());
+        }
         keys.retain(|_, held| now.saturating_sub(held.made_at) < MAX_AGE);
         if keys.len() >= MAX_KEYS {
             keys.clear();
         }
         let held = Held {
-            key: Arc::clone(&key),
+            key,
             access_key_id: access_key_id.to_owned(),
             made_at: now,
         };
         keys.insert(owner.clone(), held);
-        Ok(key)
+    }
+
+    /// Why keys may be swapped out; none: all were in locked memory.
+    pub(super) fn not_locked(&self) -> Option<String> {
+        lock(&self.not_locked).clone()
     }
 
     pub(super) fn clear(&self) {
-        lock(&self.0).clear();
+        lock(&self.keys).clear();
     }
 }
 
@@ -109,7 +137,12 @@ mod tests {
             ring.key(&dev, "AKIA1", MAX_AGE).unwrap().public(),
             key.public()
         );
+        // One that was made elsewhere takes the place of the owner's.
+        let own = Arc::new(EphemeralKey::generate(KeyType::Ed25519).unwrap());
+        ring.put(&dev, "AKIA1", Arc::clone(&own), 0);
+        let key = ring.key(&dev, "AKIA1", 1).unwrap();
+        assert_eq!(key.public(), own.public());
         ring.clear();
-        assert!(lock(&ring.0).is_empty());
+        assert!(lock(&ring.keys).is_empty());
     }
 }

@@ -179,6 +179,8 @@ impl Server {
             }
             Ask::HostKey(ask) => resident.host_key(ask).await,
             Ask::SignIn(selection) => resident.sign_in(selection).await.map(Reply::SignedIn),
+            Ask::SignInAs(ask) => resident.sign_in_as(*ask).await.map(Reply::SignedIn),
+            Ask::PersonKey(selection) => resident.person_key(selection).map(Reply::PersonKey),
             Ask::Hosts(selection) => resident.hosts(selection).await.map(Reply::Hosts),
             Ask::Push(ask) => resident.push_by_hand(ask).await.map(Reply::Pushed),
             Ask::Explain(ask) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eic_aws::error::AwsError;
+use eic_aws::error::{AwsError, is_throttling};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -57,7 +57,7 @@ impl Resident {
             self.pace.turn().await;
             let started = start(&client, &endpoint, &scope, host).await;
             match &started {
-                Err(StartError::Aws(cause)) if is_throttled(cause) && repeats < REPEATS => {
+                Err(StartError::Aws(cause)) if cause.is_throttled() && repeats < REPEATS => {
                     repeats += 1;
                 }
                 _ => break started,
@@ -79,10 +79,6 @@ impl Resident {
     }
 }
 
-fn is_throttled(cause: &AwsError) -> bool {
-    cause.code() == Some("ThrottlingException")
-}
-
 /// Longer each time, and never the same for two who were throttled together.
 fn pause(repeats: u32) -> Duration {
     let mut random = [0; 1];
@@ -98,7 +94,7 @@ fn told(cause: AwsError) -> AwsError {
             status,
             code,
             message,
-        } if code == "ThrottlingException" => {
+        } if is_throttling(&code) => {
             let message = format!("{message} (an account starts {PER_SECOND} sessions a second)");
             AwsError::Service {
                 status,
@@ -115,14 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_throttling_is_tried_again_and_each_pause_is_longer() {
-        let said = |code: &str| AwsError::Service {
-            status: 400,
-            code: code.to_owned(),
-            message: String::new(),
-        };
-        assert!(is_throttled(&said("ThrottlingException")));
-        assert!(!is_throttled(&said("TargetNotConnected")));
+    fn each_pause_is_longer() {
         assert!(pause(1) < Duration::from_millis(456) && pause(3) >= Duration::from_millis(600));
     }
 

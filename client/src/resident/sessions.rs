@@ -13,7 +13,7 @@ use eic_protocol::api::session::{CallerView, SessionResponse};
 use eic_protocol::arn::AccountId;
 use eic_protocol::grant::GrantToken;
 use eic_protocol::proof::Audience;
-use eic_protocol::proof::oidc::IdToken;
+use eic_protocol::proof::oidc::{IdToken, token_digest};
 use eic_protocol::text::printable;
 use serde::Deserialize;
 
@@ -25,6 +25,7 @@ use crate::ca::{CaError, Granted, Shown};
 use crate::control::message::SessionStatus;
 use crate::credentials::{Resolved, Selection, TokenError, TokenSource};
 use crate::key::{EphemeralKey, KeyType};
+use crate::oidc::Registration;
 
 /// A session that ends sooner is renewed while it is still used. Seconds.
 const RENEW_BEFORE: u64 = 180;
@@ -46,7 +47,9 @@ pub(super) struct Session {
     pub(super) protocol: u32,
     /// `sessions = "off"` at the CA: good for one request, that of the task which opened it.
     single_use: bool,
-    /// Of the credentials that proved the identity.
+    /// Whether another one may be had without anybody doing anything.
+    pub(super) renews: bool,
+    /// Of the credentials that proved the identity; [`NO_ACCESS_KEY`] where a token did.
     pub(super) access_key_id: String,
     label: String,
 }
@@ -55,6 +58,8 @@ pub(super) struct Session {
 #[derive(Debug, Default)]
 struct Slot {
     current: Mutex<Option<Arc<Session>>>,
+    /// The token that the CA took last: it takes each once.
+    spent: Mutex<Option<[u8; 32]>>,
     absent: Mutex<Option<(u64, CaError)>>,
     turn: tokio::sync::Mutex<()>,
 }
@@ -82,7 +87,7 @@ impl Session {
     }
 
     fn wants_renewal(&self, now: u64) -> bool {
-        now.saturating_add(RENEW_BEFORE) >= self.expires_at
+        self.renews && !self.single_use && now.saturating_add(RENEW_BEFORE) >= self.expires_at
     }
 }
 
@@ -204,7 +209,18 @@ impl Resident {
     /// Whether the session of this login should be renewed in the background.
     pub(super) fn wants_renewal(&self, ca: &Ca, selection: &Selection, kind: KeyType) -> bool {
         let session = self.sessions.peek(&self.owner(Some(ca), selection, kind));
-        session.is_some_and(|session| !session.single_use && session.wants_renewal(self.now()))
+        session.is_some_and(|session| session.wants_renewal(self.now()))
+    }
+
+    /// The session as it is, where it can still be used.
+    pub(super) fn open_now(
+        &self,
+        ca: &Ca,
+        selection: &Selection,
+        kind: KeyType,
+    ) -> Option<Arc<Session>> {
+        let session = self.sessions.peek(&self.owner(Some(ca), selection, kind));
+        session.filter(|session| session.is_shared(self.now()))
     }
 
     async fn open_session(
@@ -214,101 +230,168 @@ impl Resident {
         kind: KeyType,
     ) -> Result<Arc<Session>, LoginError> {
         let setting = self.settings.current()?;
-        let source = TokenSource::of(selection, setting.config.id_token.as_ref());
-        let Some(source) = source else {
-            return self.open_by_credentials(ca, selection, kind).await;
+        let config = setting.config.id_token.as_ref();
+        let source = TokenSource::of(selection, config);
+        // Credentials first: where there are none, nobody is asked anything.
+        let by_credentials = match &source {
+            Some(_) => None,
+            None => Some(self.aws.credentials(selection, self.now()).await?),
         };
         let announced = ca.announced().await?;
-        if announced.takes_tokens {
-            self.open_by_token(ca, selection, kind, &source, &announced)
-                .await
-        } else if source.is_offer() {
-            self.open_by_credentials(ca, selection, kind).await
-        } else {
-            Err(TokenError::NotTaken.into())
+        let opening = Opening {
+            ca,
+            selection,
+            owner: self.owner(Some(ca), selection, kind),
+            announced: &announced,
+        };
+        match (source, by_credentials) {
+            (Some(source), _) if announced.takes_tokens => {
+                let registration = config.and_then(|c| c.registration(&ca.config.url));
+                self.open_by_token(&opening, &source, registration).await
+            }
+            (Some(source), _) if !source.is_offer() => Err(TokenError::NotTaken.into()),
+            (_, Some(credentials)) => self.open_by_credentials(&opening, &credentials).await,
+            (_, None) => {
+                let credentials = self.aws.credentials(selection, self.now()).await?;
+                self.open_by_credentials(&opening, &credentials).await
+            }
         }
     }
 
     async fn open_by_credentials(
         &self,
-        ca: &Ca,
-        selection: &Selection,
-        kind: KeyType,
+        opening: &Opening<'_>,
+        credentials: &Resolved,
     ) -> Result<Arc<Session>, LoginError> {
-        let credentials = self.aws.credentials(selection, self.now()).await?;
         let access_key_id = credentials.credentials.access_key_id();
-        let owner = self.owner(Some(ca), selection, kind);
-        let key = self.keyring.key(&owner, access_key_id, self.now())?;
-        let announced = ca.announced().await?;
-        let token = self.web_identity(ca, &credentials, &announced).await;
-        let shown = match &token {
-            Ok(Some(token)) => Shown::Both(&credentials, token),
-            _ => Shown::Credentials(&credentials),
+        let key = self
+            .keyring
+            .key(&opening.owner, access_key_id, self.now())?;
+        let mut token = match self.may_want_token(opening) {
+            true => self.web_identity(opening, credentials).await,
+            false => Ok(None),
         };
-        // The clock again: credentials may have taken a minute, a proof is good for five.
-        let now = self.now();
-        let opened = ca.client.open_session(announced.protocol, &key, shown, now);
-        let (opened, ()) = tokio::join!(opened, ca.refresh(now));
+        let shown = shown(credentials, &token);
+        let mut opened = self.open(opening, &key, shown).await;
+        if matches!(token, Ok(None)) && opened.as_ref().is_err_and(wants_web_identity) {
+            token = self.web_identity(opening, credentials).await;
+            if matches!(token, Ok(Some(_))) {
+                opened = self
+                    .open(opening, &key, self::shown(credentials, &token))
+                    .await;
+            }
+        }
         let opened = opened.map_err(|error| match token {
             Err(cause) if wants_web_identity(&error) => TokenError::WebIdentity(cause).into(),
-            _ => self.sign_in_error(selection, error),
+            _ => self.sign_in_error(opening.selection, error),
         })?;
-        let session = Session::new(key, opened, &announced, now);
         Ok(Arc::new(Session {
+            renews: true,
             access_key_id: access_key_id.to_owned(),
-            label: selection.label(),
-            ..session
+            label: opening.selection.label(),
+            ..opened
         }))
     }
 
-    /// A token of sts:GetWebIdentityToken, where the CA takes one of the credentials' account. Where AWS gives none,
-    /// the CA decides whether that matters.
+    /// Whether the CA takes a token of the caller's account, as far as is known: the last session tells the account. Where
+    /// it has changed since and the CA demands a token, it says so.
+    fn may_want_token(&self, opening: &Opening<'_>) -> bool {
+        let accounts = &opening.announced.web_identity;
+        let last = self.sessions.peek(&opening.owner);
+        let listed = |session: Arc<Session>| {
+            let arn = session.caller.arn.as_ref();
+            arn.is_none_or(|arn| accounts.contains(arn.account()))
+        };
+        !accounts.is_empty() && last.is_none_or(listed)
+    }
+
+    /// A token of sts:GetWebIdentityToken, where the CA takes one of the credentials' account. Where AWS gives none, the CA
+    /// decides whether that matters.
     async fn web_identity(
         &self,
-        ca: &Ca,
+        opening: &Opening<'_>,
         with: &Resolved,
-        announced: &Announced,
     ) -> Result<Option<IdToken>, AwsError> {
-        if announced.web_identity.is_empty() {
-            return Ok(None);
-        }
         let (client, endpoint) = self.aws.target(with.sts.as_ref(), "sts", with.region)?;
         let scope = scope(with, with.region, "sts", self.now());
-        let audience = &ca.config.url;
+        let audience = &opening.ca.config.url;
         let token = sts::get_web_identity_token(&client, &endpoint, &scope, audience).await?;
-        let account = account_of(&token);
-        let taken = account.is_some_and(|account| announced.web_identity.contains(&account));
+        let accounts = &opening.announced.web_identity;
+        let taken = account_of(&token).is_some_and(|account| accounts.contains(&account));
         Ok(taken.then_some(token))
     }
 
     async fn open_by_token(
         &self,
-        ca: &Ca,
-        selection: &Selection,
-        kind: KeyType,
+        opening: &Opening<'_>,
         source: &TokenSource,
-        announced: &Announced,
+        registration: Option<Registration>,
     ) -> Result<Arc<Session>, LoginError> {
-        let audience = &ca.config.url;
-        let token = source.token(audience, selection).await?;
-        let owner = self.owner(Some(ca), selection, kind);
-        let key = self.keyring.key(&owner, NO_ACCESS_KEY, self.now())?;
-        let shown = Shown::Token(&token);
-        let now = self.now();
-        let opened = ca.client.open_session(announced.protocol, &key, shown, now);
-        let (opened, ()) = tokio::join!(opened, ca.refresh(now));
-        let opened = opened.map_err(|error| token_error(source, audience, error))?;
-        let session = Session::new(key, opened, announced, now);
+        let audience = &opening.ca.config.url;
+        let (token, renews) = match registration.filter(|_| source.is_person()) {
+            Some(person) => (
+                self.people.token(&person, self.now()).await?,
+                self.people.renews(&person).await,
+            ),
+            None => (
+                source.token(audience, opening.selection).await?,
+                source.gives_more(),
+            ),
+        };
+        let slot = self.sessions.slot(&opening.owner);
+        let digest = token_digest(&token);
+        if *lock(&slot.spent) == Some(digest) {
+            let (label, remedy) = (source.label(), source.fresh());
+            return Err(TokenError::Spent { label, remedy }.into());
+        }
+        let key = self
+            .keyring
+            .key(&opening.owner, NO_ACCESS_KEY, self.now())?;
+        let opened = self.open(opening, &key, Shown::Token(&token)).await;
+        if opened.as_ref().map_or_else(is_replay, |_| true) {
+            *lock(&slot.spent) = Some(digest);
+        }
+        let session = opened.map_err(|error| token_error(source, audience, error))?;
         Ok(Arc::new(Session {
-            access_key_id: NO_ACCESS_KEY.to_owned(),
+            renews,
             label: source.label(),
             ..session
         }))
     }
+
+    /// Opens a session with what proves the identity, and takes the CA's news meanwhile.
+    async fn open(
+        &self,
+        opening: &Opening<'_>,
+        key: &Arc<EphemeralKey>,
+        shown: Shown<'_>,
+    ) -> Result<Session, CaError> {
+        let Opening { ca, announced, .. } = opening;
+        // The clock again: credentials may have taken a minute, a proof is good for five.
+        let now = self.now();
+        let opened = ca.client.open_session(announced.protocol, key, shown, now);
+        let (opened, ()) = tokio::join!(opened, ca.refresh(now));
+        Ok(Session::new(Arc::clone(key), opened?, announced, now))
+    }
+}
+
+/// A session that is being opened: where, whose, and how.
+struct Opening<'a> {
+    ca: &'a Ca,
+    selection: &'a Selection,
+    owner: Owner,
+    announced: &'a Announced,
+}
+
+fn shown<'a>(credentials: &'a Resolved, token: &'a Result<Option<IdToken>, AwsError>) -> Shown<'a> {
+    match token {
+        Ok(Some(token)) => Shown::Both(credentials, token),
+        _ => Shown::Credentials(credentials),
+    }
 }
 
 /// In place of an access key id where a token was shown: the id of no AWS credentials.
-const NO_ACCESS_KEY: &str = "";
+pub(super) const NO_ACCESS_KEY: &str = "";
 
 impl Session {
     fn new(
@@ -329,7 +412,8 @@ impl Session {
             clock_offset,
             protocol: announced.protocol,
             single_use: announced.sessions == SessionMode::Off,
-            access_key_id: String::new(),
+            renews: false,
+            access_key_id: NO_ACCESS_KEY.to_owned(),
             label: String::new(),
         }
     }
@@ -337,6 +421,10 @@ impl Session {
 
 fn wants_web_identity(error: &CaError) -> bool {
     matches!(error, CaError::Problem(problem) if problem.code == ProblemCode::WebIdentityRequired)
+}
+
+fn is_replay(error: &CaError) -> bool {
+    matches!(error, CaError::Problem(problem) if problem.code == ProblemCode::ProofReplayed)
 }
 
 /// What the CA says of the token itself, with what to do about it; other errors as they are.

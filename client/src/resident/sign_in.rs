@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use eic_protocol::api::instance::InstanceView;
+use eic_protocol::subject_key::SubjectKey;
 
+use super::sessions::NO_ACCESS_KEY;
 use super::settings::{Ca, Setting};
 use super::{LoginError, Resident};
-use crate::control::message::{SignedIn, Status};
-use crate::credentials::Selection;
+use crate::control::message::{PersonAsk, SignedIn, Status};
+use crate::credentials::{Selection, TokenError};
 use crate::host_cache::{CachedHost, Listing};
 use crate::key::KeyType;
 
@@ -25,6 +27,39 @@ impl Resident {
         }
     }
 
+    /// A new key, for a sign-in at an issuer to be bound to.
+    ///
+    /// # Errors
+    /// [`LoginError`]; without a CA there is nobody to sign in to.
+    pub fn person_key(&self, selection: Selection) -> Result<SubjectKey, LoginError> {
+        let setting = self.settings.current()?;
+        let ca = setting.ca.as_ref().ok_or(LoginError::NoCa)?;
+        let owner = self.owner(Some(ca), &selection.filtered(), KeyType::default());
+        Ok(self.people.expect(owner)?)
+    }
+
+    /// Keeps what a person's sign-in gave, and the key that was made for it.
+    ///
+    /// # Errors
+    /// [`LoginError`]; without a CA there is nobody to sign in to.
+    pub fn welcome(&self, ask: PersonAsk) -> Result<(), LoginError> {
+        let setting = self.settings.current()?;
+        let ca = setting.ca.as_ref().ok_or(LoginError::NoCa)?;
+        let owner = self.owner(Some(ca), &ask.selection.filtered(), KeyType::default());
+        if let Some(key) = self.people.key_of(&owner) {
+            self.keyring.put(&owner, NO_ACCESS_KEY, key, self.now());
+        }
+        self.people.welcome(ask.tokens, self.now());
+        Ok(())
+    }
+
+    /// The same for somebody who has just signed in at his issuer.
+    pub(super) async fn sign_in_as(&self, ask: PersonAsk) -> Result<SignedIn, LoginError> {
+        let selection = ask.selection.clone();
+        self.welcome(ask)?;
+        self.sign_in(selection).await
+    }
+
     async fn sign_in_to(
         &self,
         setting: &Setting,
@@ -33,7 +68,13 @@ impl Resident {
     ) -> Result<SignedIn, LoginError> {
         self.aws.forget(selection);
         let kind = KeyType::default();
-        let session = self.renew_session(ca, selection, kind).await?;
+        let session = match self.renew_session(ca, selection, kind).await {
+            // A job's one token: what it opened is still good.
+            Err(spent @ LoginError::Token(TokenError::Spent { .. })) => {
+                self.open_now(ca, selection, kind).ok_or(spent)?
+            }
+            other => other?,
+        };
         let found = self.all_of_ca(ca, selection, Arc::clone(&session)).await?;
         self.send_events(ca, selection, kind).await;
         let listing = Listing {
@@ -47,6 +88,7 @@ impl Resident {
             ca: Some(ca.config.url.to_string()),
             caller: Some(session.caller.clone()),
             expires_at: Some(session.expires_at),
+            renews: session.renews,
             truncated: found.truncated || found.instances.len() > MAX_SHOWN,
             instances: shown(found.instances),
             selection: selection.label(),
@@ -84,6 +126,7 @@ impl Resident {
             ca: None,
             caller: None,
             expires_at: None,
+            renews: false,
             instances: shown(instances),
             truncated,
             selection: selection.label(),
@@ -105,6 +148,7 @@ impl Resident {
             certificates: self.certificates.status(self.now()),
             logins: self.logins.names(),
             unsent_events: self.events.len(),
+            keys_not_locked: self.keyring.not_locked(),
         }
     }
 
@@ -115,6 +159,7 @@ impl Resident {
         self.plans.clear();
         self.logins.clear();
         self.keyring.clear();
+        self.people.clear();
         self.aws.clear();
         self.sessions.clear()
     }

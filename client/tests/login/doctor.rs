@@ -5,9 +5,12 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use eic_login::credentials::IdTokenConfig;
+use eic_protocol::api::discovery::AuthMethod;
 use eic_protocol::api::instance::{Enrolment, InstanceConnectMode};
 use eic_protocol::api::problem::ProblemCode;
 
+use crate::config::Config;
 use crate::real_ssh::{Scene, said};
 use crate::stub::{INSTANCE, OTHER_INSTANCE, STRANGER, public, root_of};
 
@@ -93,6 +96,18 @@ fn refuse_session(scene: &Scene, code: ProblemCode) {
 
 fn ca_at(scene: &Scene, url: &str) {
     scene.world.configure(Some(url), Vec::new());
+}
+
+/// As people without AWS credentials do, of whom nobody has.
+fn sign_in_at_an_issuer(scene: &Scene) {
+    let mut config = Config::load(&scene.world.paths).unwrap();
+    config.id_token = Some(IdTokenConfig {
+        issuer: "https://issuer.example".parse().ok(),
+        ..IdTokenConfig::default()
+    });
+    std::fs::write(scene.world.paths.config_file(), config.to_toml().unwrap()).unwrap();
+    let issuers = Vec::new();
+    scene.world.state().auth.push(AuthMethod::Oidc { issuers });
 }
 
 fn without_ca(scene: &Scene) {
@@ -247,6 +262,13 @@ async fn what_is_wrong_between_here_and_the_ca_is_named() {
         case("credentials-rejected", |scene| {
             refuse_session(scene, ProblemCode::ProofRefused);
         }),
+        Case {
+            environment: |command| {
+                command.env_remove("AWS_ACCESS_KEY_ID");
+                command.env_remove("AWS_SECRET_ACCESS_KEY");
+            },
+            ..case("sign-in", sign_in_at_an_issuer)
+        },
         case("account-not-accepted", |scene| {
             refuse_session(scene, ProblemCode::AccountNotAccepted);
         }),

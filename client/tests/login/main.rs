@@ -11,10 +11,12 @@ mod activation;
 mod commands;
 mod doctor;
 mod exec;
+mod issuer;
 mod measured;
 mod names;
 mod pages;
 mod real_ssh;
+mod sign_in;
 #[path = "../../src/resident/tests/stub.rs"]
 #[expect(dead_code, reason = "the stand-ins serve the agent's own tests too")]
 mod stub;

@@ -15,7 +15,7 @@ use crate::transport::bastion::{self, Bastion};
 use crate::transport::carrier::{self, Order, Wish};
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
 use crate::transport::order::{TunnelAsk, TunnelTarget};
-use crate::transport::race::{Opener, race};
+use crate::transport::race::{Canceller, Opener, race};
 use crate::transport::ssm::{self, SessionAsk, SessionBy};
 use crate::transport::winner::Winner;
 use crate::transport::{Link, Via, Way, direct};
@@ -139,16 +139,19 @@ impl Ways {
 
     fn session(&self) -> Opener {
         let native = self.carried(Wish::Session(self.session_ask(false)));
-        let plugin = self.by_plugin();
+        let by_plugin = self.by_plugin();
         match self.route.session_by {
             SessionBy::Native => native,
-            SessionBy::Plugin => plugin,
+            // Looked for first: a session that nobody takes goes on for 20 minutes.
+            SessionBy::Plugin => {
+                Box::new(move |canceller| by_plugin(&ssm::Plugin::installed()?, canceller))
+            }
             SessionBy::Auto => Box::new(move |canceller| match native(canceller) {
-                // Where there is no plugin, what it is needed for is the better message.
                 Err(failure) if failure.cause == Cause::SessionPlugin => {
                     match ssm::Plugin::installed() {
+                        // What it is needed for is the better message.
                         Err(ssm::PluginError::Missing) => Err(failure),
-                        _ => plugin(canceller),
+                        plugin => by_plugin(&plugin?, canceller),
                     }
                 }
                 other => other,
@@ -165,19 +168,15 @@ impl Ways {
         }
     }
 
-    /// The plugin is looked for first: a session that nobody takes goes on for 20 minutes.
-    fn by_plugin(&self) -> Opener {
+    fn by_plugin(
+        &self,
+    ) -> impl FnOnce(&ssm::Plugin, &Canceller) -> Result<Link, Failure> + Send + 'static {
         let (run_dir, ask) = (self.run_dir.clone(), self.session_ask(true));
-        Box::new(move |canceller| {
-            let plugin = ssm::Plugin::installed()?;
-            match Agent::new(&run_dir)?.ask(Ask::Session(ask))?.1 {
-                Reply::PluginSession(session) => {
-                    plugin.open(&session, canceller).map(Link::Carried)
-                }
-                Reply::Failed(failure) => Err(failure),
-                _ => Err(super::unexpected()),
-            }
-        })
+        move |plugin, canceller| match Agent::new(&run_dir)?.ask(Ask::Session(ask))?.1 {
+            Reply::PluginSession(session) => plugin.open(&session, canceller).map(Link::Carried),
+            Reply::Failed(failure) => Err(failure),
+            _ => Err(super::unexpected()),
+        }
     }
 
     fn carried(&self, wish: Wish) -> Opener {

@@ -99,6 +99,8 @@ fn arguments(fingerprint: &[String]) -> Arguments {
         fingerprint: fingerprint.to_vec(),
         patterns: Vec::new(),
         ca_file: None,
+        issuer: None,
+        client_id: None,
         no_ca: false,
         undo: false,
         yes: true,
@@ -145,12 +147,22 @@ impl Home {
 }
 
 fn set_up(home: &Home, pinned: Option<Pinned>, patterns: &[&str]) -> Result<(), Failure> {
+    set_up_with(home, pinned, patterns, None)
+}
+
+fn set_up_with(
+    home: &Home,
+    pinned: Option<Pinned>,
+    patterns: &[&str],
+    id_token: Option<IdTokenConfig>,
+) -> Result<(), Failure> {
     let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
     let plan = Plan::make(
         &home.paths(),
         std::path::Path::new("/usr/bin/eic-login"),
         pinned,
         &patterns,
+        id_token,
     )?;
     plan.carry_out(&home.paths(), true)
 }
@@ -162,6 +174,25 @@ fn a_ca_without_the_pinned_key_is_refused() {
         let failure = pin(&serving(&discovery), &arguments(&right)).unwrap_err();
         assert_eq!(failure.code, exit_code::UNTRUSTED, "{failure:?}");
     }
+}
+
+#[test]
+fn an_issuer_is_written_and_kept_by_the_next_setup() {
+    let home = Home::new();
+    let right = vec![public(1).fingerprint()];
+    let pinned = || pin(&serving(&discovery(1, 1)), &arguments(&right)).unwrap();
+    let bad = Arguments {
+        issuer: "https://issuer.example".parse().ok(),
+        client_id: Some(String::new()),
+        ..arguments(&right)
+    };
+    assert!(bad.id_token().unwrap_err().message.contains("client_id"));
+    let client_id = Some("0oa1".to_owned());
+    let good = Arguments { client_id, ..bad };
+    set_up_with(&home, Some(pinned()), &[], good.id_token().unwrap()).unwrap();
+    set_up(&home, Some(pinned()), &[]).unwrap();
+    let config = Config::load(&home.paths()).unwrap();
+    assert_eq!(config.id_token, good.id_token().unwrap());
 }
 
 #[test]

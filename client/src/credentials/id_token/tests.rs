@@ -96,19 +96,93 @@ fn a_configuration_that_says_two_things_or_nothing_is_refused() {
         IdTokenConfig::default(),
         IdTokenConfig {
             command: vec!["token".to_owned()],
-            file: None,
+            ..IdTokenConfig::default()
         },
         IdTokenConfig {
             command: vec!["/bin/token".to_owned()],
             file: Some("/x".into()),
+            ..IdTokenConfig::default()
         },
         IdTokenConfig {
-            command: Vec::new(),
             file: Some("x".into()),
+            ..IdTokenConfig::default()
         },
     ] {
         assert!(bad.check().is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn an_issuer_is_not_mixed_with_other_sources_and_its_client_is_plain_text() {
+    let read = |text: &str| toml::from_str::<IdTokenConfig>(text).map_err(|e| e.to_string());
+    let checked = |text: &str| read(text).and_then(|config| config.check().map(|()| config));
+    let issuer = "issuer = \"https://issuer.example\"\n";
+    for bad in [
+        "issuer = \"http://issuer.example\"",
+        "client_id = \"x\"",
+        "file = \"/x\"\nscopes = [\"email\"]",
+        &format!("{issuer}file = \"/x\""),
+        &format!("{issuer}client_id = \"\""),
+        &format!("{issuer}client_id = \"a\\nb\""),
+        &format!("{issuer}scopes = [\"two words\"]"),
+        &format!("{issuer}secret = \"x\""),
+        &format!("{issuer}client_secret = \"\""),
+        "file = \"/x\"\nclient_secret = \"x\"",
+    ] {
+        assert!(checked(bad).is_err(), "{bad}");
+    }
+    let registration = checked(issuer).unwrap().registration(&ca()).unwrap();
+    assert_eq!(registration.client_id, ca().as_str());
+    let own = checked(&format!(
+        "{issuer}client_id = \"a b\"\nscopes = [\"email\"]"
+    ));
+    assert_eq!(own.unwrap().registration(&ca()).unwrap().client_id, "a b");
+}
+
+#[test]
+fn each_source_has_its_own_remedy_for_each_refusal() {
+    use ProblemCode::{ProofRefused, ProofReplayed, ProofStale};
+    let sources = [
+        TokenSource::Given(Secret::new("canary".to_owned())),
+        TokenSource::File("/x".into()),
+        of_github("https://x"),
+        TokenSource::Command(vec!["/bin/x".to_owned()]),
+        TokenSource::Person("https://issuer.example".parse().unwrap()),
+    ];
+    let id = "00112233445566778899aabbccddeeff".parse().unwrap();
+    for code in [ProofReplayed, ProofStale] {
+        let problem = Problem::new(code, "", id);
+        for (source, told) in sources.iter().zip([
+            "early in the job",
+            "expirationSeconds",
+            "try again",
+            "print a fresh one",
+            "run `eic-login`",
+        ]) {
+            let remedy = source.remedy(&problem, &ca());
+            assert!(remedy.contains(told), "{source:?} {code:?}: {remedy}");
+            assert!(
+                !remedy.contains("operator"),
+                "{source:?} {code:?}: {remedy}"
+            );
+        }
+    }
+    // Whose audience is in the job's hands is told of it; GitHub and the issuer are asked with the right one.
+    let problem = Problem::new(ProofRefused, "", id);
+    for (source, told) in sources.iter().zip([true, true, false, true, false]) {
+        let remedy = source.remedy(&problem, &ca());
+        assert_eq!(
+            remedy.contains("made for the audience"),
+            told,
+            "{source:?}: {remedy}"
+        );
+        assert!(remedy.contains("operator"), "{source:?}: {remedy}");
+    }
+    let person = sources[4].remedy(&problem, &ca());
+    assert!(
+        person.contains("(without it: https://ca.example:8443)"),
+        "{person}"
+    );
 }
 
 #[tokio::test]

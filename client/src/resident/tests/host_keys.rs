@@ -3,6 +3,7 @@
 use eic_protocol::api::instance::Enrolment;
 
 use super::stub::{HOST_CA, INSTANCE, OTHER_INSTANCE, World, host_certificate, public};
+use crate::cause::Cause;
 use crate::exit_code;
 
 #[tokio::test]
@@ -118,6 +119,53 @@ async fn a_legacy_host_must_show_a_key_of_its_console() {
             .message
             .contains("changed")
     );
+}
+
+#[tokio::test]
+async fn a_key_that_the_host_never_told_the_ca_is_refused_whatever_its_console_says() {
+    let world = World::new().await;
+    {
+        let mut state = world.state();
+        state.enrolment = Enrolment::Legacy;
+        state.host_keys = vec![public(20), public(22)];
+        state.console = format!(
+            "-----BEGIN SSH HOST KEY KEYS-----\n{} root@x\n-----END SSH HOST KEY KEYS-----\n",
+            public(21)
+        );
+    }
+    world.connect(world.login("alice", INSTANCE)).await.unwrap();
+    let failure = world
+        .host_key("alice", INSTANCE, Some(public(21).blob()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (failure.code, failure.cause),
+        (exit_code::UNTRUSTED, Cause::NotHarvested),
+        "{failure:?}"
+    );
+    // Nothing of it is remembered.
+    let expected = world.host_key("alice", INSTANCE, None).await.unwrap().0;
+    assert!(expected.is_empty(), "{expected:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_the_host_told_the_ca_is_known_at_the_first_login() {
+    let world = World::new().await;
+    world.state().enrolment = Enrolment::Legacy;
+    world.state().host_keys = vec![public(20), public(22)];
+    world.connect(world.login("alice", INSTANCE)).await.unwrap();
+    let (keys, notes) = world
+        .host_key("alice", INSTANCE, Some(public(20).blob()))
+        .await
+        .unwrap();
+    assert_eq!(keys, [public(20).to_string()]);
+    assert!(notes[0].contains("told the CA"), "{notes:?}");
+    // All that it told are expected from now on.
+    let mut expected = world.host_key("alice", INSTANCE, None).await.unwrap().0;
+    expected.sort();
+    let mut told = [public(20).to_string(), public(22).to_string()];
+    told.sort();
+    assert_eq!(expected, told);
 }
 
 #[tokio::test]
