@@ -1,4 +1,4 @@
-//! Other people's programs that log in by way of ours: Ansible, paramiko and asyncssh, fetched from PyPI into the
+//! Other people's programs that log in by way of ours: Ansible, paramiko, asyncssh and libssh2, fetched from PyPI into the
 //! build cache for the machine's own /usr/bin/python3, which rooms have too. Nothing is installed.
 
 use std::fs;
@@ -18,7 +18,7 @@ pub const PYTHON: &str = "/usr/bin/python3";
 /// Where a lab's clients find the packages; for `PYTHONPATH`.
 pub const PACKAGES: &str = "/opt/packages";
 
-/// The folder with `packages` in it, about 60 MB.
+/// The folder with `packages` in it, about 80 MB.
 ///
 /// # Errors
 /// When pip cannot fetch them, or there is no /usr/bin/python3.

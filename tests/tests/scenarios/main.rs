@@ -13,6 +13,7 @@ mod ca;
 mod ca_host;
 mod corpus;
 mod crash;
+mod doctor;
 mod fan_out;
 mod instance_connect;
 mod lab;

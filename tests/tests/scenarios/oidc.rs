@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use eic_lab::ca::CaBuilder;
 use eic_lab::small_fleet::{self, SmallFleet};
 use eic_lab::{Client, Host, Lab};
 use ring::rand::SystemRandom;
@@ -14,17 +15,17 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as 
 use serde_json::{Value, json};
 
 const ISSUER: &str = "https://issuer.example";
-const SUBJECT: &str = "repo:acme/app:environment:prod";
+pub(crate) const SUBJECT: &str = "repo:acme/app:environment:prod";
 const SOON: Duration = Duration::from_secs(10);
 
 /// Signs tokens, and publishes its key in the lab's network until the test ends.
-struct Issuer {
+pub(crate) struct Issuer {
     key: EcdsaKeyPair,
     address: String,
 }
 
 impl Issuer {
-    fn start(lab: &Lab) -> Self {
+    pub(crate) fn start(lab: &Lab) -> Self {
         let random = SystemRandom::new();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -44,7 +45,7 @@ impl Issuer {
         Self { key, address }
     }
 
-    fn token(&self, audience: &str, subject: &str) -> String {
+    pub(crate) fn token(&self, audience: &str, subject: &str) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap()
@@ -92,9 +93,8 @@ fn toml(value: &Value) -> toml::Value {
     toml::Value::try_from(value).unwrap()
 }
 
-fn fleet() -> (SmallFleet, Issuer) {
-    let lab = Lab::new().unwrap();
-    let issuer = Issuer::start(&lab);
+/// The CA takes the issuer's tokens: what its repository 42 runs may log in as `ubuntu` to hosts of team `web`.
+pub(crate) fn trusting(ca: CaBuilder, issuer: &Issuer) -> CaBuilder {
     let policy = json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow", "Action": "ec2-instance-connect:SendSSHPublicKey", "Resource": "*",
         "Condition": {"StringEquals": {
@@ -104,20 +104,29 @@ fn fleet() -> (SmallFleet, Issuer) {
     let attachments = json!([{
         "issuer": ISSUER, "subject": SUBJECT, "file": "jobs.json", "accounts": [eic_lab::aws::ACCOUNT],
     }]);
-    let fleet = SmallFleet::start_with(lab, |ca| {
-        ca.file("jobs.json", &policy.to_string())
-            .set("oidc", toml(&issuer.config()))
-            .set("policy.attachments", toml(&attachments))
-    });
+    ca.file("jobs.json", &policy.to_string())
+        .set("oidc", toml(&issuer.config()))
+        .set("policy.attachments", toml(&attachments))
+}
+
+fn fleet() -> (SmallFleet, Issuer) {
+    let lab = Lab::new().unwrap();
+    let issuer = Issuer::start(&lab);
+    let fleet = SmallFleet::start_with(lab, |ca| trusting(ca, &issuer));
     (fleet.unwrap(), issuer)
 }
 
 /// A job whose token stands in a file, as Kubernetes projects it. It has no AWS credentials.
-fn job(fleet: &SmallFleet, name: &str, token: &str) -> Client {
-    let job = fleet.lab.client(name).unwrap();
-    let job = job.env("EIC_ID_TOKEN_FILE", format!("/home/{name}/token"));
-    small_fleet::set_up(&job, &fleet.ca).unwrap();
+pub(crate) fn job_of(lab: &Lab, name: &str, token: &str) -> Client {
+    let job = lab.client(name).unwrap();
     std::fs::write(job.home().join("token"), token).unwrap();
+    job.env("EIC_ID_TOKEN_FILE", format!("/home/{name}/token"))
+}
+
+/// The same, set up.
+fn job(fleet: &SmallFleet, name: &str, token: &str) -> Client {
+    let job = job_of(&fleet.lab, name, token);
+    small_fleet::set_up(&job, &fleet.ca).unwrap();
     job
 }
 
