@@ -5,9 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use eic_ca::command::{self, CommandLine};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     command::run(&CommandLine::parse())
 }
