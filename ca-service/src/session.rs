@@ -165,7 +165,7 @@ impl Sessions {
         now: u64,
     ) -> Result<Presented, SessionError> {
         let token = &authorization.grant;
-        let grant = self.known.get(token, || self.read(token));
+        let grant = self.known.get(token, now, || self.read(token));
         let grant = grant.ok_or(SessionError::Invalid)?;
         let life = grant.issued_at.saturating_sub(MAX_REQUEST_AGE)..grant.expires_at;
         if life.contains(&now) {

@@ -7,11 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eic_aws::http_client::HttpClient;
 use eic_protocol::proof::Audience;
-use eic_protocol::proof::oidc::IdToken;
+use eic_protocol::proof::oidc::{BOUND_NONCE, IdToken, bound_nonce};
 use eic_protocol::request_id::RequestId;
 use eic_protocol::subject_key::SubjectKey;
-use eic_protocol::wire::Writer;
-use sha2::{Digest as _, Sha256};
 
 use super::{AuthnError, Confirmed};
 use crate::caller::{Caller, OidcIdentity, TokenClaims};
@@ -126,8 +124,9 @@ impl Oidc {
         let audiences: Vec<&str> = [ours].into_iter().chain(client_id).collect();
         let verified = taken.trusted.verify(&jwt, &audiences, now).await?;
         if verified.audience != ours {
-            check_person(&verified, &bound_nonce(&self.audience, key))?;
+            check_party(&verified)?;
         }
+        check_bound(&verified, &bound_nonce(&self.audience, key))?;
         taken.check_required(&verified)?;
         let claims = TokenClaims::of(verified.members(), taken.claims.as_ref())?;
         let identity = OidcIdentity {
@@ -144,31 +143,20 @@ impl Oidc {
     }
 }
 
-/// How a nonce begins that binds a token to a key and to a CA.
-const BOUND: &str = "eic-v1-";
-
-/// The nonce by which a client has a person's token bound: to the CA that it is for, which its audience does not
-/// name, and to the key that it is shown with. Lower-case hex of SHA-256 over SSH strings (docs/protocol.md).
-fn bound_nonce(audience: &Audience, key: &SubjectKey) -> String {
-    let mut bound = Writer::new();
-    bound
-        .string(b"eic-oidc-nonce-v1")
-        .string(audience.as_str().as_bytes())
-        .string(key.blob());
-    let digest = Sha256::digest(bound.as_slice());
-    let hex = digest.iter().map(|byte| format!("{byte:02x}"));
-    hex.fold(BOUND.to_owned(), |nonce, byte| nonce + &byte)
-}
-
-/// A token that was bound, nobody else can show, at no other CA either (threats A-37, D3). Device sign-in has no
-/// nonce, so one that is not bound is taken as others are: once, soon, with a signature over it.
-fn check_person(verified: &Verified, bound: &str) -> Result<(), InvalidToken> {
+/// A token for a client id is its client's own (OpenID Connect Core §3.1.3.7).
+fn check_party(verified: &Verified) -> Result<(), InvalidToken> {
     let party = verified.text("azp");
     if verified.get("azp").is_some() && party != Some(&verified.audience) {
         return Err(InvalidToken::Party);
     }
+    Ok(())
+}
+
+/// A token that was bound, nobody else can show, at no other CA either (threats A-37, D3), whatever its audience.
+/// Device sign-in has no nonce, so one that is not bound is taken as others are: once, soon, with a signature over it.
+fn check_bound(verified: &Verified, bound: &str) -> Result<(), InvalidToken> {
     match verified.text("nonce") {
-        Some(nonce) if nonce.starts_with(BOUND) && nonce != bound => Err(InvalidToken::Bound),
+        Some(nonce) if nonce.starts_with(BOUND_NONCE) && nonce != bound => Err(InvalidToken::Bound),
         _ => Ok(()),
     }
 }
@@ -185,24 +173,5 @@ impl Taken {
         others.next().map_or(Ok(()), |(name, _)| {
             Err(AuthnError::ClaimNotTaken(name.clone()))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_nonce_binds_to_one_key_and_one_ca() {
-        // The vector of docs/protocol.md: clients must make the same.
-        let key =
-            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKNuPrbMfSDEwKHIeOHeJOVY7tZ6b3vXv7Y1xqVrCg3w";
-        let key: SubjectKey = key.parse().unwrap();
-        let of = |audience: &str| bound_nonce(&audience.parse().unwrap(), &key);
-        assert_eq!(
-            of("https://ca.example"),
-            "eic-v1-ce03ae1340fe20ba22a1836c0f94b8d0c0e54a14d913206b305a02b9007101e9"
-        );
-        assert_ne!(of("https://ca.example"), of("https://rogue.example"));
     }
 }

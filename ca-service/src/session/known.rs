@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eic_protocol::grant::GrantToken;
+use eic_protocol::grant::{GrantToken, MAX_GRANT_TTL};
 use sha2::{Digest as _, Sha256};
 
 use super::Grant;
@@ -21,18 +21,26 @@ pub(super) struct KnownGrants(Mutex<Generations>);
 struct Generations {
     young: HashMap<[u8; 32], Arc<Grant>>,
     old: HashMap<[u8; 32], Arc<Grant>>,
+    /// When the young were the first of theirs, in Unix seconds.
+    began: u64,
 }
 
 impl KnownGrants {
-    /// The grant of this text: as it was verified before, or as `read` verifies it now.
+    /// The grant of this text: as it was verified before, or as `read` verifies it now. `now` is in Unix seconds.
     pub(super) fn get(
         &self,
         token: &GrantToken,
+        now: u64,
         read: impl FnOnce() -> Option<Grant>,
     ) -> Option<Arc<Grant>> {
         let digest: [u8; 32] = Sha256::digest(token.reveal()).into();
-        if let Some(grant) = self.lock().find(&digest) {
-            return Some(grant);
+        let known = {
+            let mut generations = self.lock();
+            generations.age(now);
+            generations.find(&digest)
+        };
+        if known.is_some() {
+            return known;
         }
         let grant = Arc::new(read()?);
         self.lock().keep(digest, Arc::clone(&grant));
@@ -52,6 +60,14 @@ impl Generations {
         let grant = self.old.remove(digest)?;
         self.keep(*digest, Arc::clone(&grant));
         Some(grant)
+    }
+
+    /// What nobody has shown for as long as a grant lasts is over: it must not take the room of living ones.
+    fn age(&mut self, now: u64) {
+        if now.abs_diff(self.began) >= MAX_GRANT_TTL {
+            self.old = std::mem::take(&mut self.young);
+            self.began = now;
+        }
     }
 
     fn keep(&mut self, digest: [u8; 32], grant: Arc<Grant>) {

@@ -418,6 +418,31 @@ fn so_many_grants_are_remembered_and_no_more() {
     assert!(sessions.known.len() <= known::MOST);
 }
 
+#[test]
+fn grants_that_are_over_are_forgotten() {
+    let sessions = sessions(SessionMode::On);
+    let (_, bound) = key(1);
+    let recognised = |now| {
+        let grant = sessions.open(&caller(), &bound, now).unwrap().token;
+        let request = Authorization {
+            grant,
+            time: now,
+            nonce: nonce(1),
+            signature: Vec::new(),
+        };
+        assert!(sessions.recognise(request, now).is_ok());
+        sessions.known.len()
+    };
+    for n in 0..20 {
+        recognised(NOW + n);
+    }
+    assert!(
+        recognised(NOW + MAX_GRANT_TTL + 20) > 20,
+        "some of them live still"
+    );
+    assert_eq!(recognised(NOW + 2 * MAX_GRANT_TTL + 20), 2);
+}
+
 fn job(ends_at: u64) -> Caller {
     let identity = OidcIdentity {
         issuer: "https://issuer.example".parse().unwrap(),

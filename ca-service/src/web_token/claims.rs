@@ -235,7 +235,7 @@ pub enum InvalidToken {
     Issuer,
     /// Meant for somebody else, or for others too.
     #[error(
-        "the token's audience is not this CA's `public_url` alone (nor the `client_id` of its issuer's [[oidc]]); ask the issuer for a token with exactly that audience"
+        "the token's audience is not this CA's `public_url` alone (nor, for a person, the `client_id` of its issuer's [[oidc]]); ask the issuer for a token with exactly that audience"
     )]
     Audience,
     /// Of a client id, but given to another party (OpenID Connect Core §3.1.3.7).

@@ -65,7 +65,6 @@ impl App {
         };
         self.check_consent(&call)?;
         self.skew.check()?;
-        self.trust.check_ca(self.hosts.ca.public())?;
         let mut considered = Considered::default();
         match self.enrol_for_caller(&call, &mut considered).await {
             Ok((permit, evidence)) => self.sign_for_caller(&call, &permit, &evidence).await,
@@ -111,6 +110,8 @@ impl App {
         considered: &mut Considered,
     ) -> Result<(Permit, HostEvidence), Refusal> {
         let (permit, evidence) = self.permit_certification(call, considered).await?;
+        // Before anything is enrolled, after policy: who may not hears so, whether or not the key answers.
+        self.trust.check_ca(self.hosts.ca.public())?;
         let (book, key) = (&self.hosts.book, call.key());
         let keys = std::slice::from_ref(key);
         if let Some(owner) = book.other_owner(evidence.instance(), keys).await? {

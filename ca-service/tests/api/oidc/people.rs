@@ -97,6 +97,15 @@ async fn a_bound_token_serves_neither_another_key_nor_another_ca() {
         ("cut", with("eic-v1-".to_owned())),
     ];
     refuses(&desk, ProblemCode::ProofRefused, tokens).await;
+    // An issuer that gives tokens for the CA's own name binds no less.
+    let named = |nonce: String| {
+        desk.person("rsa", |claims| {
+            claims["aud"] = json!(AUDIENCE);
+            claims["nonce"] = json!(nonce);
+        })
+    };
+    let tokens = vec![("another key's", named(bound(&mallory, AUDIENCE)))];
+    refuses(&desk, ProblemCode::ProofRefused, tokens).await;
     desk.sign_in(&alice, &with(bound(&alice, AUDIENCE))).await;
 }
 
