@@ -19,6 +19,7 @@ use crate::host_name::HostName;
 use crate::terminal;
 use crate::transport::carrier::{self, Order, Wish};
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
+use crate::transport::hand_over::Pipes;
 use crate::transport::order::{TunnelAsk, TunnelTarget};
 use crate::transport::race::Canceller;
 use crate::transport::slots::QUOTA;
@@ -135,6 +136,9 @@ fn carry_stdio(run_dir: PathBuf, ask: TunnelAsk) -> Result<(), Failure> {
     let runtime = runtime()?;
     let open = carrier::open_endpoint(&runtime, &run_dir, ask)?;
     open.notes().iter().for_each(|note| terminal::note(note));
+    if let Some(pipes) = Pipes::of_stdio() {
+        return carrier::carry_to(&runtime, open, pipes);
+    }
     let (ours, theirs) = UnixStream::pair().map_err(|e| broke(&e))?;
     let pumping = std::thread::spawn(move || hand_over::hand_over(Link::Carried(ours)));
     let ended = carrier::carry_to(&runtime, open, theirs);

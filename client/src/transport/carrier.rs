@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::unix::pipe;
 use tokio_rustls::client::TlsStream;
 
+use super::hand_over::Pipes;
 use super::order::{Opening, TunnelAsk};
 use super::pump::{self, BEAT};
 use super::race::Canceller;
@@ -282,9 +284,10 @@ fn open_session(
         runtime.block_on(websocket::upgrade(tcp, host, path, &opening.headers))
     });
     let socket = connected.map_err(|e| Failure::from(e).context("no session"))?;
-    runtime
-        .block_on(ssm::open(socket, &opening.token, now_in_ms()))
-        .map_err(session_failure)
+    let opened = runtime.block_on(async {
+        ssm::open(socket.into_messages().await, &opening.token, now_in_ms()).await
+    });
+    opened.map_err(session_failure)
 }
 
 fn session_failure(error: SessionError) -> Failure {
@@ -352,6 +355,16 @@ impl Local for TcpStream {
         let ready = self.set_nonblocking(true);
         let stream = ready.and_then(|()| tokio::net::TcpStream::from_std(self));
         stream.map_err(|e| Failure::of(&e))
+    }
+}
+
+impl Local for Pipes {
+    type Async = tokio::io::Join<pipe::Receiver, pipe::Sender>;
+
+    fn into_async(self) -> Result<Self::Async, Failure> {
+        let reader = pipe::Receiver::from_owned_fd(self.stdin).map_err(|e| Failure::of(&e))?;
+        let writer = pipe::Sender::from_owned_fd(self.stdout).map_err(|e| Failure::of(&e))?;
+        Ok(tokio::io::join(reader, writer))
     }
 }
 

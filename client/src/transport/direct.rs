@@ -5,10 +5,14 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
+
 /// How long one address may take.
 const ATTEMPT: Duration = Duration::from_secs(15);
 /// Head start of each address over the next (RFC 8305 §5, "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
+/// When a quiet connection is first kept alive: NAT gateways and network load balancers of AWS forget one after 350 s.
+const QUIET: Duration = Duration::from_secs(60);
 /// Most addresses that are tried.
 const MAX_ADDRESSES: usize = 8;
 
@@ -70,11 +74,16 @@ fn start(address: SocketAddr, attempt: Duration, results: Sender<Result<TcpStrea
     std::thread::spawn(move || {
         let result = TcpStream::connect_timeout(&address, attempt);
         if let Ok(stream) = &result {
-            // As ssh's own TCPKeepAlive, which it does not set on a descriptor that it is given.
-            let _ = rustix::net::sockopt::set_socket_keepalive(stream, true);
+            keep_alive(stream);
         }
         let _ = results.send(result.map_err(|cause| NotReached::Failed { address, cause }));
     });
+}
+
+/// As ssh's own TCPKeepAlive, which it does not set on a descriptor that it is given; sooner than the system's two hours.
+fn keep_alive(stream: &TcpStream) {
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, QUIET);
 }
 
 /// No address answered.
@@ -136,5 +145,8 @@ mod tests {
         let stream = race(&dead, port, Duration::from_secs(5)).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
         assert!(started.elapsed() < Duration::from_secs(3));
+        // An hour of silence must not end it: something on the way forgets what is quiet for 350 s.
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert!(sockopt::tcp_keepidle(&stream).unwrap() < Duration::from_secs(350));
     }
 }

@@ -2,15 +2,19 @@
 //! so that no byte of the session goes through us; else stdin and stdout are pumped.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, getsockname, sendmsg,
 };
 
 use super::Link;
+
+/// Most that is copied at once: what a pipe holds. Bytes.
+const AT_ONCE: usize = 64 * 1024;
 
 /// Hands `link` to whoever started us, and returns when there is nothing left to do.
 ///
@@ -30,6 +34,40 @@ pub fn hand_over(link: Link) -> io::Result<()> {
 #[must_use]
 pub fn passes_descriptors() -> bool {
     is_unix_socket(io::stdout().as_fd())
+}
+
+/// stdin and stdout, where both are pipes, so that a runtime can wait for them.
+#[derive(Debug)]
+pub struct Pipes {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+}
+
+impl Pipes {
+    /// None where one is no pipe, is another user's, or the system has no /proc.
+    #[must_use]
+    pub fn of_stdio() -> Option<Self> {
+        Some(Self {
+            stdin: opened_again(io::stdin().as_fd(), OFlags::RDONLY)?,
+            stdout: opened_again(io::stdout().as_fd(), OFlags::WRONLY)?,
+        })
+    }
+}
+
+/// The same pipe without blocking, and with it still for others who have the descriptor: that is a property of each
+/// opening (open(2)).
+fn opened_again(fd: BorrowedFd<'_>, access: OFlags) -> Option<OwnedFd> {
+    let kind = FileType::from_raw_mode(fstat(fd).ok()?.st_mode);
+    if kind != FileType::Fifo {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    open(
+        path,
+        access | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
 }
 
 fn is_unix_socket(fd: BorrowedFd<'_>) -> bool {
@@ -62,18 +100,33 @@ fn pass(socket: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
 fn pump(mut stdin: File, mut stdout: File, link: Link) -> io::Result<()> {
     let mut sending = link.try_clone()?;
     std::thread::spawn(move || {
-        let _ = io::copy(&mut stdin, &mut sending);
+        let _ = copy(&mut stdin, &mut sending);
         let _ = sending.shutdown_write();
     });
     let mut receiving = link;
-    io::copy(&mut receiving, &mut stdout).map(|_| ())
+    copy(&mut receiving, &mut stdout)
+}
+
+/// What is there at once, in one piece: the standard library's copy takes 8 KiB at a time.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; AT_ONCE];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        match buffer.get(..read) {
+            Some(bytes) if !bytes.is_empty() => to.write_all(bytes)?,
+            _ => return Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-    use std::io::{IoSliceMut, Read as _, Write as _};
+    use std::io::IoSliceMut;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
@@ -108,6 +161,23 @@ mod tests {
         assert!(!is_unix_socket(reader.as_fd()));
         let (tcp, _peer) = tcp_pair();
         assert!(!is_unix_socket(tcp.as_fd()));
+    }
+
+    #[test]
+    fn only_pipes_are_opened_again_and_stay_as_they_are_for_others() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(opened_again(file.as_fd(), OFlags::RDONLY).is_none());
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(opened_again(ours.as_fd(), OFlags::RDONLY).is_none());
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let again = opened_again(reader.as_fd(), OFlags::RDONLY).unwrap();
+        let flags = |fd: BorrowedFd<'_>| rustix::fs::fcntl_getfl(fd).unwrap();
+        assert!(flags(again.as_fd()).contains(OFlags::NONBLOCK));
+        assert!(!flags(reader.as_fd()).contains(OFlags::NONBLOCK));
+        writer.write_all(b"same").unwrap();
+        let mut bytes = [0; 4];
+        File::from(again).read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"same");
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! Raw bytes over a websocket, both ways, until one side ends: binary frames of at most 65,000 bytes, as AWS's own
 //! client sends them. Knows nothing of where the websocket leads.
 
-use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use eic_protocol::text::printable;
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+
+use super::websocket::Websocket;
+use super::websocket::frame::{Decoder, FrameError, Kind, Outgoing, Piece};
 
 /// Largest payload of a client's frame. Bytes.
 pub const MAX_PAYLOAD: usize = 65_000;
+/// Most that is taken from the server before it is handed on: several records of TLS (16 KiB each) in one write. Bytes.
+const AT_ONCE: usize = 128 * 1024;
 /// How often a quiet tunnel is pinged: below the 60 s after which network devices forget a connection.
 pub const BEAT: Duration = Duration::from_secs(20);
 /// How long the last words of the other side may take after ours.
@@ -27,19 +30,23 @@ const SILENT_BEATS: u32 = 3;
 /// # Errors
 /// [`Ended`] where the server ended it otherwise than by a normal close.
 pub async fn pump<S>(
-    socket: WebSocketStream<S>,
+    socket: Websocket<S>,
     local: impl AsyncRead + AsyncWrite,
     beat: Duration,
 ) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sink, stream) = socket.split();
+    let (stream, rest) = socket.into_parts();
+    let (server, to_server) = tokio::io::split(stream);
     let (reader, writer) = tokio::io::split(local);
+    let mut sender = Sender::new(to_server);
+    // Only the last ping must be answered (RFC 6455 §5.5.3): more than one are never kept.
+    let (pings, asked) = watch::channel(Vec::new());
     let pulse = Pulse::new();
     let outcome = {
-        let up = upstream(reader, &mut sink, &pulse, beat);
-        let down = downstream(stream, writer, &pulse);
+        let up = upstream(reader, &mut sender, asked, &pulse, beat);
+        let down = downstream(server, rest, writer, pings, &pulse);
         tokio::pin!(up, down);
         tokio::select! {
             result = &mut down => result,
@@ -55,8 +62,53 @@ where
         }
     };
     // Where the local side went first; a close that was said already is not said again.
-    let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
+    let _ = tokio::time::timeout(FAREWELL, sender.end()).await;
     outcome
+}
+
+/// The way to the server.
+struct Sender<W> {
+    stream: W,
+    is_closed: bool,
+}
+
+impl<W: AsyncWrite + Unpin> Sender<W> {
+    fn new(stream: W) -> Self {
+        Self {
+            stream,
+            is_closed: false,
+        }
+    }
+
+    /// A dead network takes no bytes either: sending has the same patience as waiting.
+    async fn send(&mut self, frame: &[u8], pulse: &Pulse, beat: Duration) -> Result<(), Ended> {
+        let sending = async {
+            self.stream.write_all(frame).await?;
+            self.stream.flush().await
+        };
+        tokio::pin!(sending);
+        loop {
+            match tokio::time::timeout(beat, &mut sending).await {
+                Ok(sent) => return sent.map_err(Ended::from),
+                Err(_) if pulse.is_gone(beat) => return Err(Ended::Silent),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Says the end, once. The client's close has no code.
+    async fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            let frame = Outgoing::control(Kind::Close, &[]);
+            let _ = self.stream.write_all(&frame).await;
+            let _ = self.stream.flush().await;
+        }
+    }
+
+    async fn end(&mut self) {
+        self.close().await;
+        let _ = self.stream.shutdown().await;
+    }
 }
 
 /// When the server was last heard of.
@@ -94,87 +146,113 @@ impl Pulse {
     }
 }
 
-async fn upstream(
+/// What is to be sent next.
+enum Next {
+    Bytes(usize),
+    Pong(Vec<u8>),
+    Ping,
+}
+
+async fn upstream<W: AsyncWrite + Unpin>(
     mut local: impl AsyncRead + Unpin,
-    sink: &mut (impl Sink<Message, Error = Error> + Unpin),
+    sender: &mut Sender<W>,
+    mut asked: watch::Receiver<Vec<u8>>,
     pulse: &Pulse,
     beat: Duration,
 ) -> Result<(), Ended> {
-    let mut buffer = vec![0; MAX_PAYLOAD];
+    let mut outgoing = Outgoing::new(MAX_PAYLOAD);
     let mut beats = tokio::time::interval(beat);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     beats.tick().await;
     loop {
-        let message = tokio::select! {
-            read = local.read(&mut buffer) => match buffer.get(..read.unwrap_or(0)) {
-                Some(bytes) if !bytes.is_empty() => Message::Binary(Bytes::copy_from_slice(bytes)),
-                // The end, said once: never an empty frame.
-                _ => {
-                    let _ = sink.send(Message::Close(None)).await;
-                    return Ok(());
-                }
-            },
-            _ = beats.tick() => {
-                if pulse.is_gone(beat) {
-                    return Err(Ended::Silent);
-                }
-                Message::Ping(Bytes::new())
-            }
+        let next = tokio::select! {
+            read = local.read(outgoing.room()) => Next::Bytes(read.unwrap_or(0)),
+            Ok(()) = asked.changed() => Next::Pong(asked.borrow_and_update().clone()),
+            _ = beats.tick() => Next::Ping,
         };
-        send(sink, message, pulse, beat).await?;
-    }
-}
-
-/// A dead network takes no bytes either: sending has the same patience as waiting.
-async fn send(
-    sink: &mut (impl Sink<Message, Error = Error> + Unpin),
-    message: Message,
-    pulse: &Pulse,
-    beat: Duration,
-) -> Result<(), Ended> {
-    let sending = sink.send(message);
-    tokio::pin!(sending);
-    loop {
-        match tokio::time::timeout(beat, &mut sending).await {
-            Ok(sent) => return sent.map_err(Ended::from),
-            Err(_) if pulse.is_gone(beat) => return Err(Ended::Silent),
-            Err(_) => {}
+        match next {
+            // The end, said once: never an empty frame.
+            Next::Bytes(0) => {
+                let _ = tokio::time::timeout(FAREWELL, sender.close()).await;
+                return Ok(());
+            }
+            Next::Bytes(length) => {
+                let frame = outgoing.seal(Kind::Binary, length);
+                sender.send(frame, pulse, beat).await?;
+            }
+            Next::Pong(payload) => {
+                let frame = Outgoing::control(Kind::Pong, &payload);
+                sender.send(&frame, pulse, beat).await?;
+            }
+            Next::Ping if pulse.is_gone(beat) => return Err(Ended::Silent),
+            Next::Ping => {
+                let frame = Outgoing::control(Kind::Ping, &[]);
+                sender.send(&frame, pulse, beat).await?;
+            }
         }
     }
 }
 
 async fn downstream(
-    mut stream: impl Stream<Item = Result<Message, Error>> + Unpin,
+    mut server: impl AsyncRead + Unpin,
+    early: Vec<u8>,
     mut local: impl AsyncWrite + Unpin,
+    pings: watch::Sender<Vec<u8>>,
     pulse: &Pulse,
 ) -> Result<(), Ended> {
-    while let Some(message) = stream.next().await {
-        pulse.hear();
-        match message? {
-            Message::Binary(bytes) => {
-                // The local side is gone: nobody to tell.
-                if local.write_all(&bytes).await.is_err() || local.flush().await.is_err() {
-                    return Ok(());
+    let mut decoder = Decoder::default();
+    let mut buffer = early;
+    let mut length = buffer.len();
+    buffer.resize(AT_ONCE.max(length), 0);
+    loop {
+        let mut bytes = buffer.get(..length).unwrap_or_default();
+        while let Some(piece) = decoder.next(&mut bytes)? {
+            match piece {
+                Piece::Data(bytes) => {
+                    // The local side is gone: nobody to tell.
+                    if local.write_all(bytes).await.is_err() || local.flush().await.is_err() {
+                        return Ok(());
+                    }
                 }
+                Piece::Ping(payload) => drop(pings.send_replace(payload)),
+                Piece::Pong => pulse.answers_pings.store(true, Ordering::Relaxed),
+                Piece::Close(end) => return closed(end),
             }
-            Message::Text(_) => return Err(Ended::Text),
-            Message::Pong(_) => pulse.answers_pings.store(true, Ordering::Relaxed),
-            Message::Close(frame) => return closed(frame),
-            // Pings are answered by the library.
-            Message::Ping(_) | Message::Frame(_) => {}
+        }
+        length = fill(&mut server, &mut buffer).await?;
+        pulse.hear();
+        if length == 0 {
+            return Err(Ended::Broken("it ended without a close".to_owned()));
         }
     }
-    Err(Ended::Broken("it ended without a close".to_owned()))
+}
+
+/// Waits for some bytes, and takes all that are there. An error after bytes comes again with the next call.
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut buffer = ReadBuf::new(buffer);
+    std::future::poll_fn(|context| {
+        while buffer.remaining() > 0 {
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+            let (is_first, is_more) = (before == 0, buffer.filled().len() > before);
+            match read {
+                Poll::Ready(Ok(())) if is_more => {}
+                Poll::Pending | Poll::Ready(Err(_)) if !is_first => break,
+                Poll::Ready(Ok(())) => break,
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+    .await
 }
 
 /// 1000 is a normal end, and so is a close without a code.
-fn closed(frame: Option<CloseFrame>) -> Result<(), Ended> {
-    match frame.map(|frame| (u16::from(frame.code), frame.reason)) {
+fn closed(end: Option<(u16, String)>) -> Result<(), Ended> {
+    match end {
         None | Some((1000 | 1005, _)) => Ok(()),
-        Some((code, reason)) => Err(Ended::Closed {
-            code,
-            reason: printable(&reason),
-        }),
+        Some((code, reason)) => Err(Ended::Closed { code, reason }),
     }
 }
 
@@ -200,13 +278,20 @@ pub enum Ended {
     Broken(String),
 }
 
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
+impl From<std::io::Error> for Ended {
+    fn from(error: std::io::Error) -> Self {
+        Self::Broken(match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "it ended without a close".to_owned(),
+            _ => printable(&error.to_string()),
+        })
+    }
+}
+
+impl From<FrameError> for Ended {
+    fn from(error: FrameError) -> Self {
         match error {
-            Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                Self::Broken("it ended without a close".to_owned())
-            }
-            other => Self::Broken(printable(&other.to_string())),
+            FrameError::Text => Self::Text,
+            FrameError::Malformed => Self::Broken(error.to_string()),
         }
     }
 }

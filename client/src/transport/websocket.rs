@@ -1,5 +1,8 @@
 //! A websocket to an AWS endpoint: TCP (or the environment's proxy), TLS with the system's roots, the upgrade of
-//! RFC 6455 §4.1 by hand, so that a refusal's own words reach the user. Frames are tokio-tungstenite's.
+//! RFC 6455 §4.1 by hand, so that a refusal's own words reach the user. Raw bytes go by frames of our own; where
+//! messages count as such, tokio-tungstenite keeps them together.
+
+pub(super) mod frame;
 
 use std::net::TcpStream as StdTcp;
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -20,19 +23,53 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::proxy::{self, ProxyError};
 
-/// A connected websocket.
-pub type Socket = WebSocketStream<TlsStream<TcpStream>>;
+/// A websocket to AWS.
+pub type Socket = Websocket<TlsStream<TcpStream>>;
+
+/// A connection after the upgrade.
+#[derive(Debug)]
+pub struct Websocket<S> {
+    stream: S,
+    /// What came behind the server's answer.
+    rest: Vec<u8>,
+}
+
+impl<S> Websocket<S> {
+    /// One on which the upgrade is over; `rest` came behind it.
+    pub fn new(stream: S, rest: Vec<u8>) -> Self {
+        Self { stream, rest }
+    }
+
+    pub(super) fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.rest)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Websocket<S> {
+    /// For a protocol of messages.
+    pub async fn into_messages(self) -> WebSocketStream<S> {
+        // All of this is cleared before each read, which is of one TLS record at most (16 KiB).
+        let config = WebSocketConfig::default()
+            .read_buffer_size(MAX_RECORD)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let (stream, rest) = self.into_parts();
+        WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await
+    }
+}
 
 /// Port of `wss://`.
 const PORT: u16 = 443;
 /// TLS handshake and upgrade together; the endpoint connects to the instance meanwhile.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Longest plaintext of a TLS record (RFC 8446 §5.1). Bytes.
+const MAX_RECORD: usize = 16 * 1024;
 /// Longest head of an answer, and longest body of a refusal that is read. Bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// Longest text of a refusal. Bytes.
 const MAX_BODY: usize = 4 * 1024;
-/// Largest frame of a server: AWS's are far below it. Bytes.
-const MAX_FRAME: usize = 4 * 1024 * 1024;
+/// Largest message of a server: AWS's are far below it. Bytes.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// RFC 6455 §1.3.
 const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -61,10 +98,7 @@ pub async fn upgrade(
         let tls = connector()?.connect(name, tcp).await;
         let mut tls = tls.map_err(|e| UpgradeError::Tls(e.to_string()))?;
         let rest = switch(&mut tls, host, path, headers).await?;
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_FRAME))
-            .max_frame_size(Some(MAX_FRAME));
-        Ok(WebSocketStream::from_partially_read(tls, rest, Role::Client, Some(config)).await)
+        Ok(Websocket::new(tls, rest))
     };
     let done = tokio::time::timeout(DEADLINE, work).await;
     done.map_err(|_| UpgradeError::TimedOut)?

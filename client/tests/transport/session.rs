@@ -119,7 +119,7 @@ fn with_plugin(scene: &Scene, version: &str) -> String {
     let log = folder.join("started").display().to_string();
     let script = format!(
         "#!/bin/bash\n\
-         [ \"$1\" = --version ] && {{ echo {version}; exit; }}\n\
+         [ \"$1\" = --version ] && {{ export > {log}.asked; echo {version}; exit; }}\n\
          {{ printf '%s\\n' \"$@\"; echo \"$AWS_SSM_START_SESSION_RESPONSE\"; echo \"$AWS_ACCESS_KEY_ID\"; }} > {log}\n\
          printf '\\nStarting session with SessionId: alice-0a1b\\n'\n\
          exec 3<>/dev/tcp/127.0.0.1/{}\n\
@@ -227,6 +227,13 @@ async fn the_plugin_is_started_as_awss_own_client_does() {
     assert_eq!(*endpoint, scene.world.aws);
     assert_eq!(json(response), json(&started()));
     assert_eq!(key, "AKIAIOSFODNN7EXAMPLE");
+    // Who is only asked for a version gets no credentials.
+    let asked = scene.world.dir.path().join("plugin/started.asked");
+    let asked = std::fs::read_to_string(asked).unwrap();
+    assert!(
+        asked.contains("PATH=") && !asked.contains("AWS_"),
+        "{asked}"
+    );
     assert_eq!(scene.world.state().sessions_started.len(), 1);
     assert!(scene.service.state().connects.is_empty());
 }

@@ -225,91 +225,119 @@ impl Agent {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let kind = String::from_utf8_lossy(&bytes[4..36]).trim_end().to_owned();
-        let sequence = i64::from_be_bytes(bytes[48..56].try_into().unwrap());
-        let payload_type = u32::from_be_bytes(bytes[112..116].try_into().unwrap());
-        let payload = &bytes[120..];
-        assert_eq!(bytes[80..112], *Sha256::digest(payload), "digest");
-        assert!(payload.len() <= 1024, "size");
-        if kind == "acknowledge" {
-            let content: serde_json::Value = serde_json::from_slice(payload).unwrap();
-            assert_eq!(
-                content["AcknowledgedMessageId"],
-                "07070707-0707-0707-0707-070707070707"
-            );
-            let sequence = content["AcknowledgedMessageSequenceNumber"]
-                .as_i64()
-                .unwrap();
-            self.unacknowledged.remove(&sequence);
+        let got = Got::checked(bytes);
+        if got.kind == "acknowledge" {
+            self.unacknowledged.remove(&got.acknowledged());
             return self.expected == 0;
         }
-        assert_eq!(kind, "input_stream_data");
-        if self.fault == "lossy" && sequence % 101 == 100 && self.lost.insert(sequence) {
+        assert_eq!(got.kind, "input_stream_data");
+        if self.fault == "lossy" && got.sequence % 101 == 100 && self.lost.insert(got.sequence) {
             return false;
         }
-        let upper = &hex::encode(&bytes[72..80]);
-        let lower = &hex::encode(&bytes[64..72]);
-        let id = format!(
-            "{}-{}-{}-{}-{}",
-            &upper[..8],
-            &upper[8..12],
-            &upper[12..],
-            &lower[..4],
-            &lower[4..]
-        );
-        let content = serde_json::json!({
-            "AcknowledgedMessageType": kind, "AcknowledgedMessageId": id,
-            "AcknowledgedMessageSequenceNumber": sequence, "IsSequentialMessage": true,
-        });
-        let _ = socket
-            .send(Message::binary(message(
-                "acknowledge",
-                0,
-                0,
-                content.to_string().as_bytes(),
-            )))
-            .await;
-        if sequence < self.expected {
+        let answer = message("acknowledge", 0, 0, got.acknowledgement().as_bytes());
+        let _ = socket.send(Message::binary(answer)).await;
+        if got.sequence < self.expected {
             state.lock().unwrap().resent += 1;
             return false;
         }
-        match payload_type {
-            6 => {
-                let answer: serde_json::Value = serde_json::from_slice(payload).unwrap();
-                self.expected += 1;
-                let status = &answer["ProcessedClientActions"][0]["ActionStatus"];
-                if self.fault == "encrypted" {
-                    // Declined: the agent ends the session.
-                    assert_eq!(*status, 3);
-                    state.lock().unwrap().declined += 1;
-                    return true;
-                }
-                assert_eq!(*status, 1);
-                self.send(
-                    socket,
-                    7,
-                    b"{\"HandshakeTimeToComplete\":1,\"CustomerMessage\":\"\"}",
-                )
-                .await;
-                if self.fault == "no port" {
-                    self.send(socket, 10, &3_u32.to_be_bytes()).await;
-                    return true;
-                }
-            }
+        match got.payload_type {
+            6 => return self.shake_hands(&got.payload, socket, state).await,
             10 => {
-                let flag = u32::from_be_bytes(payload.try_into().unwrap());
+                let flag = u32::from_be_bytes(got.payload.try_into().unwrap());
                 state.lock().unwrap().flags.push(flag);
                 self.expected += 1;
                 let _ = host.shutdown().await;
             }
-            _ => {
-                self.held.insert(sequence, payload.to_vec());
-                while let Some(bytes) = self.held.remove(&self.expected) {
-                    self.expected += 1;
-                    let _ = host.write_all(&bytes).await;
-                }
-            }
+            _ => self.hand_on(got, host).await,
         }
         false
+    }
+
+    /// The client's answer to what was asked; whether the handshake still goes on.
+    async fn shake_hands<S>(
+        &mut self,
+        answer: &[u8],
+        socket: &mut WebSocketStream<S>,
+        state: &Mutex<State>,
+    ) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let answer: serde_json::Value = serde_json::from_slice(answer).unwrap();
+        self.expected += 1;
+        let status = &answer["ProcessedClientActions"][0]["ActionStatus"];
+        if self.fault == "encrypted" {
+            // Declined: the agent ends the session.
+            assert_eq!(*status, 3);
+            state.lock().unwrap().declined += 1;
+            return true;
+        }
+        assert_eq!(*status, 1);
+        let done = b"{\"HandshakeTimeToComplete\":1,\"CustomerMessage\":\"\"}";
+        self.send(socket, 7, done).await;
+        if self.fault == "no port" {
+            self.send(socket, 10, &3_u32.to_be_bytes()).await;
+        }
+        self.fault == "no port"
+    }
+
+    /// In order.
+    async fn hand_on(&mut self, got: Got, host: &mut TcpStream) {
+        self.held.insert(got.sequence, got.payload);
+        while let Some(bytes) = self.held.remove(&self.expected) {
+            self.expected += 1;
+            let _ = host.write_all(&bytes).await;
+        }
+    }
+}
+
+/// A client's message.
+struct Got {
+    kind: String,
+    sequence: i64,
+    id: String,
+    payload_type: u32,
+    payload: Vec<u8>,
+}
+
+impl Got {
+    fn checked(bytes: &[u8]) -> Self {
+        let payload = &bytes[120..];
+        assert_eq!(bytes[80..112], *Sha256::digest(payload), "digest");
+        assert!(payload.len() <= 1024, "size");
+        let (upper, lower) = (hex::encode(&bytes[72..80]), hex::encode(&bytes[64..72]));
+        let parts = [
+            &upper[..8],
+            &upper[8..12],
+            &upper[12..],
+            &lower[..4],
+            &lower[4..],
+        ];
+        Self {
+            kind: String::from_utf8_lossy(&bytes[4..36]).trim_end().to_owned(),
+            sequence: i64::from_be_bytes(bytes[48..56].try_into().unwrap()),
+            id: parts.join("-"),
+            payload_type: u32::from_be_bytes(bytes[112..116].try_into().unwrap()),
+            payload: payload.to_vec(),
+        }
+    }
+
+    /// Which of the agent's messages an acknowledgement names.
+    fn acknowledged(&self) -> i64 {
+        let content: serde_json::Value = serde_json::from_slice(&self.payload).unwrap();
+        assert_eq!(
+            content["AcknowledgedMessageId"],
+            "07070707-0707-0707-0707-070707070707"
+        );
+        let sequence = &content["AcknowledgedMessageSequenceNumber"];
+        sequence.as_i64().unwrap()
+    }
+
+    fn acknowledgement(&self) -> String {
+        let content = serde_json::json!({
+            "AcknowledgedMessageType": self.kind, "AcknowledgedMessageId": self.id,
+            "AcknowledgedMessageSequenceNumber": self.sequence, "IsSequentialMessage": true,
+        });
+        content.to_string()
     }
 }

@@ -18,6 +18,7 @@ use crate::standin::{Shared, Standin, locked};
 
 mod door;
 pub(crate) mod endpoint;
+mod frame;
 mod message;
 pub(crate) mod session;
 mod signature;
@@ -62,8 +63,10 @@ pub(crate) struct State(Mutex<Record>);
 #[derive(Debug, Default)]
 struct Record {
     seen: TunnelsSeen,
-    /// Places at the endpoint that are taken.
+    /// Places at the endpoint that are taken by the lab's clients.
     places: usize,
+    /// Places that other people have.
+    others: usize,
     /// How long a tunnel may be silent before something on the way forgets it.
     quiet: Option<Duration>,
     /// Sessions that were started and whose websocket has not come yet, by its path.
@@ -111,7 +114,7 @@ impl Tunnels {
 
     /// Other people take or leave places at the endpoint: so many of its 20 are theirs from now on.
     pub fn occupy(&self, places: usize) {
-        self.record(|record| record.places = places);
+        self.record(|record| record.others = places);
     }
 
     /// From now on something on the way forgets a tunnel that was silent for so long, as network devices do.

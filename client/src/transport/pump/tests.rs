@@ -1,9 +1,13 @@
 //! The pump between an in-memory stream and an in-memory server.
 
 use super::*;
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::DuplexStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 type Server = WebSocketStream<DuplexStream>;
 type Pumping = tokio::task::JoinHandle<Result<(), Ended>>;
@@ -11,7 +15,7 @@ type Pumping = tokio::task::JoinHandle<Result<(), Ended>>;
 async fn scene(beat: Duration) -> (Server, DuplexStream, Pumping) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let (local, ssh) = tokio::io::duplex(1 << 20);
-    let client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+    let client = Websocket::new(ours, Vec::new());
     let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let local_set = pump(client, local, beat);
     (server, ssh, tokio::spawn(local_set))
@@ -109,6 +113,40 @@ async fn pings_are_answered_and_sent_on_a_quiet_tunnel() {
         }
     }
     pumping.abort();
+}
+
+#[tokio::test]
+async fn an_hour_of_silence_is_an_hour_of_pings_after_which_bytes_still_pass() {
+    let hour = u32::try_from(Duration::from_secs(3600).as_secs() / BEAT.as_secs()).unwrap();
+    assert!(BEAT < Duration::from_secs(60) && hour == 180);
+    let (mut raw, theirs) = tokio::io::duplex(1 << 20);
+    let (local, mut ssh) = tokio::io::duplex(1 << 20);
+    let client = Websocket::new(theirs, Vec::new());
+    let pumping = tokio::spawn(pump(client, local, Duration::from_millis(2)));
+    // None is answered: a server that never did is not taken for gone, however slow this machine is.
+    for _ in 0..hour {
+        let mut ping = [0; 6];
+        raw.read_exact(&mut ping).await.unwrap();
+        assert_eq!(ping[..2], [0x89, 0x80]);
+    }
+    let mut server = WebSocketStream::from_raw_socket(raw, Role::Server, None).await;
+    ssh.write_all(b"still").await.unwrap();
+    let said = loop {
+        match server.next().await.unwrap().unwrap() {
+            Message::Binary(bytes) => break bytes,
+            other => assert!(matches!(other, Message::Ping(_)), "{other:?}"),
+        }
+    };
+    assert_eq!(said.as_ref(), b"still");
+    server
+        .send(Message::binary(b"here".to_vec()))
+        .await
+        .unwrap();
+    server.close(None).await.unwrap();
+    let mut heard = Vec::new();
+    ssh.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"here");
+    pumping.await.unwrap().unwrap();
 }
 
 #[tokio::test]

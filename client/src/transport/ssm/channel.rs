@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use eic_protocol::text::printable;
 use serde::{Deserialize, Serialize};
 
-use super::message::{self, Message};
+use tokio_tungstenite::tungstenite::Bytes;
+
+use super::message::{self, Ids, Message, id_text};
 
 /// Largest payload: both ends of the published protocol cut the stream so.
 pub(super) const MAX_PAYLOAD: usize = 1024;
@@ -33,7 +35,7 @@ const BURST: usize = 64;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// To be sent.
-    Send(Vec<u8>),
+    Send(Bytes),
     /// Bytes of the host.
     Output(Vec<u8>),
     /// The handshake is over.
@@ -47,6 +49,7 @@ pub(super) enum Event {
 /// One channel.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
+    ids: Ids,
     expected: i64,
     next: i64,
     held: BTreeMap<i64, Message>,
@@ -60,18 +63,25 @@ pub(super) struct Channel {
 #[derive(Debug)]
 struct Sent {
     sequence: i64,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     first: u64,
     last: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Acknowledged {
-    acknowledged_message_type: String,
+struct Acknowledgement<'a> {
+    acknowledged_message_type: &'a str,
     acknowledged_message_id: String,
     acknowledged_message_sequence_number: i64,
     is_sequential_message: bool,
+}
+
+/// What counts of the other side's.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Acknowledged {
+    acknowledged_message_sequence_number: i64,
 }
 
 #[derive(Deserialize)]
@@ -90,18 +100,21 @@ struct Action {
 }
 
 impl Channel {
-    /// Whether more may be sent now.
-    pub(super) fn has_room(&self) -> bool {
-        !self.paused && self.unacknowledged.len() < WINDOW
+    /// How many messages may be sent now.
+    pub(super) fn room(&self) -> usize {
+        match self.paused {
+            true => 0,
+            false => WINDOW.saturating_sub(self.unacknowledged.len()),
+        }
     }
 
     /// Bytes for the host, at most [`MAX_PAYLOAD`].
-    pub(super) fn data(&mut self, bytes: &[u8], now: u64) -> Vec<u8> {
+    pub(super) fn data(&mut self, bytes: &[u8], now: u64) -> Bytes {
         self.send(message::OUTPUT, bytes.to_vec(), now)
     }
 
     /// Asks the host's agent to end the session.
-    pub(super) fn terminate(&mut self, now: u64) -> Vec<u8> {
+    pub(super) fn terminate(&mut self, now: u64) -> Bytes {
         self.send(
             message::FLAG,
             message::TERMINATE.to_be_bytes().to_vec(),
@@ -109,8 +122,10 @@ impl Channel {
         )
     }
 
-    fn send(&mut self, payload_type: u32, payload: Vec<u8>, now: u64) -> Vec<u8> {
-        let bytes = Message::new(message::INPUT, self.next, payload_type, payload).encode(now);
+    fn send(&mut self, payload_type: u32, payload: Vec<u8>, now: u64) -> Bytes {
+        let id = self.ids.next();
+        let message = Message::new(message::INPUT, id, self.next, payload_type, payload);
+        let bytes = Bytes::from(message.encode(now));
         self.unacknowledged.push_back(Sent {
             sequence: self.next,
             bytes: bytes.clone(),
@@ -122,7 +137,7 @@ impl Channel {
     }
 
     /// What is to be sent again.
-    pub(super) fn due(&mut self, now: u64) -> Result<Vec<Vec<u8>>, ChannelError> {
+    pub(super) fn due(&mut self, now: u64) -> Result<Vec<Bytes>, ChannelError> {
         let timeout = self.timeout();
         let oldest = self.unacknowledged.front();
         if oldest.is_some_and(|sent| now.saturating_sub(sent.first) > GIVE_UP) {
@@ -179,7 +194,8 @@ impl Channel {
         if !self.has_space_for(&message) {
             return Ok(events);
         }
-        events.push(Event::Send(acknowledgement(&message).encode(now)));
+        let answer = acknowledgement(&message, self.ids.next()).encode(now);
+        events.push(Event::Send(answer.into()));
         if message.sequence < self.expected {
             return Ok(events);
         }
@@ -265,15 +281,15 @@ fn weight(message: &Message) -> usize {
     message.payload.len().saturating_add(HELD_COST)
 }
 
-fn acknowledgement(message: &Message) -> Message {
-    let content = Acknowledged {
-        acknowledged_message_type: message.kind.clone(),
-        acknowledged_message_id: message.id_text(),
+fn acknowledgement(message: &Message, id: [u8; 16]) -> Message {
+    let content = Acknowledgement {
+        acknowledged_message_type: &message.kind,
+        acknowledged_message_id: id_text(message.id),
         acknowledged_message_sequence_number: message.sequence,
         is_sequential_message: true,
     };
     let payload = serde_json::to_vec(&content).unwrap_or_default();
-    Message::new(message::ACKNOWLEDGE, 0, 0, payload)
+    Message::new(message::ACKNOWLEDGE, id, 0, 0, payload)
 }
 
 /// The answer to a handshake, and what it declines: only port sessions without a key of their own are taken. The

@@ -40,16 +40,61 @@ pub(super) struct Message {
     pub(super) payload: Vec<u8>,
 }
 
-impl Message {
-    /// A message of ours with a new id.
-    pub(super) fn new(kind: &str, sequence: i64, payload_type: u32, payload: Vec<u8>) -> Self {
-        let mut id = [0; 16];
-        // Without randomness the id is no unique one; it only names the message in acknowledgements.
-        let _ = getrandom::fill(&mut id);
-        // RFC 9562 §5.4.
-        let [_, _, _, _, _, _, version, _, variant, ..] = &mut id;
+/// Names for the messages of one channel, which acknowledgements repeat: random at first, then counted, since asking
+/// the system for each would cost as much as sending it.
+#[derive(Debug)]
+pub(super) struct Ids {
+    upper: [u8; 8],
+    next: u64,
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        let (mut upper, mut lower) = ([0; 8], [0; 8]);
+        // Without randomness the names are unique within the channel still, which is where they mean something.
+        let _ = getrandom::fill(&mut upper).and_then(|()| getrandom::fill(&mut lower));
+        // RFC 9562 §5.4: version 4.
+        let [_, _, _, _, _, _, version, _] = &mut upper;
         *version = (*version & 0x0f) | 0x40;
+        Self {
+            upper,
+            next: u64::from_be_bytes(lower),
+        }
+    }
+}
+
+impl Ids {
+    /// The next one.
+    pub(super) fn next(&mut self) -> [u8; 16] {
+        self.next = self.next.wrapping_add(1);
+        let mut lower = self.next.to_be_bytes();
+        let [variant, ..] = &mut lower;
         *variant = (*variant & 0x3f) | 0x80;
+        let mut id = [0; 16];
+        for (slot, byte) in id.iter_mut().zip(self.upper.into_iter().chain(lower)) {
+            *slot = byte;
+        }
+        id
+    }
+}
+
+/// As text.
+pub(super) fn id_text(id: [u8; 16]) -> String {
+    let text = hex::encode(id);
+    let parts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    let parts = parts.map(|(from, to)| text.get(from..to).unwrap_or_default());
+    parts.join("-")
+}
+
+impl Message {
+    /// A message of ours.
+    pub(super) fn new(
+        kind: &str,
+        id: [u8; 16],
+        sequence: i64,
+        payload_type: u32,
+        payload: Vec<u8>,
+    ) -> Self {
         Self {
             kind: kind.to_owned(),
             sequence,
@@ -68,7 +113,8 @@ impl Message {
         };
         let mut bytes = Vec::with_capacity(PAYLOAD_AT + self.payload.len());
         bytes.extend_from_slice(&HEADER.to_be_bytes());
-        bytes.extend_from_slice(format!("{:<KIND_LEN$}", self.kind).as_bytes());
+        let kind = self.kind.bytes().chain(std::iter::repeat(b' '));
+        bytes.extend(kind.take(KIND_LEN));
         bytes.extend_from_slice(&1_u32.to_be_bytes());
         bytes.extend_from_slice(&now.to_be_bytes());
         bytes.extend_from_slice(&self.sequence.to_be_bytes());
@@ -118,14 +164,6 @@ impl Message {
             payload: payload.to_vec(),
         })
     }
-
-    /// The id as text.
-    pub(super) fn id_text(&self) -> String {
-        let text = hex::encode(self.id);
-        let parts = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
-        let parts = parts.map(|(from, to)| text.get(from..to).unwrap_or_default());
-        parts.join("-")
-    }
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -138,7 +176,8 @@ mod tests {
 
     #[test]
     fn shortened_lengthened_and_changed_messages_are_refused() {
-        let bytes = Message::new(INPUT, 7, OUTPUT, b"payload".to_vec()).encode(1_795_304_439_000);
+        let bytes = Message::new(INPUT, Ids::default().next(), 7, OUTPUT, b"payload".to_vec())
+            .encode(1_795_304_439_000);
         for cut in [0, 3, 4, 119, 120, bytes.len() - 1] {
             assert_eq!(Message::decode(&bytes[..cut]), None, "{cut}");
         }
@@ -153,10 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn no_two_messages_have_the_same_name_and_each_is_a_uuid_of_version_4() {
+        let mut ids = Ids {
+            next: u64::MAX - 500,
+            ..Ids::default()
+        };
+        let texts: std::collections::BTreeSet<String> =
+            (0..1000).map(|_| id_text(ids.next())).collect();
+        assert_eq!(texts.len(), 1000);
+        for text in texts {
+            assert!(
+                text[14..].starts_with('4') && "89ab".contains(&text[19..20]),
+                "{text}"
+            );
+        }
+        assert_ne!(Ids::default().next(), Ids::default().next());
+    }
+
+    #[test]
     fn the_layout_is_the_published_one() {
         let message = Message {
             id: *b"\x00\x01\x02\x03\x04\x05\x46\x07\x88\x09\x0a\x0b\x0c\x0d\x0e\x0f",
-            ..Message::new(INPUT, 7, OUTPUT, b"payload".to_vec())
+            ..Message::new(INPUT, Ids::default().next(), 7, OUTPUT, b"payload".to_vec())
         };
         let bytes = message.encode(5);
         assert_eq!(&bytes[..36], b"\0\0\0\x74input_stream_data               ");
@@ -167,6 +224,6 @@ mod tests {
         assert_eq!(bytes[112..120], [0, 0, 0, 1, 0, 0, 0, 7]);
         assert_eq!(&bytes[120..], b"payload");
         assert_eq!(Message::decode(&bytes), Some(message.clone()));
-        assert_eq!(message.id_text(), "00010203-0405-4607-8809-0a0b0c0d0e0f");
+        assert_eq!(id_text(message.id), "00010203-0405-4607-8809-0a0b0c0d0e0f");
     }
 }

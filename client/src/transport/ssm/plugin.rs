@@ -178,6 +178,8 @@ fn is_program(path: &Path) -> bool {
 fn version_of(program: &Path) -> io::Result<String> {
     let mut child = Command::new(program)
         .arg("--version")
+        .env_clear()
+        .envs(carrier::kept_environment())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -25,6 +25,8 @@ const BEAT: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a refusal may take: somebody waits for the other way.
 const PARTING: Duration = Duration::from_secs(1);
+/// Most that is read of the local side at once, and cut into messages then. Bytes.
+const AT_ONCE: usize = 64 * 1024;
 /// Most messages that wait for the websocket: a window of data, and as many acknowledgements again.
 const QUEUE: usize = 8_192;
 
@@ -213,18 +215,17 @@ impl Pumping {
         if writer.write_all(&early).await.is_err() {
             return Ok(());
         }
-        let mut buffer = vec![0; MAX_PAYLOAD];
+        let mut buffer = vec![0; AT_ONCE];
         let (mut tick, mut beat) = (tokio::time::interval(TICK), tokio::time::interval(BEAT));
         loop {
-            // Half of the queue is left to acknowledgements and resending.
-            let has_room = self.channel.has_room() && self.queue.capacity() > QUEUE / 2;
+            let limit = self.room().saturating_mul(MAX_PAYLOAD).min(AT_ONCE);
+            let free = buffer.get_mut(..limit).unwrap_or_default();
             tokio::select! {
-                read = reader.read(&mut buffer), if has_room => {
+                read = reader.read(free), if limit > 0 => {
                     let Some(bytes) = buffer.get(..read.unwrap_or(0)).filter(|b| !b.is_empty()) else {
                         return self.farewell(stream, writer).await;
                     };
-                    let data = self.channel.data(bytes, self.time());
-                    self.send(Message::binary(data))?;
+                    self.send_data(bytes)?;
                 }
                 message = stream.next() => {
                     let message = message.ok_or(SessionError::Ended)?.map_err(broken)?;
@@ -240,6 +241,21 @@ impl Pumping {
                 _ = beat.tick() => self.send(Message::Ping(Bytes::new()))?,
             }
         }
+    }
+
+    /// How many messages of data may be sent. Half of the queue is left to acknowledgements and resending.
+    fn room(&self) -> usize {
+        let queue = self.queue.capacity().saturating_sub(QUEUE / 2);
+        self.channel.room().min(queue)
+    }
+
+    fn send_data(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        let now = self.time();
+        for payload in bytes.chunks(MAX_PAYLOAD) {
+            let data = self.channel.data(payload, now);
+            self.send(Message::binary(data))?;
+        }
+        Ok(())
     }
 
     /// The local side is done: the agent is asked to end, and what is under way is delivered.
@@ -316,7 +332,7 @@ impl SessionError {
 }
 
 fn random_id() -> String {
-    super::message::Message::new("", 0, 0, Vec::new()).id_text()
+    super::message::id_text(super::message::Ids::default().next())
 }
 
 fn broken(error: tokio_tungstenite::tungstenite::Error) -> SessionError {

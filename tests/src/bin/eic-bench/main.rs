@@ -1,6 +1,6 @@
 //! `make bench`: the numbers of the design beside named peers, in one run, as ratios.
 //! Bounded load on loopback and in namespaces of its own; asserts nothing, prints and writes what it measured.
-//! `eic-bench policy|issuance|login|mssh|fan_out` measures a part and writes nothing.
+//! `eic-bench policy|issuance|login|mssh|fan_out|tunnels|trust` measures a part and writes nothing.
 
 mod fan_out;
 mod issuance;
@@ -12,6 +12,7 @@ mod process;
 mod revoked;
 mod summary;
 mod trust;
+mod tunnels;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,8 +68,12 @@ fn bench(parts: &[String]) -> Result<(), String> {
         rows.extend(mssh::rows()?);
     }
     if wanted("fan_out") {
-        println!("fan-out, tunnels, AWS's client …");
+        println!("fan-out, AWS's client …");
         rows.extend(fan_out::rows()?);
+    }
+    if wanted("tunnels") {
+        println!("bulk data through tunnels beside AWS's client …");
+        rows.extend(tunnels::rows()?);
     }
     if wanted("trust") {
         println!("trust bundles, views, handshakes, revocations …");

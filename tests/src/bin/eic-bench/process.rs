@@ -46,7 +46,7 @@ pub(crate) fn time_command(args: &[String]) -> Result<(), String> {
 }
 
 /// CPU time of all children that ended so far (proc(5): cutime and cstime, in ticks of 10 ms).
-fn children_cpu() -> Duration {
+pub(crate) fn children_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<u64> = stat
         .rsplit(')')

@@ -20,6 +20,9 @@ use crate::standin::tunnels::{endpoint, session};
 /// Longest head of a request.
 const LONGEST_HEAD: usize = 16 * 1024;
 
+/// Most that is taken from a client's connection at once: several records of TLS. Bytes.
+const AT_ONCE: usize = 256 * 1024;
+
 /// RFC 6455 section 1.3.
 const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -47,7 +50,7 @@ pub(super) async fn open(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared
 
 async fn serve(stream: TcpStream, tls: TlsAcceptor, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
+    let mut stream = BufReader::with_capacity(AT_ONCE, stream);
     let asked = Head::read(&mut stream).await?;
     let name = asked.target().strip_suffix(":443").unwrap_or_default();
     let name = name.to_owned();

@@ -4,23 +4,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use http::Response;
 use hyper::body::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio::sync::mpsc;
 
 use crate::aws::REGION;
 use crate::standin::answer::{answer, request_id};
 use crate::standin::signed_request::{SignedRequest, unix_seconds};
 use crate::standin::tunnels::door::Head;
+use crate::standin::tunnels::frame::{self, Frames, HEADER, Kind, Said};
 use crate::standin::tunnels::signature::{Scope, sha256, signature};
 use crate::standin::tunnels::{ENDPOINT_QUOTA, State};
 use crate::standin::{Shared, locked};
@@ -34,6 +33,12 @@ pub(super) const NAME: &str =
 
 /// Largest payload of a client's frame. Bytes.
 const LARGEST_FRAME: usize = 65_000;
+
+/// Most that is carried at once. Bytes.
+const AT_ONCE: usize = 256 * 1024;
+
+/// Pings that wait for their answer.
+const ANSWERS: usize = 8;
 
 /// How long a signed address is good for. Seconds.
 const LONGEST_EXPIRY: u64 = 60;
@@ -108,7 +113,7 @@ fn destination(pairs: &BTreeMap<&str, &str>) -> Result<SocketAddr, String> {
 
 fn take_place(state: &State) -> Result<(), String> {
     state.with(|record| {
-        if record.places >= ENDPOINT_QUOTA {
+        if record.places + record.others >= ENDPOINT_QUOTA {
             return Err(format!(
                 "The maximum number of concurrent connections ({ENDPOINT_QUOTA}) is reached"
             ));
@@ -175,20 +180,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let state = &shared.tunnels;
-    // A larger frame, or one without a mask, ends the connection.
-    let config = WebSocketConfig::default().max_frame_size(Some(LARGEST_FRAME));
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let outcome = match TcpStream::connect(target).await {
-        Ok(host) => {
-            host.set_nodelay(true)?;
-            let (from_host, to_host) = host.into_split();
-            let (sink, frames) = socket.split();
-            tokio::select! {
-                () = down(from_host, sink) => {}
-                () = up(frames, to_host, state) => {}
-            }
-            Ok(())
-        }
+        Ok(host) => converse(stream, host, state).await,
         Err(cause) => Err(cause),
     };
     state.with(|record| {
@@ -198,46 +191,106 @@ where
     outcome
 }
 
-async fn down(mut host: OwnedReadHalf, mut sink: impl Sink<Message, Error = Error> + Unpin) {
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let read = host.read(&mut buffer).await.unwrap_or(0);
-        let message = match buffer.get(..read) {
-            Some(bytes) if !bytes.is_empty() => Message::binary(bytes.to_vec()),
-            _ => break,
-        };
-        if sink.send(message).await.is_err() {
-            return;
-        }
-    }
-    let close = CloseFrame {
-        code: CloseCode::Normal,
-        reason: "".into(),
+async fn converse<S>(stream: S, host: TcpStream, state: &State) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    host.set_nodelay(true)?;
+    let (from_host, to_host) = host.into_split();
+    let (from_client, mut to_client) = tokio::io::split(stream);
+    let (answers, asked) = mpsc::channel(ANSWERS);
+    let close = tokio::select! {
+        ended = down(from_host, &mut to_client, asked) => ended,
+        () = up(from_client, to_host, answers, state) => true,
     };
-    drop(sink.send(Message::Close(Some(close))).await);
+    if close {
+        let code = 1000_u16.to_be_bytes();
+        to_client
+            .write_all(&frame::control(Kind::Close, &code))
+            .await?;
+    }
+    to_client.shutdown().await
 }
 
-/// An empty frame, text, or silence for too long ends it.
-async fn up(
-    mut frames: impl Stream<Item = Result<Message, Error>> + Unpin,
-    mut host: OwnedWriteHalf,
-    state: &State,
-) {
+/// Whether a close may follow: the client has not gone.
+async fn down<W: AsyncWrite + Unpin>(
+    mut host: OwnedReadHalf,
+    client: &mut W,
+    mut asked: mpsc::Receiver<Vec<u8>>,
+) -> bool {
+    let mut buffer = vec![0; HEADER + AT_ONCE];
     loop {
-        let quiet = state.with(|record| record.quiet).unwrap_or(Duration::MAX);
-        let Ok(Some(Ok(message))) = tokio::time::timeout(quiet, frames.next()).await else {
-            return;
-        };
-        match message {
-            Message::Binary(bytes) if !bytes.is_empty() => {
-                if host.write_all(&bytes).await.is_err() {
-                    return;
+        let (head, payload) = buffer.split_at_mut(HEADER);
+        let sent = tokio::select! {
+            Some(answer) = asked.recv() => client.write_all(&answer).await,
+            read = host.read(payload) => match read {
+                Ok(length) if length > 0 => {
+                    let begin = frame::head(head, length);
+                    let frame = buffer.get(begin..HEADER + length).unwrap_or_default();
+                    client.write_all(frame).await
                 }
+                _ => return true,
             }
-            Message::Ping(_) => state.with(|record| record.seen.pings += 1),
-            _ => return,
+        };
+        if sent.is_err() || client.flush().await.is_err() {
+            return false;
         }
     }
+}
+
+/// A frame that the endpoint does not take, its end, or silence for too long ends it.
+async fn up(
+    mut client: impl AsyncRead + Unpin,
+    mut host: OwnedWriteHalf,
+    answers: mpsc::Sender<Vec<u8>>,
+    state: &State,
+) {
+    let (mut frames, mut buffer) = (Frames::new(LARGEST_FRAME), vec![0; AT_ONCE]);
+    loop {
+        let quiet = state.with(|record| record.quiet).unwrap_or(Duration::MAX);
+        let read = tokio::time::timeout(quiet, fill(&mut client, &mut buffer)).await;
+        let Ok(Ok(length @ 1..)) = read else {
+            return;
+        };
+        let mut bytes = buffer.get_mut(..length).unwrap_or_default();
+        loop {
+            let said = match frames.next(&mut bytes) {
+                Ok(Some(said)) => said,
+                Ok(None) => break,
+                Err(_) => return,
+            };
+            match said {
+                Said::Bytes(bytes) if host.write_all(bytes).await.is_err() => return,
+                Said::Bytes(_) | Said::Control(Kind::Pong, _) => {}
+                Said::Control(Kind::Ping, payload) => {
+                    state.with(|record| record.seen.pings += 1);
+                    drop(answers.try_send(frame::control(Kind::Pong, &payload)));
+                }
+                Said::Control(..) => return,
+            }
+        }
+    }
+}
+
+/// Waits for some bytes, and takes what is there: records of TLS are small.
+async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<usize> {
+    let mut buffer = ReadBuf::new(buffer);
+    std::future::poll_fn(|context| {
+        loop {
+            let before = buffer.filled().len();
+            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+            match read {
+                _ if buffer.remaining() == 0 => break,
+                Poll::Ready(Ok(())) if buffer.filled().len() > before => {}
+                Poll::Ready(Ok(())) => break,
+                _ if before > 0 => break,
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(cause)) => return Poll::Ready(Err(cause)),
+            }
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use http::Response;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::aws::{Call, REGION};
@@ -38,6 +38,12 @@ const STARTS_AT_ONCE: f64 = 6.0;
 
 /// Largest payload of a message, in both directions. Bytes.
 const LARGEST_PAYLOAD: usize = 1024;
+
+/// Most that is read of a client at once: a record of TLS. Bytes.
+const LONGEST_READ: usize = 16 * 1024;
+
+/// Most that is read of the host at once, and cut into messages then. Bytes.
+const AT_ONCE: usize = 64 * 1024;
 
 /// Messages that the agent has under way at most.
 const WINDOW: usize = 500;
@@ -184,7 +190,9 @@ pub(super) async fn carry<S>(stream: S, waiting: Waiting, shared: &Shared) -> io
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    // All of this is cleared before each read.
+    let config = WebSocketConfig::default().read_buffer_size(LONGEST_READ);
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let outcome = converse(socket, &waiting, shared).await;
     shared
         .tunnels
@@ -253,12 +261,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
             "ActionParameters": {"SessionType": "Port", "Properties": {"portNumber": "22"}},
         }]});
         self.send(5, request.to_string().as_bytes()).await?;
-        let mut buffer = [0; LARGEST_PAYLOAD];
+        let mut buffer = vec![0; AT_ONCE];
         let mut beat = tokio::time::interval(AGAIN / 4);
         loop {
-            let may_read = self.is_open && self.under_way.len() < WINDOW;
+            // What is there already is answered in one go.
+            while let Some(got) = self.socket.next().now_or_never() {
+                self.heard = Instant::now();
+                if self.heard_of(got, shared).await? == Round::End {
+                    return self.flush().await;
+                }
+            }
+            self.flush().await?;
+            let room = WINDOW.saturating_sub(self.under_way.len()) * LARGEST_PAYLOAD;
+            let limit = if self.is_open { room.min(AT_ONCE) } else { 0 };
+            let free = buffer.get_mut(..limit).unwrap_or_default();
             let round = tokio::select! {
-                read = self.host.read(&mut buffer), if may_read => {
+                read = self.host.read(free), if limit > 0 => {
                     let bytes = buffer.get(..read.unwrap_or(0)).unwrap_or_default();
                     self.host_said(bytes).await?
                 }
@@ -269,7 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
                 _ = beat.tick() => self.beat(shared).await?,
             };
             if round == Round::End {
-                return Ok(());
+                return self.flush().await;
             }
         }
     }
@@ -299,12 +317,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
     }
 
     async fn host_said(&mut self, bytes: &[u8]) -> io::Result<Round> {
+        for payload in bytes.chunks(LARGEST_PAYLOAD) {
+            self.send(1, payload).await?;
+        }
         if !bytes.is_empty() {
-            self.send(1, bytes).await?;
             return Ok(Round::GoOn);
         }
         let close = ChannelMessage::new("channel_closed", 0, 0, b"{}");
-        self.write(&close.encode()).await?;
+        self.write(close.encode()).await?;
+        self.flush().await?;
         // What the client still sends is read: a socket closed over unread bytes is reset, and the end is lost.
         let rest = async { while self.socket.next().await.is_some_and(|got| got.is_ok()) {} };
         drop(tokio::time::timeout(FAREWELL, rest).await);
@@ -356,7 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
             "AcknowledgedMessageSequenceNumber": message.sequence, "IsSequentialMessage": true,
         });
         let answer = ChannelMessage::new("acknowledge", 0, 0, content.to_string().as_bytes());
-        self.write(&answer.encode()).await
+        self.write(answer.encode()).await
     }
 
     async fn send(&mut self, payload_type: u32, payload: &[u8]) -> io::Result<()> {
@@ -366,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
         let bytes = message.encode();
         self.under_way
             .insert(sequence, (bytes.clone(), Instant::now()));
-        self.write(&bytes).await
+        self.write(bytes).await
     }
 
     async fn send_again(&mut self) -> io::Result<()> {
@@ -378,14 +399,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
             }
         }
         for bytes in late {
-            self.write(&bytes).await?;
+            self.write(bytes).await?;
         }
         Ok(())
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let sent = self.socket.send(Message::binary(bytes.to_vec())).await;
-        sent.map_err(io::Error::other)
+    /// Sent with what comes after it, or by a flush.
+    async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        let fed = self.socket.feed(Message::binary(bytes)).await;
+        fed.map_err(io::Error::other)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush().await.map_err(io::Error::other)
     }
 }
 
