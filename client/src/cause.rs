@@ -67,7 +67,7 @@ causes! {
     ConditionsNotMet "conditions-not-met" "policy allows it in another form only: ask for what the message names";
     TooManyRequests "too-many-requests" "wait a minute; a job over many hosts should use a fleet: `eic-login exec --fleet`";
     WrongCertificate "wrong-certificate" "the CA issued something else than was asked for: tell whoever runs it, with the request id";
-    UnknownHost "unknown-host" "is the name right, the instance running, and the account and Region (AWS_PROFILE, [[place]]) the right one?";
+    UnknownHost "unknown-host" "see that the name, the account and the Region (AWS_PROFILE, [[place]]) are right and the instance runs, or ask for access to it";
     Ambiguous "ambiguous-name" "use an id of the list, or put the place in front: PLACE/NAME";
     UnknownPlace "unknown-place" "use a Region, an account id, or a [[place]] of the configuration";
     NoDescribe "no-permission-describe" "the AWS identity needs ec2:DescribeInstances";
@@ -76,7 +76,7 @@ causes! {
     NotReady "instance-not-ready" "the instance is not up: `eic-login ssh --wait HOST` waits for it";
     WhichUser "which-user" "name the account, as the message says; the tag eic:user on the instance does it for everybody";
     Restricted "restricted" "the host takes pushed keys only, which cannot carry restrictions: enroll it, or ask for none";
-    Enrolled "enrolled-without-ca" "the host opens to certificates only: wait for the CA, or use break-glass access of another kind";
+    Enrolled "enrolled-without-ca" "the host opens to certificates only: name its CA (`eic-login setup URL`), wait for it, or use break-glass access of another kind";
     SwitchedOff "instance-connect-off" "enroll the host, or ask its owner to change the tag eic:instance-connect";
     BreakGlass "break-glass-only" "enroll the host: Instance Connect is for the CA's outages there";
     Managed "not-an-ec2-instance" "enroll the host: Instance Connect reaches EC2 instances only";

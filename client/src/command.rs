@@ -37,6 +37,7 @@ mod push;
 mod setup;
 mod sign_in;
 mod ssh;
+mod ssh_caller;
 mod status;
 mod tunnel;
 

@@ -73,6 +73,12 @@ pub fn decide(situation: &Situation) -> Result<Push, NoPush> {
         }
         CaOutcome::Absent if situation.restrictions_asked => Err(NoPush::Restricted),
         CaOutcome::Absent => possible(situation).map(|()| Push::Because(PushCause::CaUnreachable)),
+        // Its host certificate cannot be checked here: the login would end right after the push.
+        CaOutcome::NotConfigured
+            if situation.seen_enrolled || situation.enrolment == Enrolment::Enrolled =>
+        {
+            Err(NoPush::EnrolledElsewhere)
+        }
         CaOutcome::NotConfigured if situation.restrictions_asked => Err(NoPush::Restricted),
         CaOutcome::NotConfigured => possible(situation).map(|()| Push::OnlyWay),
     }
@@ -126,6 +132,12 @@ pub enum NoPush {
         "the host is enrolled: it opens to a certificate only, and the CA cannot be reached; wait for it, or use another way in"
     )]
     Enrolled,
+    /// The same, where no CA is configured.
+    #[error(
+        "the host is enrolled at a CA, without which its host certificate cannot be checked, and none is configured here: \
+         run `eic-login setup URL` with that CA's URL"
+    )]
+    EnrolledElsewhere,
     /// Switched off.
     #[error(
         "Instance Connect is switched off for this host: enroll it, or ask its owner to change the tag eic:instance-connect"
@@ -209,6 +221,18 @@ mod tests {
             }),
             Ok(Push::NotNeeded)
         );
+        for (enrolment, seen_enrolled) in [(Enrolment::Enrolled, false), (Enrolment::Unknown, true)]
+        {
+            assert_eq!(
+                decide(&Situation {
+                    ca: CaOutcome::NotConfigured,
+                    enrolment,
+                    seen_enrolled,
+                    ..LEGACY
+                }),
+                Err(NoPush::EnrolledElsewhere)
+            );
+        }
         for enrolment in [Enrolment::Enrolled, Enrolment::Unknown] {
             assert_eq!(
                 decide(&Situation {

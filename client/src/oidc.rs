@@ -13,7 +13,6 @@ mod endpoints;
 mod error;
 mod form;
 mod issuer_url;
-mod nonce;
 mod token_endpoint;
 
 use eic_aws::http_client::{HttpClient, Limits, Roots};
@@ -25,7 +24,6 @@ use std::time::Duration;
 pub use browser::{is_available, show};
 pub use error::OidcError;
 pub use issuer_url::{InvalidIssuer, IssuerUrl};
-pub use nonce::bound_nonce;
 
 use endpoints::Endpoints;
 
@@ -94,8 +92,9 @@ pub trait Person {
     fn enter(&mut self, url: &str, code: &str, complete: Option<&str>);
 }
 
-/// Signs somebody in; takes as long as the person does, at most ten minutes. The token has `nonce` in it, which
-/// [`bound_nonce`] makes, where the way knows nonces (a device's code does not). `now` gives Unix seconds.
+/// Signs somebody in; takes as long as the person does, at most ten minutes. The token has `nonce` in it
+/// ([`eic_protocol::proof::oidc::bound_nonce`] makes one), where the way knows nonces (a device's code does not).
+/// `now` gives Unix seconds.
 ///
 /// # Errors
 /// [`OidcError`]

@@ -78,7 +78,7 @@ mod tests {
         use Enrolment::{Enrolled, Legacy, Unknown};
         use InstanceConnectMode::{BreakGlass, Off, On};
         for (enrolment, mode, with_ca, without) in [
-            (Enrolled, On, "certificate", "pushed-key"),
+            (Enrolled, On, "certificate", "none"),
             (
                 Unknown,
                 On,

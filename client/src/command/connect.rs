@@ -57,7 +57,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
     };
     let login = options.login()?;
     let agent = Agent::new(&login.dir)?;
-    let link = reach(&agent, &login.ask(), &given, Instant::now() + patience)?;
+    let link = reach(&agent, &login.ask()?, &given, Instant::now() + patience)?;
     hand_over::hand_over(link)
         .map_err(|e| Failure::new(exit_code::FAILURE, format!("the connection broke: {e}")))
 }

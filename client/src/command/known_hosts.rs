@@ -25,7 +25,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
     let agent = Agent::new(&login.dir)?;
     match agent
         .ask(Ask::HostKey(HostKeyAsk {
-            login: login.ask(),
+            login: login.ask()?,
             key,
         }))?
         .1

@@ -1,7 +1,7 @@
 //! `eic-login` without a command: sign in, and show who the CA says you are and what you may reach.
 
 use clap::Args;
-use eic_protocol::api::instance::{Enrolment, InstanceView};
+use eic_protocol::api::instance::InstanceView;
 use eic_protocol::api::session::NameStanding;
 use eic_protocol::text::printable;
 
@@ -18,6 +18,7 @@ use crate::oidc::Way;
 use crate::paths::Paths;
 use crate::ssh_config::installation::Installation;
 use crate::terminal;
+use crate::ways_in::{told, ways_in};
 
 /// For those who sign in at an issuer: `issuer` under `[id_token]` of the configuration.
 #[derive(Debug, Args)]
@@ -143,7 +144,7 @@ fn render(signed_in: &SignedIn) -> String {
         ),
     };
     text.push('\n');
-    text.push_str(&table(&signed_in.instances));
+    text.push_str(&table(&signed_in.instances, signed_in.ca.is_some()));
     if signed_in.truncated {
         text.push_str("... and more.\n");
     }
@@ -157,18 +158,18 @@ fn standing(standing: NameStanding) -> &'static str {
     }
 }
 
-fn table(instances: &[InstanceView]) -> String {
+fn table(instances: &[InstanceView], has_ca: bool) -> String {
     if instances.is_empty() {
         return "There is no host that you may log in to.\n".to_owned();
     }
-    let rows: Vec<Vec<String>> = instances.iter().map(row).collect();
+    let rows = instances.iter().map(|view| row(view, has_ca));
     terminal::table(
         &["INSTANCE", "NAME", "USERS", "ADDRESS", "REGION", "LOGIN BY"],
-        &rows,
+        &rows.collect::<Vec<_>>(),
     )
 }
 
-fn row(view: &InstanceView) -> Vec<String> {
+fn row(view: &InstanceView, has_ca: bool) -> Vec<String> {
     let users: Vec<&str> = view
         .users
         .iter()
@@ -192,38 +193,52 @@ fn row(view: &InstanceView) -> Vec<String> {
                 .unwrap_or_default(),
         ),
         view.region.to_string(),
-        match view.enrolment {
-            Enrolment::Enrolled => "certificate",
-            Enrolment::Legacy => "pushed key",
-            Enrolment::Unknown => "-",
-        }
-        .to_owned(),
+        told(&ways_in(view, has_ca)),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eic_protocol::api::instance::InstanceConnectMode;
+    use crate::host_cache::tests::view;
+    use eic_protocol::api::instance::Enrolment;
     use eic_protocol::api::session::CallerView;
+
+    /// As an unnamed person whom no CA knows.
+    fn without_ca(instances: Vec<InstanceView>) -> SignedIn {
+        SignedIn {
+            ca: None,
+            caller: None,
+            expires_at: None,
+            renews: false,
+            instances,
+            truncated: false,
+            notes: Vec::new(),
+            selection: "profile dev".to_owned(),
+        }
+    }
+
+    #[test]
+    fn without_a_ca_no_host_is_said_to_open_to_a_certificate() {
+        for (enrolment, way) in [
+            (Enrolment::Enrolled, " none\n"),
+            (Enrolment::Legacy, " pushed-key\n"),
+            (Enrolment::Unknown, " pushed-key\n"),
+        ] {
+            let mut host = view("i-01234567", None);
+            host.enrolment = enrolment;
+            let text = render(&without_ca(vec![host]));
+            assert!(text.ends_with(way), "{enrolment:?}: {text}");
+        }
+    }
 
     #[test]
     fn the_answer_tells_who_where_and_what_without_escapes() {
         // H-15: a Name tag is anybody's text.
-        let view = InstanceView {
-            id: "i-01234567".parse().unwrap(),
-            account: "123456789012".parse().unwrap(),
-            region: "eu-west-1".parse().unwrap(),
-            availability_zone: None,
-            name: Some("web\u{1b}]0;owned\u{7}".to_owned()),
-            private_dns: None,
-            addresses: vec!["10.0.0.5".parse().unwrap()],
-            ssh_port: 22,
-            enrolment: Enrolment::Legacy,
-            instance_connect: InstanceConnectMode::On,
-            users: vec!["ubuntu".parse().unwrap()],
-            host_keys: Vec::new(),
-        };
+        let mut host = view("i-01234567", Some("web\u{1b}]0;owned\u{7}"));
+        host.enrolment = Enrolment::Legacy;
+        host.addresses = vec!["10.0.0.5".parse().unwrap()];
+        host.users = vec!["ubuntu".parse().unwrap()];
         let caller = CallerView {
             arn: "arn:aws:sts::123456789012:assumed-role/Dev/alice"
                 .parse()
@@ -237,11 +252,8 @@ mod tests {
             ca: Some("https://ca.example".to_owned()),
             caller: Some(caller),
             expires_at: Some(0),
-            renews: false,
-            instances: vec![view],
             truncated: true,
-            notes: Vec::new(),
-            selection: "profile dev".to_owned(),
+            ..without_ca(vec![host])
         };
         let text = render(&signed_in);
         assert!(!text.contains('\u{1b}'));
@@ -251,7 +263,7 @@ mod tests {
             "i-01234567",
             "ubuntu",
             "10.0.0.5",
-            "pushed key",
+            "pushed-key",
             "and more",
         ] {
             assert!(text.contains(told), "{told}: {text}");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use eic_protocol::os_user::OsUser;
 
+use super::ssh_caller;
 use crate::control::message::ConnectAsk;
 use crate::credentials::Selection;
 use crate::exit_code::Failure;
@@ -107,9 +108,13 @@ impl Options {
 
 impl LoginOptions {
     /// The login that the resident agent is asked about, with what the environment says.
-    pub(super) fn ask(self) -> ConnectAsk {
+    ///
+    /// # Errors
+    /// Where `ssh-copy-id` runs the ssh.
+    pub(super) fn ask(self) -> Result<ConnectAsk, Failure> {
         let ssh_pid = ssh_pid();
-        ConnectAsk {
+        ssh_caller::check(ssh_pid)?;
+        Ok(ConnectAsk {
             user_agent: user_agent(&self.dir, ssh_pid),
             default_user: ssh_pid.is_some_and(|pid| is_default_user(&self.user, &self.host, pid)),
             user: self.user,
@@ -117,7 +122,7 @@ impl LoginOptions {
             port: self.port,
             ssh_pid,
             selection: Selection::from_env(),
-        }
+        })
     }
 }
 

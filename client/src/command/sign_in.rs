@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _};
 
 use eic_protocol::proof::Audience;
+use eic_protocol::proof::oidc::bound_nonce;
 use eic_protocol::subject_key::SubjectKey;
 
 use super::runtime;
@@ -48,7 +49,7 @@ pub(super) fn usual_way() -> Way {
 impl Errand {
     /// Signs somebody in, bound to `key`; waits for him.
     pub(super) fn tokens(&self, way: Way, key: &SubjectKey) -> Result<Tokens, Failure> {
-        let nonce = oidc::bound_nonce(&self.ca, key);
+        let nonce = bound_nonce(&self.ca, key);
         let runtime = runtime()?;
         let signing_in = async {
             oidc::sign_in(&self.registration, way, &nonce, &mut AtTerminal, unix_now).await

@@ -242,7 +242,7 @@ fn cause(error: &LoginError) -> Cause {
         LoginError::RootBehind { .. } => Cause::RootBehind,
         LoginError::NoPush { reason, .. } => match reason {
             NoPush::Restricted => Cause::Restricted,
-            NoPush::Enrolled => Cause::Enrolled,
+            NoPush::Enrolled | NoPush::EnrolledElsewhere => Cause::Enrolled,
             NoPush::SwitchedOff => Cause::SwitchedOff,
             NoPush::BreakGlassOnly => Cause::BreakGlass,
             NoPush::Managed => Cause::Managed,

@@ -50,6 +50,7 @@ async fn hosts_inventory_and_completion_go_on_without_the_network() {
 async fn a_key_of_ones_own_is_pushed_under_the_rules_of_a_login() {
     // H-13, H-18
     let scene = Scene::new(None).await;
+    scene.world.state().enrolment = Enrolment::Unknown;
     let file = scene.world.dir.path().join("own.pub");
     std::fs::write(&file, format!("{} alice@laptop\n", public(50))).unwrap();
     let key = format!("file://{}", file.display());
@@ -90,6 +91,11 @@ async fn a_key_of_ones_own_is_pushed_under_the_rules_of_a_login() {
         pushes,
         [ubuntu.clone(), ubuntu, format!("console 0@{INSTANCE}")]
     );
+    scene.world.tag("eic:enrolled", "true");
+    // Another name: what was found under the first one is kept for a moment.
+    let enrolled = run(&scene, &["push", "ubuntu@web-2", "--key", &key]).await;
+    assert_eq!(enrolled.status.code(), Some(4), "{}", said(&enrolled));
+    assert_eq!(scene.world.state().pushes.len(), 3);
     let nobody = run(&scene, &["push", "web-1", "--key", &key]).await;
     assert_eq!(nobody.status.code(), Some(2), "{}", said(&nobody));
 }

@@ -314,6 +314,10 @@ async fn what_the_ca_or_aws_does_not_allow_is_named() {
                 Some(("SendSSHPublicKey", "EC2InstanceStateInvalidException"));
         }),
         legacy("restricted", |scene| scene.world.state().restricted = true),
+        case("enrolled-without-ca", |scene| {
+            without_ca(scene);
+            scene.world.tag("eic:enrolled", "true");
+        }),
         legacy("instance-connect-off", |scene| {
             scene.world.state().mode = InstanceConnectMode::Off;
         }),

@@ -473,6 +473,29 @@ async fn eight_keys_of_the_users_own_do_not_use_up_the_tries() {
 }
 
 #[tokio::test]
+async fn ssh_copy_id_is_refused_before_anything_is_asked_for() {
+    let scene = Scene::new(None).await;
+    scene.world.state().enrolment = Enrolment::Legacy;
+    crate::files::private_dir(&scene.world.dir.path().join(".ssh")).unwrap();
+    let agent = OwnAgent::new(scene.world.dir.path(), OWN_KEY..OWN_KEY + 8).await;
+    // `-n` writes nothing, should it come so far: the host's account is this machine's own.
+    for way in [&["-n", INSTANCE][..], &["-n", "-o", "Port=2222", "web-1"]] {
+        let output = scene
+            .run("ssh-copy-id", way, |command| agent.is_used_by(command))
+            .await;
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("ERROR: eic-login: `ssh-copy-id` is refused") && !text.contains("added"),
+            "{text}"
+        );
+    }
+    let state = scene.world.state();
+    assert!(state.sessions.is_empty() && state.pushes.is_empty());
+    assert!(!scene.sshd_log().contains("Connection from"));
+}
+
+#[tokio::test]
 async fn the_wrapper_works_where_setup_was_not_run() {
     let scene = Scene::new(Some(INSTANCE)).await;
     let mut command = scene.eic(&["ssh", "-T", INSTANCE, "echo in; echo \"a b\""]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use eic_protocol::api::discovery::AuthMethod;
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::api::session::Proof;
+use eic_protocol::proof::oidc::bound_nonce;
 use serde_json::json;
 
 use crate::clock::unix_now;
@@ -276,7 +277,7 @@ async fn sign_in(world: &World, issuer: &Issuer) -> Result<SignedIn, Failure> {
         other => panic!("{other:?}"),
     };
     let ca = Config::load(&world.paths).unwrap().ca.unwrap().url;
-    let (nonce, registration) = (oidc::bound_nonce(&ca, &key), issuer.registration());
+    let (nonce, registration) = (bound_nonce(&ca, &key), issuer.registration());
     let mut browser = Browser::default();
     let signing_in = oidc::sign_in(&registration, Way::Browser, &nonce, &mut browser, unix_now);
     let tokens = signing_in.await.unwrap();
@@ -385,7 +386,7 @@ async fn each_sign_in_has_a_key_of_its_own_to_which_its_token_is_bound() {
     let ca = Config::load(&world.paths).unwrap().ca.unwrap().url;
     let mut keys = world.state().sessions.clone();
     assert_eq!(keys.pop(), keys.last().cloned());
-    let bound: Vec<String> = keys.iter().map(|key| oidc::bound_nonce(&ca, key)).collect();
+    let bound: Vec<String> = keys.iter().map(|key| bound_nonce(&ca, key)).collect();
     assert_ne!(bound[0], bound[1]);
     assert_eq!(issuer.state().nonces, bound);
 }

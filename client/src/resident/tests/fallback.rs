@@ -294,3 +294,20 @@ async fn without_a_ca_it_is_an_instance_connect_client() {
         (2, 0, 0)
     );
 }
+
+#[tokio::test]
+async fn without_a_ca_an_enrolled_host_is_refused_before_a_key_is_pushed() {
+    let world = World::new().await;
+    world.configure(None, Vec::new());
+    world.tag("eic:enrolled", "true");
+    for host in [INSTANCE, "web-1"] {
+        let login = world.connect(world.login("ubuntu", host)).await;
+        let failure = login.unwrap_err();
+        assert_eq!(failure.code, exit_code::DENIED, "{failure:?}");
+        assert!(
+            failure.message.contains("eic-login setup URL"),
+            "{failure:?}"
+        );
+    }
+    assert!(world.state().pushes.is_empty());
+}

@@ -171,6 +171,8 @@ async fn the_laptops_user_is_never_tried_where_another_account_is_known_or_none(
         default_user: true,
         ..world.login("alice", "web-1")
     };
+    // Never seen enrolled, so that the same host may be opened without the CA.
+    world.state().enrolment = Enrolment::Unknown;
     // The CA names accounts: hers is not among them.
     world.state().users = vec!["ubuntu".to_owned(), "deploy".to_owned()];
     let refused = world.connect(login()).await.unwrap_err();
