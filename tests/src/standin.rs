@@ -20,6 +20,7 @@ mod console;
 mod fault;
 mod front;
 mod instance_connect;
+pub mod issuer;
 pub(crate) mod key_service;
 mod metadata;
 mod prepared;

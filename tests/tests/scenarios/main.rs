@@ -24,6 +24,7 @@ mod openssh_versions;
 mod other_programs;
 mod recorded;
 mod refusal;
+mod sign_in;
 mod signers;
 mod stand_ins;
 mod transports;

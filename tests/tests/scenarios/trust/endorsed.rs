@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use eic_lab::aws::ACCOUNT;
+use eic_lab::host::AgentService;
 use eic_lab::load::ca::{public, sign_as};
-use eic_lab::{AgentService, Ca, Client, Host, Lab};
+use eic_lab::{Ca, Client, Host, Lab};
 use eic_protocol::api::trust_bundle::TrustBundleResponse;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::sshsig::Namespace;
