@@ -86,10 +86,11 @@ impl Plan {
         let agent = own_program(system)?;
         let mut documents = Documents::read(options, system, now)?;
         let toml = configuration(options, system)?;
-        let state = Config::parse(&toml)?.trust.state;
+        let present = Config::parse(&toml)?;
+        let state = present.trust.state.clone();
         documents.check_not_older(&state, options, system)?;
         let accounts = accounts::read(&system.passwd, &system.trusted)?;
-        let command_user = command_user(options, &accounts)?;
+        let command_user = command_user(options, &present, &accounts)?;
         let sshd = usable_sshd(options)?;
         documents.check_host_certificate(&sshd, now)?;
         let found = Found::look(&sshd, options)?;
@@ -353,16 +354,21 @@ fn configuration(options: &InstallOptions, system: &System) -> Result<String, In
     }
 }
 
-/// The account that was asked for or, for a service as well, the one that its units name.
+/// The account that was asked for, now or in the configuration, or, for a service as well, the one that its units name.
 fn command_user(
     options: &InstallOptions,
+    config: &Config,
     accounts: &[Account],
 ) -> Result<CommandUser, InstallError> {
-    let usual = match options.ca {
-        Some(_) => &[units::USER][..],
-        None => &USUAL_COMMAND_USERS,
+    let configured = config.service.command_user.as_deref();
+    let own = options.ca.is_some() || configured == Some(units::USER);
+    let usual = match own {
+        true => &[units::USER][..],
+        false => &USUAL_COMMAND_USERS,
     };
-    let asked = options.command_user.as_deref();
+    // The units' own account is made where it is missing, whoever names it.
+    let configured = configured.filter(|name| *name != units::USER);
+    let asked = options.command_user.as_deref().or(configured);
     Ok(accounts::choose(asked, usual, accounts)?)
 }
 

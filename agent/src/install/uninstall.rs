@@ -71,10 +71,11 @@ fn take_back(
                 .originals
                 .keys()
                 .any(|path| units::is_drop_in(path));
-            let units = units::disable(&manifest.units, drop_ins);
-            let units = units.map(|e| format!("left over: {}: {e}\n", manifest.units.join(" ")));
+            let units = units::leaving(manifest);
+            let failed = units::disable(&units, drop_ins);
+            let failed = failed.map(|e| format!("left over: {}: {e}\n", units.join(" ")));
             let cleaned = clean_up(manifest, state, &steps);
-            Ok(steps.report(&told) + &units.unwrap_or_default() + &cleaned)
+            Ok(steps.report(&told) + &failed.unwrap_or_default() + &cleaned)
         }
         Err(failure) => {
             let failure = undone(transaction, failure);
@@ -203,8 +204,9 @@ impl Steps {
         let mut text: String = changed
             .map(|(path, now, back)| diff::show(path, now.as_ref(), back.as_ref(), None))
             .collect();
-        if !manifest.units.is_empty() {
-            text.push_str(&format!("disabled: {}\n", manifest.units.join(" ")));
+        let units = units::leaving(manifest);
+        if !units.is_empty() {
+            text.push_str(&format!("disabled: {}\n", units.join(" ")));
         }
         if let Some(account) = &manifest.account {
             text.push_str(&format!("removed: system account {account}\n"));

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::accounts::{self, Account, AccountError, CommandUser};
+use super::manifest::Manifest;
 use super::systemd::{self, FOLDERS, SystemctlError};
 use super::{InstallOptions, SshdOptions};
 use crate::config::Config;
@@ -48,7 +49,7 @@ impl Units {
         command_user: &CommandUser,
     ) -> Result<Self, AccountError> {
         let enabled = enabled(options, config);
-        let service = account(options, config, accounts)?;
+        let service = account(config, accounts)?;
         let is_new = |unit: &&String| !systemd::is_there() || !systemd::says("is-enabled", unit);
         Ok(Self {
             new: enabled.iter().filter(is_new).cloned().collect(),
@@ -71,16 +72,13 @@ fn enabled(options: &InstallOptions, config: &Config) -> Vec<String> {
     units.map(str::to_owned).collect()
 }
 
-/// Whom the service runs as, where `--ca` sets it up: `[service] user`, or the units' own account.
-fn account(
-    options: &InstallOptions,
-    config: &Config,
-    accounts: &[Account],
-) -> Result<Option<CommandUser>, AccountError> {
-    if options.ca.is_none() {
+/// Whom the service runs as, where the configuration has one: `[service] user`, or the units' own account. Not by
+/// `--ca`: a later run without it must leave a service of another account as it is.
+fn account(config: &Config, accounts: &[Account]) -> Result<Option<CommandUser>, AccountError> {
+    let user = config.service.user.as_str();
+    if config.service.ca.is_none() && user == USER {
         return Ok(None);
     }
-    let user = config.service.user.as_str();
     let asked = (user != USER).then_some(user);
     accounts::choose(asked, &[USER], accounts).map(Some)
 }
@@ -127,10 +125,11 @@ pub(super) fn enable(units: &[String], changed: &[&Path], sshd: &SshdOptions) ->
     if units.is_empty() && (changed.is_empty() || !systemd::is_there()) {
         return None;
     }
-    let by_hand = by_hand(units, !changed.is_empty());
+    let commands = commands(units, changed);
+    let by_hand = by_hand(&commands);
     let reason = match obstacle(units, sshd) {
         Some(reason) => reason,
-        None => match start(units, changed) {
+        None => match ask(&commands) {
             Ok(()) => return Some(format!("{by_hand}\n")),
             Err(refused) => refused.to_string(),
         },
@@ -157,36 +156,34 @@ fn obstacle(units: &[String], sshd: &SshdOptions) -> Option<String> {
     ))
 }
 
-fn by_hand(units: &[String], reread: bool) -> String {
-    let reread = reread.then(|| "systemctl daemon-reload".to_owned());
-    let enable = format!("systemctl enable --now {}", units.join(" "));
-    let lines = reread
-        .into_iter()
-        .chain((!units.is_empty()).then_some(enable));
-    lines.collect::<Vec<_>>().join(" && ")
-}
-
-fn start(units: &[String], changed: &[&Path]) -> Result<(), SystemctlError> {
-    if !changed.is_empty() {
-        systemd::run(&["daemon-reload"])?;
-        restart(changed)?;
-    }
-    if units.is_empty() {
-        return Ok(());
-    }
-    let units = units.iter().map(String::as_str);
-    let words: Vec<&str> = ["enable", "--now"].into_iter().chain(units).collect();
-    systemd::run(&words)
-}
-
+/// What systemctl is asked for, each time in words; the same is told where nobody asks it.
+///
 /// What runs with the old account or group runs with the new one. A socket does not start beside a running service
 /// of its own; this one is started again by the next login.
-fn restart(changed: &[&Path]) -> Result<(), SystemctlError> {
-    let units: Vec<&str> = changed.iter().filter_map(|path| unit_of(path)).collect();
-    if units.contains(&LOGINS) && systemd::is_installed(LOGINS_SERVICE) {
-        systemd::run(&["stop", LOGINS_SERVICE])?;
+fn commands<'a>(units: &'a [String], changed: &[&'a Path]) -> Vec<Vec<&'a str>> {
+    let mut commands = Vec::new();
+    let fitted: Vec<&str> = changed.iter().filter_map(|path| unit_of(path)).collect();
+    if !fitted.is_empty() {
+        commands.push(vec!["daemon-reload"]);
+        if fitted.contains(&LOGINS) && systemd::is_installed(LOGINS_SERVICE) {
+            commands.push(vec!["stop", LOGINS_SERVICE]);
+        }
+        commands.push([&["try-restart"], fitted.as_slice()].concat());
     }
-    systemd::run(&[&["try-restart"], units.as_slice()].concat())
+    if !units.is_empty() {
+        let units = units.iter().map(String::as_str);
+        commands.push(["enable", "--now"].into_iter().chain(units).collect());
+    }
+    commands
+}
+
+fn by_hand(commands: &[Vec<&str>]) -> String {
+    let line = |words: &Vec<&str>| format!("systemctl {}", words.join(" "));
+    commands.iter().map(line).collect::<Vec<_>>().join(" && ")
+}
+
+fn ask(commands: &[Vec<&str>]) -> Result<(), SystemctlError> {
+    commands.iter().try_for_each(|words| systemd::run(words))
 }
 
 fn unit_of(drop_in: &Path) -> Option<&str> {
@@ -194,7 +191,25 @@ fn unit_of(drop_in: &Path) -> Option<&str> {
     folder.to_str()?.strip_suffix(".d")
 }
 
-/// Stops and disables the units of an installation, and forgets its drop-ins; the reason where that failed.
+/// The units that go with an installation: those that it enabled and, with the account that they name, every other
+/// that is enabled or runs.
+pub(super) fn leaving(manifest: &Manifest) -> Vec<String> {
+    let mut units = manifest.units.clone();
+    if manifest.account.is_none() || !systemd::is_there() {
+        return units;
+    }
+    let is_used = |unit: &&str| {
+        let questions = ["is-enabled", "is-active"];
+        systemd::is_installed(unit) && questions.iter().any(|asks| systemd::says(asks, unit))
+    };
+    let others = [HELPER, SERVICE, HARVEST, LOGINS].map(str::to_owned);
+    let others = others.into_iter().filter(|unit| is_used(&unit.as_str()));
+    let others: Vec<String> = others.filter(|unit| !units.contains(unit)).collect();
+    units.extend(others);
+    units
+}
+
+/// Stops and disables units that go with an installation, and forgets its drop-ins; the reason where that failed.
 pub(super) fn disable(units: &[String], had_drop_ins: bool) -> Option<String> {
     if !systemd::is_there() {
         return None;

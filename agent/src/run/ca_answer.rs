@@ -83,9 +83,37 @@ pub(crate) enum NoAnswer {
     Form,
 }
 
+impl NoAnswer {
+    /// Whether the CA has judged what was shown: it was not busy, late (408, RFC 9110 §15.5.9), pressed (429, RFC
+    /// 6585 §4) or failing, after which the same is worth showing again.
+    pub(super) fn is_judgement(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => {
+                matches!(status, 400..=499) && !matches!(status, 408 | 429)
+            }
+            Self::Http(_) | Self::Form => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_busy_or_failing_ca_has_judged_nothing() {
+        let judged = |status| {
+            let reason = String::new();
+            NoAnswer::Refused { status, reason }.is_judgement()
+        };
+        for status in [307, 408, 429, 500, 502, 503] {
+            assert!(!judged(status), "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 422] {
+            assert!(judged(status), "{status}");
+        }
+        assert!(!NoAnswer::Form.is_judgement());
+    }
 
     #[test]
     fn problem_documents_are_shown_without_their_escapes() {

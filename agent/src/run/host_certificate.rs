@@ -1,6 +1,7 @@
 //! The host-certificate task: asked for where there is none, renewed in time, installed by the helper.
 //! Names are the CA's business; this host says only who it is and shows evidence.
 
+use eic_protocol::api::host_certificate::evidence::EnrolmentToken;
 use eic_protocol::api::host_certificate::{
     HostCertificateRequest, HostCertificateResponse, HostEvidence, IssuedHostCertificate,
 };
@@ -8,12 +9,11 @@ use eic_protocol::grant::Nonce;
 use eic_protocol::proof::Audience;
 use eic_protocol::subject_key::SubjectKey;
 
-use super::ca_answer::NoAnswer;
 use super::evidence::{self, NoEvidence};
 use super::helper_client::{Helper, NoHelp};
 use super::host_request::{self, Facts, NotAsked, Purpose};
 use super::http::Client;
-use super::settings::EvidenceKind;
+use super::settings::{EvidenceKind, Service};
 use crate::config::Config;
 use crate::helper::request::{Answer, Request};
 
@@ -27,8 +27,21 @@ pub(super) struct HostCertificate {
     due: u64,
     /// What the CA wants to see on the console, and until when.
     challenge: Option<(Nonce, u64)>,
-    /// Whether the CA has refused the one-time token: used before, most likely.
-    token_refused: bool,
+    /// The one-time token that the CA has refused: used before, most likely.
+    refused_token: Option<EnrolmentToken>,
+    /// Whether the CA has just refused this host's own key: a permit's host, or one that it does not know any more.
+    key_refused: bool,
+}
+
+/// What a request is vouched for by.
+#[derive(Debug, PartialEq, Eq)]
+enum Voucher {
+    /// An operator's one-time token.
+    Token(EnrolmentToken),
+    /// The host's own key.
+    Key,
+    /// What instance metadata gives.
+    Metadata,
 }
 
 /// What came of a round.
@@ -89,18 +102,11 @@ impl HostCertificate {
         if now < self.due && ends.is_some_and(|ends| now < ends) {
             return Ok(Outcome::Early);
         }
-        let request = self.request(config, client, helper, &ca, ends.is_some(), now)?;
-        let by_token = matches!(request.evidence, HostEvidence::EnrolmentToken(_));
-        let response = host_request::post(Purpose::Certificate, client, &ca, &request)
-            .map_err(NotRenewed::from);
-        self.token_refused |= by_token
-            && matches!(
-                response,
-                Err(NotRenewed::Request(NotAsked::Answer(
-                    NoAnswer::Refused { .. }
-                )))
-            );
-        self.take(response?, helper, now)
+        let voucher = self.voucher(&config.service, ends.is_some())?;
+        let request = self.request(config, client, helper, &ca, voucher, now)?;
+        let response = host_request::post(Purpose::Certificate, client, &ca, &request);
+        self.note(request.evidence, response.as_ref().err());
+        self.take(response.map_err(NotRenewed::from)?, helper, now)
     }
 
     /// When the next round may be due, in seconds from `now`.
@@ -120,21 +126,52 @@ impl HostCertificate {
         client: &Client,
         helper: &Helper,
         ca: &Audience,
-        enrolled: bool,
+        voucher: Voucher,
         now: u64,
     ) -> Result<HostCertificateRequest, NotRenewed> {
         let purpose = Purpose::Certificate;
         let facts = Facts::gather(purpose, self.challenge(now), helper, now)?;
-        let first = !enrolled && !self.token_refused;
-        let token = config.service.enrolment_token.as_deref();
-        let evidence = match token.filter(|path| first && path.exists()) {
-            Some(path) => HostEvidence::EnrolmentToken(evidence::enrolment_token(path)?),
-            None if enrolled && config.service.evidence == EvidenceKind::EnrolmentToken => {
-                HostEvidence::EnrolledKey {}
-            }
-            None => facts.evidence(config, client, ca)?,
+        let evidence = match voucher {
+            Voucher::Token(token) => HostEvidence::EnrolmentToken(token),
+            Voucher::Key => HostEvidence::EnrolledKey {},
+            Voucher::Metadata => facts.evidence(config, client, ca)?,
         };
         Ok(facts.signed(evidence, helper)?)
+    }
+
+    /// A token where the host has no certificate or its key has just been refused, but none that was refused. Beside
+    /// tokens there is the key: also after a refused token, which a CA that then failed to sign may have used up.
+    fn voucher(&mut self, service: &Service, enrolled: bool) -> Result<Voucher, NotRenewed> {
+        // Once for each refusal: what ails a token must not end the requests by the key.
+        let key_refused = std::mem::take(&mut self.key_refused);
+        let token = match !enrolled || key_refused {
+            true => self.token(service)?,
+            false => None,
+        };
+        let by_tokens = service.evidence == EvidenceKind::EnrolmentToken;
+        Ok(match token {
+            Some(token) => Voucher::Token(token),
+            None if by_tokens && (enrolled || self.refused_token.is_some()) => Voucher::Key,
+            None => Voucher::Metadata,
+        })
+    }
+
+    /// The token in its file, unless it is the very one that was refused.
+    fn token(&self, service: &Service) -> Result<Option<EnrolmentToken>, NotRenewed> {
+        let path = service.enrolment_token.as_deref();
+        let path = path.filter(|path| path.exists());
+        let token = path.map(evidence::enrolment_token).transpose()?;
+        Ok(token.filter(|token| self.refused_token.as_ref() != Some(token)))
+    }
+
+    /// Keeps what the CA would not have.
+    fn note(&mut self, shown: HostEvidence, failure: Option<&NotAsked>) {
+        let refused = matches!(failure, Some(NotAsked::Answer(no)) if no.is_judgement());
+        match shown {
+            HostEvidence::EnrolmentToken(token) if refused => self.refused_token = Some(token),
+            HostEvidence::EnrolledKey {} => self.key_refused = refused,
+            _ => {}
+        }
     }
 
     fn take(

@@ -86,13 +86,22 @@ impl Access {
                 "let the instance's role read it (s3:GetObject of {}*), and publish to it",
                 self.url()
             )),
-            301 | 307 | 400 => Some(format!(
-                "set `[service] s3_region` to the bucket's Region: it was asked in {}",
-                self.region
+            301 | 307 => Some(self.other_region()),
+            // AuthorizationHeaderMalformed, or ExpiredToken and InvalidToken.
+            400 => Some(format!(
+                "{}; or S3 does not take the role's credentials any more: check the clock and the role",
+                self.other_region()
             )),
             404 => Some("publish to it, and check the bucket's name and prefix".to_owned()),
             _ => None,
         }
+    }
+
+    fn other_region(&self) -> String {
+        format!(
+            "set `[service] s3_region` to the bucket's Region: it was asked in {}",
+            self.region
+        )
     }
 
     /// The headers that make a GET of a URL in the folder one of the role's.
@@ -151,6 +160,9 @@ mod tests {
                     .contains("s3_region` to the bucket's Region: it was asked in eu-west-1")
             );
         }
+        // S3 says the same of credentials as of a Region: only its unread body tells them apart.
+        assert!(remedy(400).contains("credentials"));
+        assert!(!remedy(301).contains("credentials"));
         assert!(remedy(404).contains("prefix"));
         assert_eq!(access.remedy(503), None);
     }

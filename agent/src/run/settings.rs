@@ -55,7 +55,8 @@ pub struct Service {
     pub evidence: EvidenceKind,
     /// Where `sts:GetWebIdentityToken` is asked, instead of the Region's public endpoint (a VPC endpoint's name).
     pub sts: Option<Audience>,
-    /// A file with a one-time token for the first certificate, whatever the evidence later.
+    /// A file with a one-time token for the first certificate, whatever the evidence later; shown again, where it is
+    /// a new one, when the CA refuses the key of an enrolled host.
     pub enrolment_token: Option<PathBuf>,
     /// Whether the host's state and its logins are reported to the CA.
     pub report: bool,

@@ -217,7 +217,7 @@ fn systemctl(host: &Host, fails: &str) {
         host,
         "usr/bin/systemctl",
         &format!(
-            "[ \"$1\" != is-enabled ] || exec grep -qxs \"$3\" /run/enabled\necho \"$*\" >>/run/systemctl.log\n[ \"$1\" != {fails} ] || {{ echo no >&2; exit 1; }}\n"
+            "case \"$1 $3\" in is-enabled*|*active\\ eic*) exec grep -qxs \"$3\" /run/\"${{1#is-}}\";; esac\necho \"$*\" >>/run/systemctl.log\n[ \"$1\" != {fails} ] || {{ echo no >&2; exit 1; }}\n"
         ),
     );
     host.write("run/systemd/system/.keep", "");
@@ -259,6 +259,9 @@ fn a_taken_over_unit_needs_a_restart_and_a_failed_one_is_taken_back() {
 }
 
 const UNITS: &str = "eic-agent-helper.socket eic-agent.service";
+
+/// What makes systemd know another group of the door for logins.
+const REGROUPED: &str = "systemctl daemon-reload && systemctl stop eic-agent-logins.service && systemctl try-restart eic-agent-logins.socket";
 
 /// A host with systemd and the agent's units.
 fn host_with_units(fails: &str) -> Option<Host> {
@@ -323,10 +326,27 @@ fn another_account_for_the_commands_is_the_one_that_the_helpers_door_serves() {
         toml.contains("\n[service]\ncommand_user = \"daemon\"\n"),
         "{toml}"
     );
-    let again = host.install(&["--command-user", "daemon"]);
-    assert!(ok(&again).starts_with("nothing to change: "));
+    for again in [&["--command-user", "daemon"][..], &[]] {
+        let said = ok(&host.install(again));
+        assert!(said.starts_with("nothing to change: "), "{again:?}: {said}");
+    }
     ok(&host.agent(&["uninstall"]));
     assert_eq!(without_backups(host.snapshot()), without_backups(before));
+}
+
+#[test]
+fn the_account_of_the_commands_that_the_configuration_names_is_made_where_it_is_ours() {
+    let Some(host) = host() else { return };
+    let set = |user: &str| {
+        let toml = format!("[service]\ncommand_user = \"{user}\"\n");
+        host.write("etc/eic/agent.toml", toml);
+    };
+    set("nosuch");
+    assert!(fails_without_a_trace(&host, &[]).contains("no such account"));
+    set("eic");
+    assert!(ok(&host.install(&[])).contains("as eic\n"));
+    set("daemon");
+    assert!(ok(&host.install(&[])).contains("as daemon\n"));
 }
 
 /// `daemon` in /etc/passwd: its numbers.
@@ -394,6 +414,10 @@ fn the_services_own_account_is_what_its_units_run_as() {
     );
     // The commands have an account of their own, which no unit has to be told.
     assert!(!host.path(SOCKET_GROUP).exists());
+    let log = host.read("run/systemctl.log");
+    let again = ok(&host.install(&[]));
+    assert!(again.starts_with("nothing to change: "), "{again}");
+    assert_eq!(host.read("run/systemctl.log"), log);
 }
 
 #[test]
@@ -410,7 +434,7 @@ fn units_that_are_not_started_by_install_are_started_by_the_told_lines() {
     ];
     let told = ok(&host.install(&arguments));
     let by_hand = format!(
-        "note: the service was not enabled (--no-reload); then: systemctl daemon-reload && systemctl enable --now {UNITS}\n"
+        "note: the service was not enabled (--no-reload); then: {REGROUPED} && systemctl enable --now {UNITS}\n"
     );
     assert!(told.contains(&by_hand), "{told}");
     assert!(!host.path("run/systemctl.log").exists());
@@ -422,7 +446,7 @@ fn without_a_ca_no_unit_is_enabled_and_the_door_for_logins_still_gets_the_comman
         return;
     };
     let told = ok(&host.install(&["--command-user", "daemon"]));
-    assert!(told.contains("\nsystemctl daemon-reload\n"), "{told}");
+    assert!(told.contains(&format!("\n{REGROUPED}\n")), "{told}");
     assert!(host.path(SOCKET_GROUP).exists());
     let log = host.read("run/systemctl.log");
     let expected =
@@ -438,8 +462,10 @@ fn systemd_that_refuses_is_told_in_its_own_words() {
             return;
         };
         let told = ok(&host.install(&["--command-user", "daemon"]));
-        let note = "note: systemd was not told of the units' accounts (systemctl said `no`); then: systemctl daemon-reload\n";
-        assert!(told.contains(note), "{verb}: {told}");
+        let note = format!(
+            "note: systemd was not told of the units' accounts (systemctl said `no`); then: {REGROUPED}\n"
+        );
+        assert!(told.contains(&note), "{verb}: {told}");
     }
 }
 
@@ -448,6 +474,14 @@ fn units_that_were_enabled_before_are_left_enabled_by_uninstall() {
     let Some(host) = host_with_units("none") else {
         return;
     };
+    let made = [
+        "--system",
+        "--user-group",
+        "--home-dir",
+        "/nonexistent",
+        "eic",
+    ];
+    succeed(host.command("useradd").args(made));
     host.write("run/enabled", "eic-agent-helper.socket\n");
     ok(&host.install(&["--ca", "https://ca.example"]));
     host.write("run/enabled", UNITS.replace(' ', "\n"));
@@ -455,6 +489,23 @@ fn units_that_were_enabled_before_are_left_enabled_by_uninstall() {
     ok(&host.agent(&["uninstall"]));
     let log = host.read("run/systemctl.log");
     assert!(log.ends_with("disable --now eic-agent.service\n"), "{log}");
+}
+
+#[test]
+fn units_whose_account_goes_are_stopped_and_disabled_by_whomever_they_were_enabled() {
+    let Some(host) = host_with_units("none") else {
+        return;
+    };
+    host.write("run/enabled", format!("{UNITS} ").replace(' ', "\n"));
+    host.write("run/active", "eic-agent-harvest.service\n");
+    ok(&host.install(&["--ca", "https://ca.example"]));
+    let all = format!("{UNITS} eic-agent-harvest.service");
+    let shown = ok(&host.agent(&["uninstall", "--dry-run"]));
+    let goes = format!("disabled: {all}\nremoved: system account eic\n");
+    assert!(shown.contains(&goes), "{shown}");
+    ok(&host.agent(&["uninstall"]));
+    let log = host.read("run/systemctl.log");
+    assert!(log.ends_with(&format!("disable --now {all}\n")), "{log}");
 }
 
 #[test]

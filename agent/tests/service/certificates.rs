@@ -398,25 +398,111 @@ fn a_ca_that_refuses_or_wants_an_operator_is_told_with_its_words() {
     station.wait_for_problem("host certificate", "an operator must approve");
 }
 
+/// Has the CA answer by the evidence; what was shown, in order.
+fn answered(
+    station: &Station,
+    answer: impl Fn(&HostEvidence, usize) -> Option<u16> + Send + 'static,
+) -> Arc<Mutex<Vec<HostEvidence>>> {
+    let audience = station.ca.url();
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&shown);
+    station.ca.otherwise(move |asked| {
+        let request = asked_for(asked, &audience);
+        let mut seen = seen.lock().unwrap();
+        let refused = answer(&request.evidence, seen.len());
+        seen.push(request.evidence);
+        match refused {
+            Some(status) => Reply::status(status, "{\"title\":\"no\"}"),
+            None => issued_for(&request.host_keys[0].public_key),
+        }
+    });
+    shown
+}
+
+fn is_token(evidence: &HostEvidence, text: &str) -> bool {
+    matches!(evidence, HostEvidence::EnrolmentToken(token) if token.reveal() == text)
+}
+
 #[test]
 fn a_token_that_was_used_is_not_shown_again_and_again() {
     let Some(station) = with_token() else {
         return;
     };
-    station
-        .ca
-        .otherwise(|_| Reply::status(401, "{\"title\":\"used\"}"));
+    let shown = answered(&station, |_, _| Some(401));
     let _service = station.service();
-    station.wait_for_problem("host certificate", "401: used");
-    station.wait_for_problem("host certificate", "a new token");
-    let shown = station.ca.asked();
-    assert_eq!(
-        shown
+    station.wait_for_problem("host certificate", "401: no");
+    let by_key = |shown: &[HostEvidence]| {
+        let keys = shown
             .iter()
-            .filter(|asked| asked.line.starts_with("POST"))
-            .count(),
-        1
+            .filter(|evidence| matches!(evidence, HostEvidence::EnrolledKey {}));
+        keys.count()
+    };
+    wait_until("two requests after it", || {
+        by_key(&shown.lock().unwrap()) >= 2
+    });
+    let shown = shown.lock().unwrap();
+    let tokens = shown.iter().filter(|evidence| is_token(evidence, TOKEN));
+    assert_eq!(tokens.count(), 1, "{shown:?}");
+}
+
+#[test]
+fn a_token_that_a_failing_ca_has_used_is_shown_until_it_says_so_and_then_the_key_does() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    let shown = answered(&station, |evidence, count| match (evidence, count) {
+        (HostEvidence::EnrolmentToken(_), 0) => Some(503),
+        (HostEvidence::EnrolmentToken(_), 1) => Some(429),
+        (HostEvidence::EnrolmentToken(_), _) => Some(401),
+        _ => None,
+    });
+    let _service = station.service();
+    wait_until("a certificate", || {
+        station.host.path("var-lib/eic/host-cert.pub").exists()
+    });
+    let shown = shown.lock().unwrap();
+    assert_eq!(shown.len(), 4, "{shown:?}");
+    assert!(
+        shown[..3].iter().all(|one| is_token(one, TOKEN)),
+        "{shown:?}"
     );
+}
+
+#[test]
+fn a_host_whose_key_renews_nothing_shows_a_new_token_without_a_restart() {
+    const NEW: &str = "eic-enrol-1111111111111111111111111111111111111111111111111111111111111111";
+    let Some(station) = with_token() else {
+        return;
+    };
+    let own = station.host_key("ed25519");
+    let ending = Made {
+        ends: now() + 20,
+        ..Made::right(&own)
+    };
+    station
+        .host
+        .write("var-lib/eic/host-cert.pub", ending.line());
+    let shown = answered(&station, |evidence, _| match evidence {
+        HostEvidence::EnrolledKey {} => Some(403),
+        evidence => (!is_token(evidence, NEW)).then_some(401),
+    });
+    let _service = station.service();
+    wait_until("the key, the old token, the key", || {
+        shown.lock().unwrap().len() >= 3
+    });
+    station.host.write("etc/eic/token", format!("{NEW}\n"));
+    wait_until("the renewal", || {
+        let ends = station.status().host_certificate_ends;
+        ends.is_some_and(|ends| ends > now() + 3600)
+    });
+    let shown = shown.lock().unwrap();
+    let is_key = |at: usize| matches!(shown[at], HostEvidence::EnrolledKey {});
+    assert!(
+        is_key(0) && is_token(&shown[1], TOKEN) && is_key(2),
+        "{shown:?}"
+    );
+    assert_eq!(shown.iter().filter(|one| is_token(one, TOKEN)).count(), 1);
+    assert!(shown.last().is_some_and(|last| is_token(last, NEW)));
 }
 
 /// What a newer sshd says of itself; everything else is the installed one's.
