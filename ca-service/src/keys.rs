@@ -26,7 +26,6 @@ pub use root_history::RootHistory;
 
 use crate::audit::{Actor, AppendError, Recorder};
 use crate::config::keys::{KeysConfig, KmsKey, SignerConfig};
-use crate::inventory::ec2::together::all_of;
 use crate::issuance::{Kind, SpecialKeys};
 use crate::random::NoEntropy;
 use crate::signer::document::{BundleKey, DocumentError, RootKey};
@@ -34,6 +33,7 @@ use crate::signer::kms::{KmsError, KmsSigner};
 use crate::signer::local::{LocalKeyError, LocalSigner};
 use crate::signer::{CertificateAuthority, HostCa, Signer, UserCa};
 use crate::store::{KeyPins, StoreError};
+use crate::together::all_of;
 
 /// File of the user CA's key in a folder of [`init`].
 pub const USER_CA: &str = "user-ca";
@@ -321,9 +321,9 @@ fn known(kms: &KmsKey, pins: &KeyPins) -> Result<Option<CaKey>, KeysError> {
     let arn = kms.arn.to_string();
     let pinned = pins.known(&arn)?;
     match (&kms.public_key, pinned) {
-        (Some(key), Some(pinned)) if pinned != key.to_string() => Err(KeysError::Pinned {
+        (Some(key), Some(pinned)) if pinned != key.to_string() => Err(KeysError::NamedOther {
             arn,
-            found: key.to_string(),
+            named: key.to_string(),
             pinned,
         }),
         (Some(key), _) => Ok(Some(key.clone())),
@@ -398,6 +398,18 @@ pub enum KeysError {
         arn: String,
         /// Now.
         found: String,
+        /// At first.
+        pinned: String,
+    },
+    /// The configuration names another key than was seen at first, and KMS does not answer to say which it is.
+    #[error(
+        "use the KMS key `{arn}`: `public_key` in the configuration is `{named}`, but `{pinned}` was seen at its first use, and KMS does not answer now; write that one, or leave `public_key` out"
+    )]
+    NamedOther {
+        /// The key.
+        arn: String,
+        /// In the configuration.
+        named: String,
         /// At first.
         pinned: String,
     },

@@ -30,6 +30,7 @@ pub mod rotation;
 pub mod session;
 pub mod signer;
 pub mod store;
+mod together;
 pub mod web_token;
 
 #[cfg(test)]

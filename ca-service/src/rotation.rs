@@ -44,7 +44,9 @@ pub enum NotYet {
     #[error("it is revoked")]
     Revoked,
     /// No host can have it.
-    #[error("no host can know it: the service has not served the root that announces it yet")]
+    #[error(
+        "no host can know it: the running service has not served, or with `[publish]` not yet published, the root that announces it; start `eic-ca serve`, and see its log for ALARM if it runs"
+    )]
     Unserved,
     /// Hosts may not have it.
     #[error("hosts may not know it before {0} (Unix seconds)")]
@@ -71,7 +73,7 @@ pub struct Circumstances<'a> {
     pub chosen: Option<&'a str>,
     /// The key that signed last, by fingerprint: it goes on, and where none ever signed no host can be behind.
     pub last: Option<&'a str>,
-    /// Since when hosts could fetch a root (Unix seconds), by its version; from before this was noted: none.
+    /// Since when hosts could fetch a root (Unix seconds), by its version. The service notes one at its first start.
     pub served: &'a BTreeMap<u64, u64>,
     /// How long hosts may take to hear of a key. Seconds.
     pub propagation: u64,
@@ -141,11 +143,8 @@ pub fn judge(candidate: &Candidate<'_>, by: &Circumstances<'_>) -> Result<(), No
 /// When hosts could first fetch the root that announced the key; none: they could not yet. A root that several people
 /// sign can be days old when it is put in place.
 fn fetched_from(standing: &Standing, served: &BTreeMap<u64, u64>) -> Option<u64> {
-    let since = served.range(standing.announced_in..).next();
-    match since {
-        Some((_, since)) => Some(standing.announced_at.max(*since)),
-        None => served.is_empty().then_some(standing.announced_at),
-    }
+    let (_, since) = served.range(standing.announced_in..).next()?;
+    Some(standing.announced_at.max(*since))
 }
 
 /// The standing of a key; none: the present root does not name it.

@@ -67,6 +67,7 @@ impl TrustDesk {
         let roots = Arc::new(RootHistory::read(&config.keys.root_document)?);
         let book = store.trust_book();
         book.know_cas(roots.cas()).await?;
+        note_first_root(&book, &roots, clock.now()).await?;
         for key in roots.iter().flat_map(|(root, _)| named_keys(root)) {
             keys.special.add(key);
         }
@@ -145,6 +146,28 @@ impl TrustDesk {
         let holds = news.wait_for(|edition| edition.revision() >= revision);
         let edition = tokio::time::timeout(IN_FORCE, holds).await.ok()?.ok()?;
         Some(edition.bundle().sequence)
+    }
+}
+
+/// Where no root is noted, one is: a store that has signed is older than the notes, and its hosts count as up to date; in
+/// a new one hosts have the root that they were installed with, and must be able to fetch any later one.
+async fn note_first_root(
+    book: &TrustBook,
+    roots: &RootHistory,
+    now: u64,
+) -> Result<(), StoreError> {
+    let signing = book.signing().await?;
+    if !signing.served.is_empty() {
+        return Ok(());
+    }
+    let oldest = roots.iter().next().map(|(root, _)| root);
+    let first = match signing.last {
+        Some(_) => roots.present(),
+        None => oldest,
+    };
+    match first {
+        Some(root) => book.root_is_served(root.version, root.issued, now).await,
+        None => Ok(()),
     }
 }
 

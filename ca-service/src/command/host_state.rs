@@ -14,6 +14,7 @@ use super::runtime::block_on;
 use crate::audit::Recorder;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
+use crate::inventory::InstanceRecord;
 use crate::keys::{self, HostState, HostStateError, HostViewOrder, KeysError};
 use crate::store::{Store, StoreConfig, StoreError};
 
@@ -66,7 +67,7 @@ impl From<StageArg> for Stage {
 pub fn run(args: &HostStateArgs) -> Result<ExitCode, HostStateCommandError> {
     let config = args.config.load()?;
     let order = order(args, &config)?;
-    if let Some(warning) = block_on(unknown_host(&config, &args.instance))? {
+    for warning in block_on(warnings(&config, &order))? {
         eprintln!("eic-ca: {warning}");
     }
     let state = block_on(write(&config, &order))??;
@@ -80,16 +81,35 @@ pub fn run(args: &HostStateArgs) -> Result<ExitCode, HostStateCommandError> {
 }
 
 /// A slip in an id makes files that no host takes; the operator may still know better than the inventory.
-async fn unknown_host(config: &Config, instance: &InstanceId) -> Option<String> {
+async fn warnings(config: &Config, order: &HostViewOrder) -> Vec<String> {
+    let instance = &order.instance;
     match find_host(config, instance).await {
-        Ok(Some(_)) => None,
-        Ok(None) => Some(format!(
+        Ok(Some(host)) => strangers(config, order, &host),
+        Ok(None) => vec![format!(
             "warning: the inventory has no host `{instance}`; the files are made all the same"
-        )),
-        Err(error) => Some(format!(
+        )],
+        Err(error) => vec![format!(
             "warning: whether there is a host `{instance}` is not known; failed to {error}"
-        )),
+        )],
     }
+}
+
+/// Fleets marked `kms_only` that are given where by the inventory none selects the host: keys in memory would sign for it,
+/// and the host would refuse what they sign.
+fn strangers(config: &Config, order: &HostViewOrder, host: &InstanceRecord) -> Vec<String> {
+    let mut marked = config.fleets.iter().filter(|fleet| fleet.kms_only);
+    if marked.any(|fleet| fleet.selects(host)) {
+        return Vec::new();
+    }
+    let given = order.fleets.iter().filter(|fleet| fleet.kms_only);
+    given
+        .map(|fleet| {
+            format!(
+                "warning: fleet `{}` is marked `kms_only` and does not select `{}` by the inventory: where keys in memory sign, the host refuses its logins; change the host's tags or the fleet's section",
+                fleet.name, order.instance
+            )
+        })
+        .collect()
 }
 
 async fn write(config: &Config, order: &HostViewOrder) -> Result<HostState, HostStateCommandError> {

@@ -189,6 +189,9 @@ impl Desk {
             let word = standing(&self.roots, key).map_or("unannounced", |s| state(s.state));
             let may = match self.gate(key, &signing) {
                 Ok(()) if !here => "not configured here".to_owned(),
+                Ok(()) if Some(&print) == signer.as_ref() && self.silent.contains(key) => {
+                    "is to sign".to_owned()
+                }
                 Ok(()) if Some(&print) == signer.as_ref() => "signs".to_owned(),
                 Ok(()) => "may sign".to_owned(),
                 Err(not_yet) => not_yet.to_string(),
@@ -267,6 +270,12 @@ impl Desk {
         if signer.as_deref() == Some(print) {
             return Err(KeysCommandError::Signs(print.to_owned()));
         }
+        if !now && self.may_stand_in(&key.key, signer.as_deref(), &signing) {
+            return Err(KeysCommandError::MayStandIn {
+                key: print.to_owned(),
+                silent: signer.unwrap_or_default(),
+            });
+        }
         let end = self.book.last_end(print.to_owned(), self.now).await?;
         if let Some(end) = end.filter(|_| !now) {
             return Err(KeysCommandError::StillGood(print.to_owned(), end));
@@ -276,6 +285,14 @@ impl Desk {
         // Recorded first: a root without a record would be worse than the other way round.
         self.record_retirement(&key.key, reason, now).await?;
         self.make_root(next, output).await
+    }
+
+    /// Whether a service may sign with this key because the one that is to sign does not answer.
+    fn may_stand_in(&self, key: &CaKey, signer: Option<&str>, signing: &Signing) -> bool {
+        let mut silent = self.silent.iter().map(CaKey::fingerprint);
+        silent.any(|print| Some(print.as_str()) == signer)
+            && self.configured().any(|ca| ca == key)
+            && self.gate(key, signing).is_ok()
     }
 
     /// With `now` the key enters the revocation list: older roots count on hosts that are slow.
@@ -393,6 +410,16 @@ pub enum KeysCommandError {
     /// It signs.
     #[error("retire `{0}`: it signs; activate another one first (`eic-ca keys activate`)")]
     Signs(String),
+    /// It may sign in the place of a key that does not answer.
+    #[error(
+        "retire `{key}`: KMS does not answer for `{silent}`, which is to sign, so that this key may be standing in; have one that answers sign first (`eic-ca keys activate`), wait for KMS, or give `--now` where the key is compromised"
+    )]
+    MayStandIn {
+        /// The key.
+        key: String,
+        /// The one that is to sign.
+        silent: String,
+    },
     /// Logins would fail.
     #[error(
         "retire `{0}`: certificates of it are good until {1} (Unix seconds); wait, or give `--now` where the key is compromised"

@@ -24,13 +24,12 @@ use super::{InventoryError, MAX_AGE};
 use crate::aws_access::{AwsAccess, ec2_endpoint};
 use crate::config::inventory::{Ec2Config, EnrolmentRules};
 use crate::rate::Buckets;
+use crate::together::{all_of, until};
 
 mod listing;
-pub(crate) mod together;
 
 pub(super) use listing::Listed;
 use listing::{Hosts, Listing};
-use together::{all_of, until};
 
 /// How long an id that EC2 does not know stays unknown. Seconds.
 const UNKNOWN_FOR: u64 = 5;

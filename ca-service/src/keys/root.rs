@@ -11,7 +11,6 @@ use eic_protocol::trust::root::{KeyState, Root, Scope, ScopedCa};
 use serde_json::json;
 
 use super::files::{self, FileError};
-use super::root_history;
 use crate::audit::{Actor, Event, EventName, Origin, event_request_id};
 use crate::random::NoEntropy;
 use crate::signer::document::{DocumentError, RootKey};
@@ -239,26 +238,6 @@ pub fn read(path: &Path) -> Result<(Envelope, Root), RootError> {
         flaw,
     })?;
     Ok((envelope, root))
-}
-
-/// Signs the next root where one is needed and puts it in place. Returns the version that is there then,
-/// and whether it is new. `now` is in Unix seconds.
-///
-/// # Errors
-/// [`RootError`]; the document that was there stays.
-pub fn update(
-    path: &Path,
-    keys: &RootKeys,
-    root_key: &RootKey,
-    now: u64,
-) -> Result<(u64, bool), RootError> {
-    let (_, present) = read(path)?;
-    let Some((_, envelope)) = successor(&present, keys, root_key, now)? else {
-        return Ok((present.version, false));
-    };
-    // Judged as a host does that has the present root.
-    let checked = root_history::succeed(path, &envelope)?;
-    Ok((checked.version, true))
 }
 
 /// The next root by the one root key that is needed, where one is. `now` is in Unix seconds.

@@ -36,6 +36,20 @@ fn made() -> (TempDir, Generated, Rig) {
     (folder, generated, Rig::new())
 }
 
+/// The version that is there then, and whether it is new.
+fn update(
+    path: &Path,
+    keys: &RootKeys,
+    root_key: &RootKey,
+    now: u64,
+) -> Result<(u64, bool), RootError> {
+    let (_, present) = root::read(path)?;
+    let Some((_, envelope)) = root::successor(&present, keys, root_key, now)? else {
+        return Ok((present.version, false));
+    };
+    Ok((root_history::succeed(path, &envelope)?.version, true))
+}
+
 /// Puts a new key in the place of one.
 fn exchange(folder: &Path, name: &str) {
     std::fs::remove_file(folder.join(name)).unwrap();
@@ -115,11 +129,11 @@ async fn a_key_that_kms_does_not_give_is_awaited_where_it_is_known() {
         ..gone.clone()
     };
     config.spare_user_cas = vec![config.user_ca.clone()];
-    config.user_ca = SignerConfig::Kms(Box::new(gone));
+    config.user_ca = SignerConfig::Kms(Box::new(gone.clone()));
     let pins = rig.store.key_pins();
     let root_key = RootKey::load(&generated.folder.join(ROOT)).unwrap();
     let (keys, _) = RootKeys::open(&config, &pins, NOW).await.unwrap();
-    root::update(&config.root_document, &keys, &root_key, NOW).unwrap();
+    update(&config.root_document, &keys, &root_key, NOW).unwrap();
     let loaded = load(&config, &pins, NOW).await.unwrap();
     assert!(loaded.user_ca.unreached().is_some());
     let [spare] = loaded.spares.as_slice() else {
@@ -127,7 +141,17 @@ async fn a_key_that_kms_does_not_give_is_awaited_where_it_is_known() {
     };
     assert_eq!(*spare.public(), generated.user_ca);
     assert!(spare.unreached().is_none());
+    // Nobody can say which of two keys it is.
+    let arn = gone.arn.to_string();
+    let other = CaKey::new(subject()).unwrap().to_string();
+    pins.pin(&arn, &other, NOW).await.unwrap();
+    let two = load(&config, &pins, NOW).await.err().unwrap();
+    let told = two.to_string();
+    assert!(matches!(two, KeysError::NamedOther { .. }), "{told}");
+    assert!(told.contains(&format!("`{other}` was seen")), "{told}");
     // A key of which nothing is known could be anything.
+    let pins = Rig::new();
+    let pins = pins.store.key_pins();
     config.user_ca = SignerConfig::Kms(Box::new(unknown));
     let refused = load(&config, &pins, NOW).await;
     assert!(matches!(refused.err(), Some(KeysError::Kms(_))));
@@ -155,7 +179,7 @@ async fn a_root_key_that_signs_host_views_too_is_refused() {
     let root_key = RootKey::load(&generated.folder.join(ROOT)).unwrap();
     let pins = rig.store.key_pins();
     let (keys, _) = RootKeys::open(&config, &pins, NOW).await.unwrap();
-    root::update(&config.root_document, &keys, &root_key, NOW).unwrap();
+    update(&config.root_document, &keys, &root_key, NOW).unwrap();
     let refused = load(&config, &pins, NOW).await;
     assert!(matches!(
         refused.err(),
@@ -184,12 +208,12 @@ async fn a_configured_key_that_the_root_does_not_name_stops_the_start_and_says_w
             .unwrap();
         let root_key = RootKey::load(&generated.folder.join(ROOT)).unwrap();
         assert_eq!(
-            root::update(&config.root_document, &keys, &root_key, NOW + 5).unwrap(),
+            update(&config.root_document, &keys, &root_key, NOW + 5).unwrap(),
             (2, true),
             "{name}"
         );
         assert_eq!(
-            root::update(&config.root_document, &keys, &root_key, NOW + 6).unwrap(),
+            update(&config.root_document, &keys, &root_key, NOW + 6).unwrap(),
             (2, false),
             "{name}"
         );
@@ -207,7 +231,7 @@ async fn an_exchanged_user_ca_is_retired_and_still_never_certified() {
         .await
         .unwrap();
     let root_key = RootKey::load(&generated.folder.join(ROOT)).unwrap();
-    root::update(&config.root_document, &keys, &root_key, NOW).unwrap();
+    update(&config.root_document, &keys, &root_key, NOW).unwrap();
     let (envelope, second) = root::read(&config.root_document).unwrap();
     // Whoever has the first root takes the second.
     assert_eq!(first.successor(&envelope).unwrap(), second);
@@ -233,7 +257,7 @@ fn a_root_key_that_the_present_root_does_not_name_signs_no_next_one() {
     };
     let stranger = RootKey::new(local_signer(KeyType::Ed25519));
     assert!(matches!(
-        root::update(&path, &keys, &stranger, NOW),
+        update(&path, &keys, &stranger, NOW),
         Err(RootError::OtherRootKey(_))
     ));
     let (_, document) = root::read(&path).unwrap();

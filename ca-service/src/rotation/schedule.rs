@@ -15,8 +15,9 @@ pub struct Scheduled {
     pub standing: Option<Standing>,
     /// Whether it may sign.
     pub may_sign: bool,
-    /// Whether it ever signed. A root says `announced` of it until a root is made while it signs.
-    pub signed: bool,
+    /// Since when it signs or signed; none: it never did. A root says `announced` of it until a root is made while it
+    /// signs.
+    pub signed: Option<u64>,
     /// Whether certificates of it live.
     pub lives: bool,
 }
@@ -56,16 +57,17 @@ pub fn due(
     let over = is_over(since);
     let others = || (0..).zip(keys).filter(|(index, _)| *index != signer);
     let spare = others().find(|(_, key)| {
-        let fresh = key.is(KeyState::Announced) && !key.signed;
+        let fresh = key.is(KeyState::Announced) && key.signed.is_none();
         key.may_sign && fresh
     });
     if let Some((index, _)) = spare.filter(|_| over) {
         return vec![Due::Activate(index)];
     }
     let replaced = others().find(|(_, key)| {
-        let own_time_over = key.standing.is_some_and(|own| is_over(own.named_at));
+        // Not since it was named: most were spares for long before they signed.
+        let own_time_over = key.signed.is_some_and(is_over);
         // One that only stood in stays, while there is no other to stand in.
-        let stood_in = key.is(KeyState::Announced) && key.signed && !over;
+        let stood_in = key.is(KeyState::Announced) && spare.is_some();
         own_time_over && !key.lives && (key.is(KeyState::Active) || stood_in)
     });
     let replaced = replaced.filter(|_| since.saturating_add(GRACE) <= now);
@@ -93,7 +95,7 @@ mod tests {
                 named_at,
             }),
             may_sign: true,
-            signed: state == KeyState::Active,
+            signed: (state == KeyState::Active).then_some(named_at),
             lives: false,
         }
     }
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn a_key_that_has_signed_is_no_spare_whatever_the_root_calls_it() {
         let [first, mut stood_in] = two();
-        stood_in.signed = true;
+        stood_in.signed = Some(MADE + DAY);
         // It stays for the next failover, until there is a fresh one.
         let is_due = due(&[first, stood_in], 0, None, YEAR, MADE + YEAR);
         assert_eq!(is_due, [Due::NoSpare]);
@@ -132,15 +134,13 @@ mod tests {
         assert_eq!(due(&keys, 0, None, YEAR, MADE + YEAR), [Due::Activate(2)]);
         let since = Some(MADE + YEAR);
         let mut third = fresh;
-        third.signed = true;
-        let later = due(
-            &[key(KeyState::Retired, MADE), stood_in, third],
-            2,
-            since,
-            YEAR,
-            MADE + YEAR + DAY,
-        );
-        assert_eq!(later, [Due::Retire(1)]);
+        third.signed = since;
+        let later = MADE + YEAR + DAY;
+        let keys = [key(KeyState::Retired, MADE), stood_in, third];
+        assert_eq!(due(&keys, 2, since, YEAR, later), []);
+        let [retired, stood_in, third] = keys;
+        let keys = [retired, stood_in, third, key(KeyState::Announced, later)];
+        assert_eq!(due(&keys, 2, since, YEAR, later), [Due::Retire(1)]);
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             due(&[first, spare], 0, None, YEAR, over),
             [Due::Activate(1)]
         );
-        spare.signed = true;
+        spare.signed = Some(over);
         let due = |first, since, now| due(&[first, spare], 1, Some(since), YEAR, now);
         assert_eq!(due(first, over, over + DAY - 1), []);
         first.lives = true;
@@ -164,12 +164,42 @@ mod tests {
         assert_eq!(due(retired, over, over + YEAR), [Due::NoSpare]);
     }
 
+    #[test]
+    fn a_key_that_was_a_spare_for_long_and_failed_over_soon_is_not_retired() {
+        let mut primary = key(KeyState::Active, MADE + YEAR);
+        primary.signed = Some(MADE + 2 * YEAR);
+        let failed_over = MADE + 2 * YEAR + 70 * DAY;
+        let mut spare = key(KeyState::Announced, MADE + 2 * YEAR);
+        spare.signed = Some(failed_over);
+        let keys = [primary, spare];
+        let due = |now| due(&keys, 1, Some(failed_over), YEAR, now);
+        assert_eq!(due(failed_over + DAY), []);
+        assert_eq!(due(MADE + 3 * YEAR - 1), []);
+        assert_eq!(due(MADE + 3 * YEAR), [Due::Retire(0)]);
+    }
+
+    #[test]
+    fn the_last_spare_is_not_retired_when_it_has_only_stood_in() {
+        let [first, mut stood_in] = two();
+        stood_in.signed = Some(MADE + 10 * DAY);
+        let back = Some(MADE + 11 * DAY);
+        let now = MADE + 10 * DAY + YEAR;
+        assert_eq!(due(&[first, stood_in], 0, back, YEAR, now), []);
+        let fresh = key(KeyState::Announced, now - DAY);
+        let keys = [first, stood_in, fresh];
+        assert_eq!(due(&keys, 0, back, YEAR, now), [Due::Retire(1)]);
+        // One that hosts cannot know yet stands in for nobody.
+        let mut unknown = fresh;
+        unknown.may_sign = false;
+        assert_eq!(due(&[first, stood_in, unknown], 0, back, YEAR, now), []);
+    }
+
     /// Where the root key is not at hand, nobody may ever retire it.
     #[test]
     fn a_replaced_key_that_stays_holds_the_next_exchange_up_no_longer() {
         let [first, mut second] = two();
-        second.signed = true;
         let since = Some(MADE + YEAR);
+        second.signed = since;
         let now = MADE + 2 * YEAR;
         let both = due(&[first, second], 1, since, YEAR, now);
         assert_eq!(both, [Due::NoSpare, Due::Retire(0)]);

@@ -1,6 +1,7 @@
 //! Tests of the parent module.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use eic_protocol::trust::root::Root;
 
@@ -94,13 +95,14 @@ fn by<'a>(
         roots,
         chosen,
         last,
-        served: &UNNOTED,
+        served: &SERVED,
         propagation: DAY,
         now,
     }
 }
 
-static UNNOTED: BTreeMap<u64, u64> = BTreeMap::new();
+/// Both roots as soon as they were made.
+static SERVED: LazyLock<BTreeMap<u64, u64>> = LazyLock::new(|| [(1, MADE), (2, ANNOUNCED)].into());
 
 #[test]
 fn a_key_that_hosts_cannot_have_yet_does_not_sign() {
@@ -132,6 +134,7 @@ fn a_key_whose_root_nobody_could_fetch_yet_does_not_sign() {
         judge(&answering(&ca.spare), &by)
     };
     let late = ANNOUNCED + 5 * DAY;
+    assert_eq!(gate(&[], late), Err(NotYet::Unserved));
     assert_eq!(gate(&[(1, MADE)], late), Err(NotYet::Unserved));
     let served = [(1, MADE), (2, late)];
     assert_eq!(gate(&served, late), Err(NotYet::Propagating(late + DAY)));

@@ -105,8 +105,6 @@ pub(crate) enum TrustChange {
     KnowCas(Vec<CaKey>),
     /// The choice of the user CA that signs, by fingerprint.
     Choose { ca: String, now: u64 },
-    /// A user CA signs from now on, by fingerprint.
-    Signs { ca: String, now: u64 },
     /// Hosts can fetch this root.
     Served { version: u64, issued: u64, now: u64 },
     /// A key in memory that a user CA's key endorsed.
@@ -242,14 +240,6 @@ impl TrustBook {
     /// The store's.
     pub async fn know_cas(&self, cas: Vec<CaKey>) -> Result<(), StoreError> {
         self.change(TrustChange::KnowCas(cas)).await.map(drop)
-    }
-
-    /// This user CA, by fingerprint, signs from `now` on (Unix seconds): it is a spare no more.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn signs(&self, ca: String, now: u64) -> Result<(), StoreError> {
-        self.change(TrustChange::Signs { ca, now }).await.map(drop)
     }
 
     /// Hosts can fetch this root, made at `issued`, from `now` on (Unix seconds). Of the first root that is noted in a

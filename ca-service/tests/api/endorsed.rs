@@ -17,7 +17,9 @@ use crate::client::Client;
 use crate::http_stub::{HttpStub, Received, response};
 use crate::sts::ALICE;
 use crate::trust_bundle::{bundle, documents, fetch};
-use crate::trust_commands::{ca_of, current, done, issued, parsed, until, with_spare};
+use crate::trust_commands::{
+    ca_of, current, done, issued, parsed, run, spare_in, until, with_spare,
+};
 use crate::world::{NOW, PROD, WEB, World};
 
 const PROPAGATION: u64 = 600;
@@ -170,15 +172,53 @@ async fn a_key_that_is_not_where_hosts_fetch_it_does_not_sign() {
     world.clock.set(NOW + PROPAGATION);
     two_looks().await;
     assert_eq!(signer(&world).await, own);
-    assert_eq!(world.rows("roots_served"), 0);
     std::fs::remove_file(world.path("www")).unwrap();
-    world.until(|world| world.rows("roots_served") == 1).await;
-    assert!(world.path("www/trust-bundle.json").exists());
+    let there = |world: &World| world.path("www/trust-bundle.json").exists();
+    world.until(there).await;
     // Its wait begins now.
     two_looks().await;
     assert_eq!(signer(&world).await, own);
     world.clock.set(NOW + 2 * PROPAGATION);
     another_signer(&world, &own).await;
+}
+
+#[tokio::test]
+async fn a_key_of_a_root_that_was_never_published_is_not_activated() {
+    // F-16
+    let publish = "\n[publish]\nto = \"www\"\nevery_seconds = 1\n";
+    let world = World::with_files(|config| config + publish, &[("www", "")]).await;
+    // The commands have no other clock.
+    world.clock.set(crate::program::real_now());
+    issued(&world, &Client::new(1)).await;
+    let (world, spare) = spare_in(world, 0);
+    done(&world, &["keys", "announce"]).await;
+    let world = world.restarted().await;
+    two_looks().await;
+    let activate = ["keys", "activate", &spare, "--reason", "x"];
+    let told = crate::trust_commands::refused(&world, &activate).await;
+    assert!(told.contains("`[publish]` not yet published"), "{told}");
+    // Nor does a store that is older than these notes count as one whose hosts are up to date.
+    assert_eq!(world.rows("roots_served"), 1);
+    std::fs::remove_file(world.path("www")).unwrap();
+    world.until(|world| world.rows("roots_served") == 2).await;
+    done(&world, &activate).await;
+}
+
+#[tokio::test]
+async fn who_makes_a_view_that_the_inventory_contradicts_is_warned() {
+    let world = World::with(|config| endorsed(&config, PROPAGATION)).await;
+    let told = async |host: &str| {
+        let state = ["host-state", "--instance", host, "--fleet", "vault"];
+        let output = run(&world, &[&state[..], &["--out", "host"]].concat()).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let strange = told(WEB).await;
+    assert!(
+        strange.contains("fleet `vault` is marked `kms_only`"),
+        "{strange}"
+    );
+    assert!(!told(PROD).await.contains("warning"));
 }
 
 #[tokio::test]

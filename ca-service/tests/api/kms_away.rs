@@ -11,7 +11,7 @@ use crate::endorsed::{
 };
 use crate::http_stub::{HttpStub, response};
 use crate::trust_bundle::{fetch, tag_of};
-use crate::trust_commands::{ca_of, done, issued, run, until};
+use crate::trust_commands::{ca_of, done, issued, refused, run, until, with_spare};
 use crate::world::{NOW, WEB, World};
 
 /// A service that was started again meanwhile, and the key that signed before.
@@ -107,4 +107,55 @@ async fn a_host_ca_that_kms_does_not_give_stops_host_certificates_only() {
         !output.status.success() && told.contains("does not answer"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn a_key_that_answers_at_last_is_pinned() {
+    if !runs_with_credentials("kms_away::a_key_that_answers_at_last_is_pinned") {
+        return;
+    }
+    let kms = Kms::start().await;
+    let world = world_of(&kms).await.stopped().await;
+    // As in a new store: all that is known is what the configuration says.
+    let store = rusqlite::Connection::open(world.path("eic-ca.db")).unwrap();
+    let sql = "SELECT public_key FROM ca_keys";
+    let key: String = store.query_row(sql, [], |row| row.get(0)).unwrap();
+    store.execute("DELETE FROM ca_keys", []).unwrap();
+    drop(store);
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let named = format!(", public_key = \"{key}\", endpoint = ");
+    world.write("eic-ca.toml", &config.replacen(", endpoint = ", &named, 1));
+    kms.answer_with(|_| response(500, NOW, r#"{"__type":"KMSInternalException"}"#));
+    let world = world.started().await;
+    assert_eq!(get(&world, "/readyz").await.status, 503);
+    assert_eq!(world.rows("ca_keys"), 0);
+    let back = Kms::working();
+    kms.answer_with(move |request| back.answer(request));
+    world.until(|world| world.rows("ca_keys") == 1).await;
+}
+
+#[tokio::test]
+async fn a_spare_that_may_be_standing_in_is_not_retired() {
+    if !runs_with_credentials("kms_away::a_spare_that_may_be_standing_in_is_not_retired") {
+        return;
+    }
+    let kms = Kms::start().await;
+    let (world, spare) = with_spare(0).await;
+    let world = with_key_in_kms(world, &kms, "user_ca", "keys/user-ca").await;
+    let own = signer(&world).await;
+    kms.answer_with(|_| response(500, NOW, r#"{"__type":"KMSInternalException"}"#));
+    let retire = ["keys", "retire", &spare, "--reason", "drill"];
+    let told = refused(&world, &retire).await;
+    assert!(
+        told.contains("may be standing in") && told.contains(&own),
+        "{told}"
+    );
+    let list = done(&world, &["keys", "list"]).await;
+    let line = list.lines().find(|line| line.starts_with(&own)).unwrap();
+    assert!(
+        line.ends_with("is to sign; KMS does not answer for it"),
+        "{line}"
+    );
+    // A compromise does not wait.
+    done(&world, &[&retire[..], &["--now"]].concat()).await;
 }

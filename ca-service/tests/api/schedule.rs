@@ -6,6 +6,9 @@ use eic_ca::keys::{self, KeyType};
 use eic_protocol::trust::root::KeyState;
 
 use crate::client::Client;
+use crate::endorsed::{Kms, runs_with_credentials, signer, with_key_in_kms};
+use crate::http_stub::response;
+use crate::program::real_now;
 use crate::trust_commands::{ca_of, issued};
 use crate::world::{NOW, World};
 
@@ -78,6 +81,40 @@ async fn without_the_root_key_a_spare_takes_over_and_nothing_is_retired() {
     world.clock.set(NOW + 3 * DAY);
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     assert_eq!(state(&world, &first), KeyState::Active);
+}
+
+#[tokio::test]
+async fn while_a_key_in_kms_does_not_answer_nothing_is_exchanged() {
+    if !runs_with_credentials("schedule::while_a_key_in_kms_does_not_answer_nothing_is_exchanged") {
+        return;
+    }
+    let kms = Kms::start().await;
+    let (world, spare) = world(true).await;
+    // The root that names the key is made by a command, which has no other clock.
+    world.clock.set(real_now());
+    let world = with_key_in_kms(world, &kms, "user_ca", "keys/user-ca").await;
+    let own = signer(&world).await;
+    let world = world.stopped().await;
+    kms.answer_with(|_| response(500, NOW, r#"{"__type":"KMSInternalException"}"#));
+    world.clock.set(NOW + 3 * DAY);
+    let world = world.started().await;
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(state(&world, &own), KeyState::Active);
+    let audit = world.audit();
+    assert!(!audit.contains("\"eventName\":\"RetireKey\""));
+    assert!(!audit.contains("\"eventName\":\"ActivateKey\""));
+    // The spare was ready to stand in and signed nothing: it takes over as if it had not been.
+    let back = Kms::working();
+    kms.answer_with(move |request| back.answer(request));
+    wait("the spare does not sign", async || {
+        world.clock.set(world.clock.now() + 3_601);
+        world.audit().contains("\"eventName\":\"ActivateKey\"")
+    })
+    .await;
+    wait("the spare does not sign", async || {
+        signer(&world).await == spare
+    })
+    .await;
 }
 
 /// The world with one more spare, whose root the service makes at its start.

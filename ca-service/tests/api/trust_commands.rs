@@ -276,6 +276,11 @@ pub(crate) async fn with_spare(propagation: u64) -> (World, String) {
     let world = World::new().await;
     // The commands have no other clock.
     world.clock.set(real_now());
+    spare_in(world, propagation)
+}
+
+/// The same in a world that is there.
+pub(crate) fn spare_in(world: World, propagation: u64) -> (World, String) {
     keys::new_key_file(&world.path("keys/user-ca-2"), KeyType::Ed25519).unwrap();
     let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
     let spare = format!(
@@ -358,6 +363,29 @@ async fn a_key_that_a_root_names_meanwhile_is_not_certified() {
     write_key(&world, "keys/user-ca-2", 33);
     done(&world, &["keys", "announce"]).await;
     world.until(|world| world.rows("roots_served") == 2).await;
+    let refused = client.try_to_sign_in(&world, ALICE).await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::KeyNotAccepted);
+}
+
+#[tokio::test]
+async fn a_key_that_only_an_older_root_names_is_not_certified() {
+    // D-14
+    let world = World::new().await.stopped().await;
+    write_key(&world, "keys/host-ca-2", 33);
+    for number in [3, 4] {
+        let name = format!("keys/host-ca-{number}");
+        keys::new_key_file(&world.path(&name), KeyType::Ed25519).unwrap();
+    }
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    for number in 2..=4 {
+        let name = format!("keys/host-ca-{number}\"");
+        world.write("eic-ca.toml", &config.replace("keys/host-ca\"", &name));
+        done(&world, &["root", "update"]).await;
+    }
+    let client = Client::new(33);
+    let (_, root) = keys::root::read(&world.path("keys/root.json")).unwrap();
+    assert!(!keys::named_keys(&root).any(|key| *key == client.public));
+    let world = world.started().await;
     let refused = client.try_to_sign_in(&world, ALICE).await.unwrap_err();
     assert_eq!(refused.code, ProblemCode::KeyNotAccepted);
 }

@@ -1,6 +1,6 @@
 //! Endorsements: a user CA's key, in KMS, names keys held in memory that may sign for some hours.
 //! sshd knows no hours, so the principals command enforces them; an endorsed key never opens more
-//! than its endorser, and never uid 0 or fleets marked `kms_only`.
+//! than its endorser, and never uid 0 or a host of a fleet marked `kms_only`, by any name.
 
 use std::collections::BTreeSet;
 

@@ -61,7 +61,7 @@ pub enum KeyState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
-    /// Whether it never opens uid 0 and fleets marked `kms_only` (keys held in memory).
+    /// Whether it never opens uid 0 and hosts of fleets marked `kms_only`, by any name (keys held in memory).
     #[serde(default)]
     pub endorsed: bool,
     /// The only users that it opens; absent: all.

@@ -14,8 +14,8 @@ use super::{App, ViewDesk};
 use crate::bundle::Edition;
 use crate::bundle::publication::{BUNDLE_FILE, Destination, PublicationError, Round, view_name};
 use crate::config::Config;
-use crate::inventory::ec2::together::all_of;
 use crate::store::StoreError;
+use crate::together::all_of;
 
 /// Files that are put at once.
 const AT_ONCE: usize = 16;

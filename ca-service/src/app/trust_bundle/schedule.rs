@@ -82,7 +82,7 @@ impl App {
             scheduled.push(Scheduled {
                 standing: standing(roots, key.public()),
                 may_sign: judged.is_ok(),
-                signed: signing.ever.contains(&print),
+                signed: signing.ever.get(&print).copied(),
                 lives: self.trust.book.last_end(print, now).await?.is_some(),
             });
         }

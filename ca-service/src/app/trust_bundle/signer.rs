@@ -133,14 +133,7 @@ impl App {
         let now = self.clock.now();
         let (keys, choice) = self.trust.elect(roots, &signing, now);
         match choice.signer.and_then(|index| keys.get(index)) {
-            Some(ca) => {
-                let print = ca.public().fingerprint();
-                // Before it signs: it must never be taken for a spare that nobody has used.
-                if !signing.ever.contains(&print) {
-                    self.trust.book.signs(print, now).await?;
-                }
-                self.sign_with(ca);
-            }
+            Some(ca) => self.sign_with(ca),
             None => self.close(&keys, &choice),
         }
         Ok(())

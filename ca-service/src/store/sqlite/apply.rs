@@ -26,6 +26,8 @@ pub(super) struct Apply<'a> {
     snapshots_changed: bool,
     new_hosts: Vec<InstanceId>,
     prune_before: u64,
+    /// The last signer that was noted.
+    signer: String,
 }
 
 /// What a transaction changed of what is kept in memory.
@@ -61,6 +63,7 @@ impl<'a> Apply<'a> {
             snapshots_changed: false,
             new_hosts: Vec::new(),
             prune_before: 0,
+            signer: String::new(),
         })
     }
 
@@ -126,8 +129,26 @@ impl<'a> Apply<'a> {
                 .execute([row])?;
             return Ok(Outcome::Replayed);
         }
+        if entry.journal.kind == "user" {
+            self.note_signer(&entry.journal)?;
+        }
         self.append(&entry.audit)?;
         Ok(Outcome::Row(row))
+    }
+
+    /// With its first certificate a user CA is a spare no more; of a key in memory, the one that endorsed it.
+    /// Once for a transaction's certificates: nearly all are by one key.
+    fn note_signer(&mut self, entry: &JournalEntry) -> Result<(), StoreError> {
+        if self.signer == entry.ca {
+            return Ok(());
+        }
+        let sql = "INSERT INTO signers (ca, since)
+                   VALUES (coalesce((SELECT endorser FROM endorsed WHERE fingerprint = ?1), ?1), ?2)
+                   ON CONFLICT DO NOTHING";
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        statement.execute(params![entry.ca, integer(entry.prepared_at)])?;
+        self.signer.clone_from(&entry.ca);
+        Ok(())
     }
 
     fn journal(&self, entry: &JournalEntry) -> Result<Option<i64>, StoreError> {

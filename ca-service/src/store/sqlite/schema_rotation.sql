@@ -1,4 +1,5 @@
--- User CAs that ever signed, by fingerprint: such a key is no spare. Filled from the journal as far as that goes.
+-- User CAs that ever signed a certificate, by fingerprint, and since when: such a key is no spare. First filled from the
+-- journal.
 CREATE TABLE signers (
     ca TEXT PRIMARY KEY,
     since INTEGER NOT NULL

@@ -1,6 +1,6 @@
 //! Reading what is revoked and what was issued. Text that does not parse is a damaged store, never an absent row.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::{RevocationSet, RevokedKey, Target};
@@ -158,8 +158,8 @@ pub struct Signing {
     pub since: Option<u64>,
     /// Who signed the latest certificate; of a key in memory, who endorsed it.
     pub last: Option<String>,
-    /// Who ever signed.
-    pub ever: BTreeSet<String>,
+    /// Who ever signed, and since when (Unix seconds); of keys in memory, who endorsed them.
+    pub ever: BTreeMap<String, u64>,
     /// Since when hosts could fetch a root (Unix seconds), by its version.
     pub served: BTreeMap<u64, u64>,
 }
@@ -184,9 +184,11 @@ pub(super) fn signing(reader: &Reader) -> Result<Signing, StoreError> {
     })
 }
 
-fn ever_signed(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-    let mut statement = connection.prepare_cached("SELECT ca FROM signers")?;
-    let rows = statement.query_map([], |row| row.get(0))?;
+fn ever_signed(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let mut statement = connection.prepare_cached("SELECT ca, since FROM signers")?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+    })?;
     rows.collect()
 }
 

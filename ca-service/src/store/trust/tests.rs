@@ -165,25 +165,28 @@ async fn whoever_endorsed_a_key_signed_what_it_signed() {
     let recorded = rig.recorder.record(rig.prepared(), origin()).await.unwrap();
     let signing = book.signing().await.unwrap();
     assert_eq!(signing.last.as_deref(), Some("SHA256:endorser"));
+    let endorser = ("SHA256:endorser".to_owned(), NOW);
+    assert_eq!(signing.ever, [endorser].into());
     let end = book.last_end("SHA256:endorser".to_owned(), NOW - 1).await;
     assert_eq!(end.unwrap(), Some(NOW + 300));
     drop(recorded);
 }
 
 #[tokio::test]
-async fn it_stays_known_who_ever_signed_and_since_when_hosts_could_have_a_root() {
+async fn it_stays_known_since_when_a_ca_signs_and_since_when_hosts_could_have_a_root() {
     let rig = Rig::new();
     let book = rig.store.trust_book();
-    for (ca, at) in [("SHA256:a", 5), ("SHA256:b", 6), ("SHA256:a", 7)] {
-        book.signs(ca.to_owned(), at).await.unwrap();
+    assert_eq!(book.signing().await.unwrap().ever, BTreeMap::new());
+    let mut recorded = Vec::new();
+    for _ in 0..2 {
+        recorded.push(rig.recorder.record(rig.prepared(), origin()).await.unwrap());
     }
     // Since when hosts had the first that is noted is not known; its own time counts.
     for (version, issued, now) in [(2, 10, 90), (3, 20, 91), (3, 20, 99)] {
         book.root_is_served(version, issued, now).await.unwrap();
     }
     let signing = book.signing().await.unwrap();
-    let names = ["SHA256:a", "SHA256:b"].map(str::to_owned);
-    assert_eq!(signing.ever, names.into());
+    assert_eq!(signing.ever, [(rig.ca.public().fingerprint(), NOW)].into());
     assert_eq!(signing.served, [(2, 10), (3, 91)].into());
 }
 

@@ -77,11 +77,6 @@ impl Apply<'_> {
                 self.revise()?;
                 Ok((TrustOutcome::Done, true))
             }
-            TrustChange::Signs { ca, now } => {
-                let sql = "INSERT INTO signers (ca, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-                self.transaction.execute(sql, params![ca, integer(*now)])?;
-                Ok((TrustOutcome::Done, false))
-            }
             TrustChange::Served {
                 version,
                 issued,

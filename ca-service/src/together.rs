@@ -6,7 +6,7 @@ pub(crate) async fn all_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F
 }
 
 /// The outputs so far when one of them is enough, or all of them; what still runs then is dropped.
-pub(super) async fn until<F: Future>(
+pub(crate) async fn until<F: Future>(
     futures: impl Iterator<Item = F>,
     is_enough: impl Fn(&F::Output) -> bool,
 ) -> Vec<F::Output> {
