@@ -74,6 +74,12 @@ impl EphemeralKey {
         })
     }
 
+    /// Which kind it is of.
+    #[must_use]
+    pub fn kind(&self) -> KeyType {
+        self.kind
+    }
+
     /// The public half.
     #[must_use]
     pub fn public(&self) -> &SubjectKey {

@@ -49,7 +49,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// A form for the token endpoint (RFC 6749 §2.3.1).
+    /// A form for the token endpoint (RFC 6749 §2.3.1), or that of device codes.
     fn form<'a>(&'a self, fields: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let secret = self.client_secret.as_ref();
         let secret = secret.map(|secret| ("client_secret", secret.reveal().as_str()));
@@ -73,6 +73,14 @@ pub struct Tokens {
     pub id_token: IdToken,
     /// For further ID tokens, where the issuer gives one.
     pub refresh_token: Option<Secret<String>>,
+}
+
+impl Tokens {
+    /// Whether the ID token has expired at `now`, in Unix seconds.
+    #[must_use]
+    pub fn is_past(&self, now: u64) -> bool {
+        claims::expiry(&self.id_token).is_none_or(|exp| exp <= now)
+    }
 }
 
 /// How somebody signs in.

@@ -14,7 +14,8 @@ use crate::exit_code::Failure;
 use crate::key::protect_memory;
 use crate::resident::{Resident, ServeError, inherited, serve};
 
-/// Without a request for so long, it ends: sessions last 15 minutes, certificates at most an hour.
+/// Without a request for so long, it ends: sessions last 15 minutes, certificates at most an hour. A person's sign-in
+/// that renews itself keeps it for up to half a day.
 const DEFAULT_IDLE_MINUTES: u64 = 60;
 
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
     /// Folder of its sockets [default: as configured].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// End after this many minutes without a request.
+    /// End after this many minutes without a request; a sign-in that renews itself is waited for.
     #[arg(long, value_name = "MINUTES", default_value_t = DEFAULT_IDLE_MINUTES, value_parser = clap::value_parser!(u64).range(1..=1440))]
     idle: u64,
     /// Leave the terminal's session.

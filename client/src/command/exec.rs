@@ -54,7 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     runtime()?.block_on(async {
         // Before the socket: no moment at which a signal would leave it behind.
         let signals = Signals::new().map_err(|e| Failure::of(&e))?;
-        let (socket, notes) = SharedSocket::open(resident, &dir, wanted, own_agent).await?;
+        let (socket, notes) = SharedSocket::open(resident, &dir, wanted, own_agent)
+            .await
+            .map_err(sign_in::failure_of_this_command)?;
         notes.iter().for_each(|note| terminal::note(note));
         // While the command runs, and once more after it: a push is told as soon as the CA can be reached.
         let reporting = tokio::spawn({

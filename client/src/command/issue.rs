@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (user, instance) = &arguments.target;
     let issued = runtime()?
         .block_on(resident.issue(Selection::from_env(), user, instance, arguments.ttl))
-        .map_err(Failure::from)
+        .map_err(sign_in::failure_of_this_command)
         .and_then(|issued| match place.write(&issued) {
             Ok(()) => Ok(issued),
             Err(e) => Err(Failure::of(&e)),

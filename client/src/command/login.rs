@@ -101,12 +101,16 @@ fn in_person(
 ) -> Result<Reply, Failure> {
     // Tokens are in this process for a moment.
     protect_memory().map_err(|e| Failure::of(&e).context("core dumps cannot be switched off"))?;
-    let key = match agent.ask(Ask::PersonKey(selection.clone()))?.1 {
+    let key = match agent.ask(Ask::PersonKey)?.1 {
         Reply::PersonKey(key) => key,
         other => return Ok(other),
     };
     let tokens = errand.tokens(way, &key)?;
-    let ask = PersonAsk { selection, tokens };
+    let ask = PersonAsk {
+        selection,
+        tokens,
+        key,
+    };
     Ok(agent.ask(Ask::SignInAs(Box::new(ask)))?.1)
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Arguments {
     /// The issuer at which people without AWS credentials sign in, exactly as its tokens have it in `iss`.
     #[arg(long, value_name = "URL", requires = "url")]
     issuer: Option<IssuerUrl>,
-    /// What this program is called there [default: the CA's URL].
+    /// What this program is called there [default: as configured for that issuer, else the CA's URL].
     #[arg(long, value_name = "ID", requires = "issuer")]
     client_id: Option<String>,
     /// Without a CA: EC2 Instance Connect only.
@@ -72,16 +72,16 @@ fn parse_fingerprint(text: &str) -> Result<String, String> {
 }
 
 impl Arguments {
-    /// Where people sign in, where that is said; what was configured before stays otherwise.
-    fn id_token(&self) -> Result<Option<IdTokenConfig>, Failure> {
-        let Some(issuer) = self.issuer.clone() else {
+    /// Where people sign in, where that is said; what was configured before stays otherwise, and so does what was
+    /// written beside the same issuer.
+    fn id_token(&self, before: Option<&IdTokenConfig>) -> Result<Option<IdTokenConfig>, Failure> {
+        let Some(issuer) = &self.issuer else {
             return Ok(None);
         };
-        let id_token = IdTokenConfig {
-            issuer: Some(issuer),
-            client_id: self.client_id.clone(),
-            ..IdTokenConfig::default()
-        };
+        let same = before.filter(|before| before.issuer.as_ref() == Some(issuer));
+        let mut id_token = same.cloned().unwrap_or_default();
+        id_token.issuer = Some(issuer.clone());
+        id_token.client_id = self.client_id.clone().or(id_token.client_id);
         id_token.check().map_err(Failure::usage)?;
         Ok(Some(id_token))
     }
@@ -93,7 +93,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.undo {
         return undo(&paths, arguments.yes);
     }
-    let id_token = arguments.id_token()?;
+    let before = Config::load(&paths)?.id_token;
+    let id_token = arguments.id_token(before.as_ref())?;
     SshVersion::installed().map_err(|e| Failure::usage(e.to_string()))?;
     let pinned = match &arguments.url {
         Some(url) => Some(pin(url, arguments)?),
@@ -215,6 +216,8 @@ struct Plan {
     changes: Vec<Change>,
     config_text: String,
     config_differs: bool,
+    /// What of [id_token] was configured and will not be.
+    lost: Vec<&'static str>,
 }
 
 impl Plan {
@@ -252,6 +255,7 @@ impl Plan {
             .map_err(|e| Failure::usage(e.to_string()))?;
         let config_text = config.to_toml()?;
         let config_differs = config != before;
+        let lost = lost(before.id_token.as_ref(), config.id_token.as_ref());
         Ok(Self {
             config,
             root,
@@ -259,6 +263,7 @@ impl Plan {
             changes,
             config_text,
             config_differs,
+            lost,
         })
     }
 
@@ -299,6 +304,9 @@ impl Plan {
                 lines.collect::<String>()
             ));
         }
+        for name in &self.lost {
+            text.push_str(&format!("  - `{name}` in [id_token] is removed\n"));
+        }
         if self.root.is_some() {
             text.push_str(&format!(
                 "{}\n  | the pinned root document\n",
@@ -322,6 +330,25 @@ impl Plan {
         }
         self.installation.apply(&self.changes).map_err(failed)
     }
+}
+
+/// Which keys of [id_token] were there before and are gone after: none of them is lost silently.
+fn lost(before: Option<&IdTokenConfig>, after: Option<&IdTokenConfig>) -> Vec<&'static str> {
+    let names = |config: &IdTokenConfig| {
+        [
+            ("command", !config.command.is_empty()),
+            ("file", config.file.is_some()),
+            ("client_id", config.client_id.is_some()),
+            ("client_secret", config.client_secret.is_some()),
+            ("scopes", !config.scopes.is_empty()),
+        ]
+    };
+    let (Some(before), Some(after)) = (before, after) else {
+        return Vec::new();
+    };
+    let pairs = names(before).into_iter().zip(names(after));
+    let gone = pairs.filter(|((_, was), (_, is))| *was && !is);
+    gone.map(|((name, _), _)| name).collect()
 }
 
 fn agree(yes: bool) -> Result<(), Failure> {

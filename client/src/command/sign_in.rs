@@ -10,10 +10,10 @@ use super::runtime;
 use crate::clock::unix_now;
 use crate::config::Config;
 use crate::control::message::PersonAsk;
-use crate::credentials::{Selection, TokenSource};
+use crate::credentials::{Selection, TokenError, TokenSource};
 use crate::exit_code::Failure;
 use crate::oidc::{self, Person, Registration, Tokens, Way};
-use crate::resident::Resident;
+use crate::resident::{LoginError, Resident};
 use crate::terminal;
 
 /// Where somebody signs in, and for which CA.
@@ -64,11 +64,25 @@ pub(super) fn for_this_command(resident: &Resident, config: &Config) -> Result<(
     if let Some(errand) = errand(config, &selection)
         && is_attended()
     {
-        let key = resident.person_key(selection.clone())?;
+        let key = resident.person_key()?;
         let tokens = errand.tokens(usual_way(), &key)?;
-        resident.welcome(PersonAsk { selection, tokens })?;
+        resident.welcome(PersonAsk {
+            selection,
+            tokens,
+            key,
+        })?;
     }
     Ok(())
+}
+
+/// For the same commands: `eic-login` signs in for the resident agent, which is no help to them.
+pub(super) fn failure_of_this_command(error: LoginError) -> Failure {
+    match error {
+        LoginError::Token(TokenError::NobodySignedIn(issuer)) => {
+            TokenError::NobodyToAsk(issuer).into()
+        }
+        other => other.into(),
+    }
 }
 
 struct AtTerminal;

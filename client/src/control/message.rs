@@ -57,7 +57,7 @@ pub enum Ask {
     /// The same for somebody who has just signed in at his issuer: answered by [`Reply::SignedIn`].
     SignInAs(Box<PersonAsk>),
     /// The key that such a sign-in is to be bound to, made for it: answered by [`Reply::PersonKey`].
-    PersonKey(Selection),
+    PersonKey,
     /// List the hosts anew: answered by [`Reply::Hosts`].
     Hosts(Selection),
     /// Push a key of somebody's own: answered by [`Reply::Pushed`].
@@ -83,6 +83,8 @@ pub struct PersonAsk {
     pub selection: Selection,
     /// What came of it.
     pub tokens: Tokens,
+    /// The key of [`Reply::PersonKey`] that it is bound to.
+    pub key: SubjectKey,
 }
 
 /// A login that ssh is about to make.

@@ -380,6 +380,17 @@ pub enum TokenError {
         "nobody is signed in at {0}: run `eic-login`, which opens its page in your browser, then try again"
     )]
     NobodySignedIn(IssuerUrl),
+    /// The same, where a command signs in by itself.
+    #[error(
+        "nobody is signed in at {0}: `exec` and `issue` sign in by themselves, not by `eic-login`, and need a terminal for it; \
+         in a job give them a token by {VARIABLE}, or by `command` in [id_token]"
+    )]
+    NobodyToAsk(IssuerUrl),
+    /// The key of the sign-in is not known (any more).
+    #[error(
+        "the sign-in at {0} is not used: the resident agent has ended since it began; run `eic-login` again"
+    )]
+    SignInLost(IssuerUrl),
     /// The issuer renews no more.
     #[error("the sign-in at {issuer} is over: run `eic-login` to sign in again ({cause})")]
     SignInOver {
@@ -426,7 +437,10 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let cause = match &error {
             TokenError::NoFile(_) | TokenError::Status(_) => Cause::CredentialsMissing,
-            TokenError::NobodySignedIn(_) | TokenError::SignInOver { .. } => Cause::SignIn,
+            TokenError::NobodySignedIn(_)
+            | TokenError::NobodyToAsk(_)
+            | TokenError::SignInLost(_)
+            | TokenError::SignInOver { .. } => Cause::SignIn,
             TokenError::WebIdentity(_) => Cause::CredentialsRejected,
             _ => Cause::IdToken,
         };

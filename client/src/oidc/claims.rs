@@ -72,6 +72,11 @@ impl Expected<'_> {
     }
 }
 
+/// `exp`, in Unix seconds; none where the token cannot be read.
+pub(super) fn expiry(token: &IdToken) -> Option<u64> {
+    read(token).map(|claims| claims.exp)
+}
+
 impl Nonce<'_> {
     fn is_met_by(&self, claim: Option<&str>) -> bool {
         match self {

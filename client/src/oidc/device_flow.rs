@@ -33,8 +33,9 @@ pub(super) async fn sign_in(
 ) -> Result<Tokens, OidcError> {
     let endpoint = issuer.endpoints.device.as_ref();
     let endpoint = endpoint.ok_or(OidcError::NoDeviceFlow)?;
-    let client_id = issuer.registration.client_id.as_str();
-    let form = [("client_id", client_id), ("scope", &issuer.scope())];
+    let scope = issuer.scope();
+    // With the secret, where there is one (RFC 8628 §3.1).
+    let form = issuer.registration.form(&[("scope", &scope)]);
     let doing = "the issuer's device authorization endpoint";
     let begun: Authorization = post(&issuer.http, endpoint, &form, doing).await?;
     let complete = begun.verification_uri_complete.as_deref().map(printable);

@@ -87,7 +87,15 @@ impl OidcError {
     /// Whether trying again with the same refresh token is no use.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        !matches!(self, Self::Http { .. } | Self::Status(_, 429 | 500..))
+        match self {
+            Self::Http { .. } | Self::Status(_, 408 | 429 | 500..) => false,
+            // RFC 6749 §4.1.2.1 and RFC 8628 §3.5, which some issuers say with 400 at the token endpoint, too.
+            Self::Refused { code, .. } => !matches!(
+                code.as_str(),
+                "temporarily_unavailable" | "server_error" | "slow_down"
+            ),
+            _ => true,
+        }
     }
 }
 
@@ -147,6 +155,21 @@ mod tests {
         let silent = OidcError::http("x", HttpError::TimedOut(Duration::from_secs(1)));
         assert!(!silent.is_final() && !OidcError::Status("x", 503).is_final());
         assert_eq!(Failure::from(silent).code, exit_code::UNREACHABLE);
+        for (code, is_final) in [
+            ("temporarily_unavailable", false),
+            ("server_error", false),
+            ("slow_down", false),
+            ("invalid_grant", true),
+            ("anything", true),
+        ] {
+            let refused = OidcError::Refused {
+                code: code.to_owned(),
+                told: String::new(),
+            };
+            assert_eq!(refused.is_final(), is_final, "{code}");
+        }
+        let busy = |status| OidcError::Status("x", status);
+        assert!(!busy(408).is_final() && !busy(429).is_final());
         assert!(OidcError::MixUp.is_final() && OidcError::Status("x", 404).is_final());
     }
 }

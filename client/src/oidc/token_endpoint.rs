@@ -69,8 +69,10 @@ fn read<A: DeserializeOwned>(answer: &Answer, doing: &'static str) -> Result<A, 
     if answer.status == 200 {
         return serde_json::from_slice(&answer.body).map_err(|_| OidcError::Malformed(doing));
     }
+    // 408 and 429 are no word on the request, whatever their bodies say.
+    let is_word = (400..500).contains(&answer.status) && !matches!(answer.status, 408 | 429);
     match serde_json::from_slice::<Refusal>(&answer.body) {
-        Ok(refusal) if (400..500).contains(&answer.status) => Err(OidcError::Refused {
+        Ok(refusal) if is_word => Err(OidcError::Refused {
             code: refusal.error,
             told: refusal.error_description,
         }),
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn redirects_errors_and_answers_without_a_token_give_none() {
         // H-02
-        for status in [301, 302, 307, 500, 503] {
+        for status in [301, 302, 307, 408, 429, 500, 503] {
             let body = r#"{"error":"temporarily_unavailable","id_token":"a.b.c"}"#;
             let error = answer(status, body).unwrap_err();
             assert!(matches!(error, OidcError::Status(..)), "{status}: {error}");

@@ -48,37 +48,27 @@ impl Keyring {
         if let Some(held) = keys.get(owner).filter(|held| held.fits(access_key_id, now)) {
             return Ok(Arc::clone(&held.key));
         }
-        let key = Arc::new(EphemeralKey::generate(owner.kind)?);
-        self.add(&mut keys, owner, access_key_id, Arc::clone(&key), now);
-        Ok(key)
-    }
-
-    /// Takes a key in place of whatever the owner had.
-    pub(super) fn put(&self, owner: &Owner, access_key_id: &str, key: Arc<EphemeralKey>, now: u64) {
-        self.add(&mut lock(&self.keys), owner, access_key_id, key, now);
-    }
-
-    fn add(
-        &self,
-        keys: &mut HashMap<Owner, Held>,
-        owner: &Owner,
-        access_key_id: &str,
-        key: Arc<EphemeralKey>,
-        now: u64,
-    ) {
-        if let Some(why) = key.not_locked() {
-            *lock(&self.not_locked) = Some(why.to_owned());
-        }
+        let key = self.generate(owner.kind)?;
         keys.retain(|_, held| now.saturating_sub(held.made_at) < MAX_AGE);
         if keys.len() >= MAX_KEYS {
             keys.clear();
         }
         let held = Held {
-            key,
+            key: Arc::clone(&key),
             access_key_id: access_key_id.to_owned(),
             made_at: now,
         };
         keys.insert(owner.clone(), held);
+        Ok(key)
+    }
+
+    /// A new key, which is kept elsewhere.
+    pub(super) fn generate(&self, kind: KeyType) -> Result<Arc<EphemeralKey>, KeyError> {
+        let key = EphemeralKey::generate(kind)?;
+        if let Some(why) = key.not_locked() {
+            *lock(&self.not_locked) = Some(why.to_owned());
+        }
+        Ok(Arc::new(key))
     }
 
     /// Why keys may be swapped out; none: all were in locked memory.
@@ -137,11 +127,6 @@ mod tests {
             ring.key(&dev, "AKIA1", MAX_AGE).unwrap().public(),
             key.public()
         );
-        // One that was made elsewhere takes the place of the owner's.
-        let own = Arc::new(EphemeralKey::generate(KeyType::Ed25519).unwrap());
-        ring.put(&dev, "AKIA1", Arc::clone(&own), 0);
-        let key = ring.key(&dev, "AKIA1", 1).unwrap();
-        assert_eq!(key.public(), own.public());
         ring.clear();
         assert!(lock(&ring.keys).is_empty());
     }

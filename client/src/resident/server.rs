@@ -33,7 +33,7 @@ const SUCCESSION: Duration = Duration::from_secs(10);
 /// How often sockets that are over are closed.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Serves until it is told to end, or nobody asked for `idle`: on `inherited`, or on a socket of its own.
+/// Serves until it is told to end, or nobody asked for `idle` and no sign-in would be lost: on `inherited`, or on a socket of its own.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -122,7 +122,9 @@ impl Server {
     }
 
     fn is_idle(&self) -> bool {
+        // Who signed in with a browser for half a day does not do so again because of a quiet hour.
         !self.resident.logins.is_busy()
+            && !self.resident.people.is_waiting(unix_now())
             && self.conversations.available_permits() == MAX_CONVERSATIONS
     }
 
@@ -180,7 +182,7 @@ impl Server {
             Ask::HostKey(ask) => resident.host_key(ask).await,
             Ask::SignIn(selection) => resident.sign_in(selection).await.map(Reply::SignedIn),
             Ask::SignInAs(ask) => resident.sign_in_as(*ask).await.map(Reply::SignedIn),
-            Ask::PersonKey(selection) => resident.person_key(selection).map(Reply::PersonKey),
+            Ask::PersonKey => resident.person_key().map(Reply::PersonKey),
             Ask::Hosts(selection) => resident.hosts(selection).await.map(Reply::Hosts),
             Ask::Push(ask) => resident.push_by_hand(ask).await.map(Reply::Pushed),
             Ask::Explain(ask) => {

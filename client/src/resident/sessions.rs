@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::aws::scope;
 use super::keyring::Owner;
+use super::people::Turn;
 use super::settings::{Announced, Ca};
 use super::{LoginError, Resident, lock};
 use crate::ca::{CaError, Granted, Shown};
@@ -327,36 +328,87 @@ impl Resident {
         source: &TokenSource,
         registration: Option<Registration>,
     ) -> Result<Arc<Session>, LoginError> {
+        if let Some(person) = registration.filter(|_| source.is_person()) {
+            return self.open_as_person(opening, source, &person).await;
+        }
         let audience = &opening.ca.config.url;
-        let (token, renews) = match registration.filter(|_| source.is_person()) {
-            Some(person) => (
-                self.people.token(&person, self.now()).await?,
-                self.people.renews(&person).await,
-            ),
-            None => (
-                source.token(audience, opening.selection).await?,
-                source.gives_more(),
-            ),
+        let token = source.token(audience, opening.selection).await?;
+        let key = self
+            .keyring
+            .key(&opening.owner, NO_ACCESS_KEY, self.now())?;
+        let session = self.show(opening, source, &key, &token).await?;
+        Ok(Arc::new(Session {
+            renews: source.gives_more(),
+            ..session
+        }))
+    }
+
+    async fn open_as_person(
+        &self,
+        opening: &Opening<'_>,
+        source: &TokenSource,
+        person: &Registration,
+    ) -> Result<Arc<Session>, LoginError> {
+        let audience = &opening.ca.config.url;
+        loop {
+            let mut turn = self.people.turn(audience, person, self.now()).await?;
+            let opened = self.open_in_turn(opening, source, &mut turn).await;
+            // Its answer to a token that was kept may have been lost, or the token has become stale: a fresh one tells.
+            if matches!(opened, Err(LoginError::Token(_))) && turn.may_try_again() {
+                continue;
+            }
+            return Ok(Arc::new(Session {
+                renews: turn.renews(),
+                ..opened?
+            }));
+        }
+    }
+
+    async fn open_in_turn(
+        &self,
+        opening: &Opening<'_>,
+        source: &TokenSource,
+        turn: &mut Turn,
+    ) -> Result<Session, LoginError> {
+        // The nonce binds the token to this key; another kind needs a token without one.
+        let key = match turn.key().kind() == opening.owner.kind {
+            true => Arc::clone(turn.key()),
+            false => self
+                .keyring
+                .key(&opening.owner, NO_ACCESS_KEY, self.now())?,
         };
+        let opened = self.show(opening, source, &key, turn.token()).await;
+        // An absent CA has not taken it: the person's one token is shown again.
+        if matches!(opened, Ok(_) | Err(LoginError::Token(_))) {
+            turn.spend();
+        }
+        opened
+    }
+
+    /// Shows a token, once: the CA takes none a second time.
+    async fn show(
+        &self,
+        opening: &Opening<'_>,
+        source: &TokenSource,
+        key: &Arc<EphemeralKey>,
+        token: &IdToken,
+    ) -> Result<Session, LoginError> {
         let slot = self.sessions.slot(&opening.owner);
-        let digest = token_digest(&token);
+        let digest = token_digest(token);
         if *lock(&slot.spent) == Some(digest) {
             let (label, remedy) = (source.label(), source.fresh());
             return Err(TokenError::Spent { label, remedy }.into());
         }
-        let key = self
-            .keyring
-            .key(&opening.owner, NO_ACCESS_KEY, self.now())?;
-        let opened = self.open(opening, &key, Shown::Token(&token)).await;
+        let opened = self.open(opening, key, Shown::Token(token)).await;
         if opened.as_ref().map_or_else(is_replay, |_| true) {
             *lock(&slot.spent) = Some(digest);
         }
+        let audience = &opening.ca.config.url;
         let session = opened.map_err(|error| token_error(source, audience, error))?;
-        Ok(Arc::new(Session {
-            renews,
+        Ok(Session {
             label: source.label(),
             ..session
-        }))
+        })
     }
 
     /// Opens a session with what proves the identity, and takes the CA's news meanwhile.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use eic_protocol::api::instance::InstanceView;
 use eic_protocol::subject_key::SubjectKey;
 
-use super::sessions::NO_ACCESS_KEY;
 use super::settings::{Ca, Setting};
 use super::{LoginError, Resident};
 use crate::control::message::{PersonAsk, SignedIn, Status};
@@ -31,26 +30,24 @@ impl Resident {
     ///
     /// # Errors
     /// [`LoginError`]; without a CA there is nobody to sign in to.
-    pub fn person_key(&self, selection: Selection) -> Result<SubjectKey, LoginError> {
+    pub fn person_key(&self) -> Result<SubjectKey, LoginError> {
         let setting = self.settings.current()?;
-        let ca = setting.ca.as_ref().ok_or(LoginError::NoCa)?;
-        let owner = self.owner(Some(ca), &selection.filtered(), KeyType::default());
-        Ok(self.people.expect(owner)?)
+        setting.ca.as_ref().ok_or(LoginError::NoCa)?;
+        let key = self.keyring.generate(KeyType::default())?;
+        Ok(self.people.expect(key))
     }
 
-    /// Keeps what a person's sign-in gave, and the key that was made for it.
+    /// Keeps what a person's sign-in gave, with the key that was made for it.
     ///
     /// # Errors
-    /// [`LoginError`]; without a CA there is nobody to sign in to.
+    /// [`LoginError`]; without a CA there is nobody to sign in to, and without the key nothing that counts.
     pub fn welcome(&self, ask: PersonAsk) -> Result<(), LoginError> {
         let setting = self.settings.current()?;
         let ca = setting.ca.as_ref().ok_or(LoginError::NoCa)?;
-        let owner = self.owner(Some(ca), &ask.selection.filtered(), KeyType::default());
-        if let Some(key) = self.people.key_of(&owner) {
-            self.keyring.put(&owner, NO_ACCESS_KEY, key, self.now());
-        }
-        self.people.welcome(ask.tokens, self.now());
-        Ok(())
+        let kept = self
+            .people
+            .welcome(&ca.config.url, ask.tokens, &ask.key, self.now());
+        Ok(kept?)
     }
 
     /// The same for somebody who has just signed in at his issuer.

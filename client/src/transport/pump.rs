@@ -2,14 +2,13 @@
 //! client sends them. Knows nothing of where the websocket leads.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use eic_protocol::text::printable;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::websocket::Websocket;
 use super::websocket::frame::{Decoder, FrameError, Kind, Outgoing, Piece};
@@ -22,8 +21,8 @@ const AT_ONCE: usize = 128 * 1024;
 pub const BEAT: Duration = Duration::from_secs(20);
 /// How long the last words of the other side may take after ours.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// A side that answered a ping once and is silent for so many beats is gone.
-const SILENT_BEATS: u32 = 3;
+/// A side that answered a ping once and then leaves so many unanswered is gone.
+const UNANSWERED: u32 = 3;
 
 /// Pumps until the local side or the server ends.
 ///
@@ -43,7 +42,7 @@ where
     let mut sender = Sender::new(to_server);
     // Only the last ping must be answered (RFC 6455 §5.5.3): more than one are never kept.
     let (pings, asked) = watch::channel(Vec::new());
-    let pulse = Pulse::new();
+    let pulse = Pulse::default();
     let outcome = {
         let up = upstream(reader, &mut sender, asked, &pulse, beat);
         let down = downstream(server, rest, writer, pings, &pulse);
@@ -90,8 +89,7 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         loop {
             match tokio::time::timeout(beat, &mut sending).await {
                 Ok(sent) => return sent.map_err(Ended::from),
-                Err(_) if pulse.is_gone(beat) => return Err(Ended::Silent),
-                Err(_) => {}
+                Err(_) => pulse.beat()?,
             }
         }
     }
@@ -111,38 +109,31 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
     }
 }
 
-/// When the server was last heard of.
+/// Whether the server is there.
+#[derive(Default)]
 struct Pulse {
-    started: Instant,
-    /// Milliseconds after the start.
-    heard: AtomicU64,
+    /// Beats since it was heard, but for those at which nobody listened.
+    unanswered: AtomicU32,
     answers_pings: AtomicBool,
+    /// Whether the local side is being written to: until it takes the bytes nothing is read of the server.
+    is_deaf: AtomicBool,
 }
 
 impl Pulse {
-    fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            heard: AtomicU64::new(0),
-            answers_pings: AtomicBool::new(false),
-        }
-    }
-
-    fn age(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     fn hear(&self) {
-        self.heard.store(self.age(), Ordering::Relaxed);
+        self.unanswered.store(0, Ordering::Relaxed);
     }
 
-    /// A server that never answered a ping may not know how: its silence means nothing.
-    fn is_gone(&self, beat: Duration) -> bool {
-        let silence = self
-            .age()
-            .saturating_sub(self.heard.load(Ordering::Relaxed));
-        let limit = (beat * SILENT_BEATS).as_millis();
-        self.answers_pings.load(Ordering::Relaxed) && u128::from(silence) > limit
+    /// Counts one more beat without an answer. A server that never answered a ping may not know how: its silence means
+    /// nothing.
+    fn beat(&self) -> Result<(), Ended> {
+        if self.is_deaf.load(Ordering::Relaxed) || !self.answers_pings.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.unanswered.fetch_add(1, Ordering::Relaxed) {
+            UNANSWERED.. => Err(Ended::Silent),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -184,8 +175,8 @@ async fn upstream<W: AsyncWrite + Unpin>(
                 let frame = Outgoing::control(Kind::Pong, &payload);
                 sender.send(&frame, pulse, beat).await?;
             }
-            Next::Ping if pulse.is_gone(beat) => return Err(Ended::Silent),
             Next::Ping => {
+                pulse.beat()?;
                 let frame = Outgoing::control(Kind::Ping, &[]);
                 sender.send(&frame, pulse, beat).await?;
             }
@@ -209,10 +200,12 @@ async fn downstream(
         while let Some(piece) = decoder.next(&mut bytes)? {
             match piece {
                 Piece::Data(bytes) => {
+                    pulse.is_deaf.store(true, Ordering::Relaxed);
                     // The local side is gone: nobody to tell.
                     if local.write_all(bytes).await.is_err() || local.flush().await.is_err() {
                         return Ok(());
                     }
+                    pulse.is_deaf.store(false, Ordering::Relaxed);
                 }
                 Piece::Ping(payload) => drop(pings.send_replace(payload)),
                 Piece::Pong => pulse.answers_pings.store(true, Ordering::Relaxed),

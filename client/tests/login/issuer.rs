@@ -107,7 +107,7 @@ async fn serve_one(mut stream: TcpStream, url: String, state: Arc<Mutex<State>>)
         match (method, path) {
             ("GET", "/.well-known/openid-configuration") => (200, None, document(&url, &state)),
             ("GET", "/authorize") => authorize(&url, fields(query), &mut state),
-            ("POST", "/device") => device(&url, &fields(&body)),
+            ("POST", "/device") => device(&url, &fields(&body), &state),
             ("POST", "/token") => token(&url, fields(&body), &mut state),
             _ => (404, None, String::new()),
         }
@@ -188,9 +188,9 @@ fn authorize(url: &str, asked: BTreeMap<String, String>, state: &mut State) -> A
     (302, Some(location), String::new())
 }
 
-fn device(url: &str, asked: &BTreeMap<String, String>) -> Answer {
+fn device(url: &str, asked: &BTreeMap<String, String>, state: &State) -> Answer {
     assert_eq!(asked["client_id"], CLIENT);
-    assert!(!asked.contains_key("client_secret"), "{asked:?}");
+    assert_eq!(asked.get("client_secret").map(String::as_str), state.secret);
     let body = json!({
         "device_code": "device-code", "user_code": "WDJB-MJHT", "verification_uri": format!("{url}/enter"),
         "verification_uri_complete": format!("{url}/enter?user_code=WDJB-MJHT"), "expires_in": 300, "interval": 1,

@@ -9,6 +9,7 @@ use eic_protocol::api::discovery::AuthMethod;
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::api::session::Proof;
 use eic_protocol::proof::oidc::bound_nonce;
+use eic_protocol::subject_key::SubjectKey;
 use serde_json::json;
 
 use crate::clock::unix_now;
@@ -240,7 +241,8 @@ async fn a_refresh_token_is_replaced_at_each_use_and_must_be_of_the_same_person(
 }
 
 #[tokio::test]
-async fn an_issuer_that_wants_a_secret_of_installed_programs_gets_it_at_its_token_endpoint_alone() {
+async fn an_issuer_that_wants_a_secret_of_installed_programs_gets_it_at_its_endpoints_and_not_by_the_browser()
+ {
     let issuer = Issuer::new().await;
     issuer.state().secret = Some("canary-secret");
     issuer.state().refreshes = true;
@@ -271,17 +273,30 @@ fn nobody_of_aws(world: &World) -> Selection {
 }
 
 async fn sign_in(world: &World, issuer: &Issuer) -> Result<SignedIn, Failure> {
-    let selection = nobody_of_aws(world);
-    let key = match world.ask(Ask::PersonKey(selection.clone())).await.1 {
+    let key = begin(world).await;
+    finish(world, issuer, key).await
+}
+
+/// The key that a sign-in is to be bound to.
+async fn begin(world: &World) -> SubjectKey {
+    match world.ask(Ask::PersonKey).await.1 {
         Reply::PersonKey(key) => key,
         other => panic!("{other:?}"),
-    };
+    }
+}
+
+async fn finish(world: &World, issuer: &Issuer, key: SubjectKey) -> Result<SignedIn, Failure> {
+    let selection = nobody_of_aws(world);
     let ca = Config::load(&world.paths).unwrap().ca.unwrap().url;
     let (nonce, registration) = (bound_nonce(&ca, &key), issuer.registration());
     let mut browser = Browser::default();
     let signing_in = oidc::sign_in(&registration, Way::Browser, &nonce, &mut browser, unix_now);
     let tokens = signing_in.await.unwrap();
-    let ask = PersonAsk { selection, tokens };
+    let ask = PersonAsk {
+        selection,
+        tokens,
+        key,
+    };
     match world.ask(Ask::SignInAs(Box::new(ask))).await.1 {
         Reply::SignedIn(signed_in) => Ok(signed_in),
         Reply::Failed(failure) => Err(failure),
@@ -381,7 +396,7 @@ async fn each_sign_in_has_a_key_of_its_own_to_which_its_token_is_bound() {
     // One that is begun and given up changes nothing.
     issuer.state().refreshes = true;
     sign_in(&world, &issuer).await.unwrap();
-    world.ask(Ask::PersonKey(nobody_of_aws(&world))).await;
+    begin(&world).await;
     world.ask(Ask::SignIn(nobody_of_aws(&world))).await;
     let ca = Config::load(&world.paths).unwrap().ca.unwrap().url;
     let mut keys = world.state().sessions.clone();
@@ -389,6 +404,103 @@ async fn each_sign_in_has_a_key_of_its_own_to_which_its_token_is_bound() {
     let bound: Vec<String> = keys.iter().map(|key| bound_nonce(&ca, key)).collect();
     assert_ne!(bound[0], bound[1]);
     assert_eq!(issuer.state().nonces, bound);
+}
+
+#[tokio::test]
+async fn a_token_that_an_absent_ca_did_not_take_is_shown_again() {
+    let (world, issuer) = (World::new().await, Issuer::new().await);
+    introduce(&world, &issuer);
+    world.state().refuse_session = Some(ProblemCode::Overloaded);
+    sign_in(&world, &issuer).await.unwrap_err();
+    world.state().refuse_session = None;
+    sign_in_later(&world).await;
+    let proofs = world.state().proofs.clone();
+    assert!(
+        matches!(proofs.as_slice(), [Proof::Oidc(proof)] if *proof.token.reveal() == issuer.state().given[0]),
+        "{proofs:?}"
+    );
+}
+
+/// Proves the identity once more, without the person.
+async fn sign_in_later(world: &World) {
+    let again = world.ask(Ask::SignIn(nobody_of_aws(world))).await.1;
+    assert!(matches!(again, Reply::SignedIn(_)), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_token_that_the_ca_took_without_its_answer_arriving_is_replaced_by_a_fresh_one() {
+    let (world, issuer) = (World::new().await, Issuer::new().await);
+    introduce(&world, &issuer);
+    issuer.state().refreshes = true;
+    world.state().lose_session = true;
+    sign_in(&world, &issuer).await.unwrap_err();
+    sign_in_later(&world).await;
+    assert_eq!(
+        (world.state().proofs.len(), issuer.state().given.len()),
+        (2, 2)
+    );
+    // A CA that refuses each gets one fresh token at a time.
+    world.state().refuse_session = Some(ProblemCode::ProofRefused);
+    let refused = world.ask(Ask::SignIn(nobody_of_aws(&world))).await.1;
+    assert!(matches!(refused, Reply::Failed(_)), "{refused:?}");
+    assert_eq!(issuer.state().given.len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_expired_before_it_was_shown_is_renewed_first() {
+    let (world, issuer) = (World::new().await, Issuer::new().await);
+    introduce(&world, &issuer);
+    issuer.state().refreshes = true;
+    issuer.state().claims = [("exp", json!(unix_now() - 10))].into();
+    sign_in(&world, &issuer).await.unwrap();
+    let proofs = world.state().proofs.clone();
+    assert!(
+        matches!(proofs.as_slice(), [Proof::Oidc(proof)] if *proof.token.reveal() == issuer.state().given[1]),
+        "{proofs:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_key_of_a_sign_in_outlives_a_push_and_another_region_of_the_environment() {
+    let (world, issuer) = (World::new().await, Issuer::new().await);
+    introduce(&world, &issuer);
+    issuer.state().refreshes = true;
+    // Over at once: each use opens another.
+    world.state().session_seconds = 10;
+    sign_in(&world, &issuer).await.unwrap();
+    // An issuer that keeps the nonce in the tokens that it refreshes.
+    let nonce = issuer.state().nonces[0].clone();
+    issuer.state().claims = [("nonce", json!(nonce))].into();
+    world.state().absent = true;
+    connect(&world).await.unwrap();
+    world.state().absent = false;
+    assert_eq!(world.state().pushes.len(), 1);
+    sign_in_later(&world).await;
+    let home = world.dir.path().to_str().unwrap().to_owned();
+    let region = [("HOME", home), ("AWS_REGION", "eu-north-1".to_owned())];
+    let elsewhere = Selection::from_variables(region.map(|(name, value)| (name.to_owned(), value)));
+    let again = world.ask(Ask::SignIn(elsewhere)).await.1;
+    assert!(matches!(again, Reply::SignedIn(_)), "{again:?}");
+    let ca = Config::load(&world.paths).unwrap().ca.unwrap().url;
+    let keys = world.state().sessions.clone();
+    let bound: Vec<String> = keys.iter().map(|key| bound_nonce(&ca, key)).collect();
+    // At least one for each use; the push is reported with one of its own.
+    assert!(bound.len() >= 3, "{bound:?}");
+    assert!(bound.iter().all(|bound| *bound == nonce), "{bound:?}");
+}
+
+#[tokio::test]
+async fn of_two_sign_ins_at_once_each_has_its_own_key() {
+    let (world, issuer) = (World::new().await, Issuer::new().await);
+    introduce(&world, &issuer);
+    let keys = [begin(&world).await, begin(&world).await];
+    for key in keys.clone() {
+        finish(&world, &issuer, key).await.unwrap();
+    }
+    assert_eq!(world.state().sessions, keys);
+    // And each key serves one.
+    let refused = finish(&world, &issuer, keys[0].clone()).await.unwrap_err();
+    assert!(refused.message.contains("is not used"), "{refused:?}");
 }
 
 /// The environment of somebody without AWS credentials, with a browser that follows every redirect.
@@ -488,6 +600,16 @@ async fn a_command_with_keys_of_its_own_signs_in_only_where_somebody_can_be_aske
         said(&refused)
     );
     assert!(issuer.state().asked.is_empty());
+    // Signing in for the resident agent would not help: it leads to what does.
+    let out = scene.world.dir.path().join("issued").display().to_string();
+    let issue = eic(&scene, &["issue", "--target", &target, "--out", &out]).await;
+    for told in [said(&refused), said(&issue)] {
+        assert!(
+            told.contains("need a terminal") && told.contains("EIC_ID_TOKEN"),
+            "{told}"
+        );
+        assert!(!told.contains("run `eic-login`"), "{told}");
+    }
     let listed = at_terminal(&scene, &format!("exec --target {target} -- ssh-add -l")).await;
     let told = said(&listed);
     assert!(

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use eic_protocol::api::discovery::SessionMode;
 use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::secret::Secret;
 use eic_protocol::sshsig::{self, Namespace};
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::trust::envelope::EnvelopeSignature;
@@ -186,13 +187,61 @@ fn an_issuer_is_written_and_kept_by_the_next_setup() {
         client_id: Some(String::new()),
         ..arguments(&right)
     };
-    assert!(bad.id_token().unwrap_err().message.contains("client_id"));
+    assert!(
+        bad.id_token(None)
+            .unwrap_err()
+            .message
+            .contains("client_id")
+    );
     let client_id = Some("0oa1".to_owned());
     let good = Arguments { client_id, ..bad };
-    set_up_with(&home, Some(pinned()), &[], good.id_token().unwrap()).unwrap();
+    set_up_with(&home, Some(pinned()), &[], good.id_token(None).unwrap()).unwrap();
     set_up(&home, Some(pinned()), &[]).unwrap();
-    let config = Config::load(&home.paths()).unwrap();
-    assert_eq!(config.id_token, good.id_token().unwrap());
+    let before = Config::load(&home.paths()).unwrap().id_token.unwrap();
+    assert_eq!(Some(&before), good.id_token(None).unwrap().as_ref());
+    // What was written by hand beside the same issuer stays with it.
+    let written = IdTokenConfig {
+        client_secret: Some(Secret::new("not-secret".to_owned())),
+        scopes: vec!["groups".to_owned()],
+        ..before
+    };
+    let client_id = None;
+    let same = Arguments { client_id, ..good };
+    let kept = same.id_token(Some(&written)).unwrap().unwrap();
+    assert!(kept == written && lost(Some(&written), Some(&kept)).is_empty());
+    let client_id = Some("other".to_owned());
+    let renamed = Arguments { client_id, ..same };
+    let kept = renamed.id_token(Some(&written)).unwrap().unwrap();
+    assert_eq!(kept.client_id.as_deref(), Some("other"));
+    assert_eq!(kept.scopes, written.scopes);
+}
+
+#[test]
+fn what_another_issuer_takes_away_is_said_and_the_secret_is_not_shown_to_it() {
+    let home = Home::new();
+    let first = IdTokenConfig {
+        issuer: "https://issuer.example".parse().ok(),
+        client_id: Some("0oa1".to_owned()),
+        client_secret: Some(Secret::new("not-secret".to_owned())),
+        ..IdTokenConfig::default()
+    };
+    set_up_with(&home, None, &[], Some(first.clone())).unwrap();
+    let other = Arguments {
+        issuer: "https://other.example".parse().ok(),
+        ..arguments(&[])
+    };
+    let second = other.id_token(Some(&first)).unwrap();
+    let program = std::path::Path::new("/usr/bin/eic-login");
+    let plan = Plan::make(&home.paths(), program, None, &[], second).unwrap();
+    let shown = plan.shown(&home.paths());
+    for name in ["client_id", "client_secret"] {
+        let line = format!("`{name}` in [id_token] is removed");
+        assert!(shown.contains(&line), "{shown}");
+    }
+    assert!(
+        !shown.contains("not-secret") && !shown.contains("`scopes`"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::people::tests::welcome_somebody;
 use super::*;
 use crate::paths::Paths;
 
@@ -79,6 +80,22 @@ async fn an_agent_of_another_version_makes_room() {
     assert!(matches!(reply, Reply::OtherVersion), "{reply:?}");
     server.await.unwrap().unwrap();
     assert!(!socket_path(&dir.path().join("run")).exists());
+}
+
+#[tokio::test]
+async fn an_agent_that_nobody_asks_stays_while_a_sign_in_would_be_lost_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    welcome_somebody(&resident.people, unix_now());
+    let idle = Duration::from_millis(20);
+    let serving = serve(Arc::clone(&resident), &run_dir, None, idle);
+    tokio::pin!(serving);
+    // Twenty times as long as it takes one without.
+    let early = tokio::time::timeout(idle * 20, &mut serving).await;
+    assert!(early.is_err(), "{early:?}");
+    resident.people.clear();
+    let ended = tokio::time::timeout(Duration::from_secs(10), serving).await;
+    ended.expect("it did not end").unwrap();
 }
 
 #[tokio::test]

@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) refuse: Option<ProblemCode>,
     /// Answer sign-ins with this problem.
     pub(crate) refuse_session: Option<ProblemCode>,
+    /// Take one sign-in, and answer 503 nevertheless.
+    pub(crate) lose_session: bool,
     /// How long sessions last. Seconds.
     pub(crate) session_seconds: u64,
     /// Answer everything of the CA with 503.
@@ -154,6 +156,7 @@ impl World {
             proofs: Vec::new(),
             refuse: None,
             refuse_session: None,
+            lose_session: false,
             session_seconds: 900,
             absent: false,
             blind: false,

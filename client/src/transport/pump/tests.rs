@@ -13,8 +13,13 @@ type Server = WebSocketStream<DuplexStream>;
 type Pumping = tokio::task::JoinHandle<Result<(), Ended>>;
 
 async fn scene(beat: Duration) -> (Server, DuplexStream, Pumping) {
+    scene_with(beat, 1 << 20).await
+}
+
+/// The local side holds `room` bytes that nobody has read.
+async fn scene_with(beat: Duration, room: usize) -> (Server, DuplexStream, Pumping) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let (local, ssh) = tokio::io::duplex(1 << 20);
+    let (local, ssh) = tokio::io::duplex(room);
     let client = Websocket::new(ours, Vec::new());
     let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
     let local_set = pump(client, local, beat);
@@ -164,4 +169,27 @@ async fn a_server_that_fell_silent_ends_the_tunnel_and_one_that_never_answers_pi
     assert!(!pumping.is_finished());
     drop(server);
     let _ = pumping.await;
+}
+
+#[tokio::test]
+async fn a_local_side_that_does_not_read_for_ten_beats_loses_neither_tunnel_nor_bytes() {
+    let (mut server, mut ssh, pumping) = scene_with(Duration::from_millis(20), 64).await;
+    // One answer to a ping, then more than the local side takes.
+    assert!(matches!(
+        server.next().await.unwrap().unwrap(),
+        Message::Ping(_)
+    ));
+    server
+        .send(Message::binary(vec![7; 300_000]))
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        let next = server.next().await.unwrap().unwrap();
+        assert!(matches!(next, Message::Ping(_)), "{next:?}");
+    }
+    server.send(close(1000, "")).await.unwrap();
+    let mut received = Vec::new();
+    ssh.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, vec![7; 300_000]);
+    assert_eq!(pumping.await.unwrap(), Ok(()));
 }

@@ -7,7 +7,9 @@ use eic_protocol::api::discovery::{Discovery, SessionMode};
 use eic_protocol::api::event::EventRequest;
 use eic_protocol::api::instance::InstancesResponse;
 use eic_protocol::api::problem::{Problem, ProblemCode};
-use eic_protocol::api::session::{CallerView, NameStanding, SessionRequest, SessionResponse};
+use eic_protocol::api::session::{
+    CallerView, NameStanding, Proof, SessionRequest, SessionResponse,
+};
 use eic_protocol::api::trust_bundle::TrustBundleResponse;
 use eic_protocol::cert::options::Extension;
 use eic_protocol::validity::Validity;
@@ -113,8 +115,18 @@ fn session(body: &[u8], state: &mut State) -> Answer {
         return problem(code);
     }
     let request: SessionRequest = serde_json::from_slice(body).unwrap();
+    if state
+        .proofs
+        .iter()
+        .any(|old| is_replay(old, &request.proof))
+    {
+        return problem(ProblemCode::ProofReplayed);
+    }
     state.sessions.push(request.public_key);
     state.proofs.push(request.proof);
+    if std::mem::take(&mut state.lose_session) {
+        return problem(ProblemCode::Overloaded);
+    }
     json(&SessionResponse {
         grant: format!("grant.{}", state.sessions.len()).parse().unwrap(),
         expires_at: unix_now() + state.session_seconds,
@@ -128,6 +140,14 @@ fn session(body: &[u8], state: &mut State) -> Answer {
         server_time: unix_now(),
         request_id: "00112233445566778899aabbccddeeff".parse().unwrap(),
     })
+}
+
+/// A token is taken once.
+fn is_replay(old: &Proof, new: &Proof) -> bool {
+    match (old, new) {
+        (Proof::Oidc(old), Proof::Oidc(new)) => old.token.reveal() == new.token.reveal(),
+        _ => false,
+    }
 }
 
 /// Answers a certificate request as the state says.

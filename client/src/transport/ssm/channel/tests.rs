@@ -188,12 +188,12 @@ fn the_window_and_a_pause_stop_new_data() {
         assert!(channel.room() > 0);
         channel.data(b"x", 0);
     }
-    assert!(!channel.room() > 0);
+    assert_eq!(channel.room(), 0);
     channel.receive(&acknowledge(0), 1).unwrap();
     assert!(channel.room() > 0);
     let publication = |kind: &str| Message::new(kind, [1; 16], 0, 0, Vec::new()).encode(0);
     channel.receive(&publication(message::PAUSE), 1).unwrap();
-    assert!(!channel.room() > 0);
+    assert_eq!(channel.room(), 0);
     channel.receive(&publication(message::START), 1).unwrap();
     assert!(channel.room() > 0);
 }
