@@ -20,11 +20,13 @@ use crate::caller::Caller;
 use crate::store::ReplayClaim;
 
 mod bound_key;
+mod busy_keys;
 mod known;
 mod payload;
 mod secret;
 
-use bound_key::BoundKey;
+use bound_key::{BoundKey, Desk};
+use busy_keys::BusyKeys;
 use known::KnownGrants;
 use payload::Life;
 pub use secret::{GrantSecret, SecretError};
@@ -36,6 +38,7 @@ pub struct Sessions {
     mode: SessionMode,
     ttl: u64,
     known: KnownGrants,
+    busy: BusyKeys,
 }
 
 /// Why a granted request does not count. The text is for the person who sent it.
@@ -115,6 +118,7 @@ impl Sessions {
             mode,
             ttl: ttl.min(MAX_GRANT_TTL),
             known: KnownGrants::default(),
+            busy: BusyKeys::default(),
         }
     }
 
@@ -202,8 +206,10 @@ impl Sessions {
         let nonce = authorization.nonce.as_bytes();
         let message =
             CanonicalRequest::of_granted(&self.audience, authorization.time, nonce, request);
+        let busy = &self.busy;
+        let desk = Desk { busy, now };
         bound
-            .verify(message.as_slice(), &authorization.signature)
+            .verify(message.as_slice(), &authorization.signature, desk)
             .map_err(|error| match error {
                 InvalidSignature::OtherKey => SessionError::OtherKey,
                 other => SessionError::Signature(other),

@@ -1,6 +1,5 @@
 //! The key that a grant is bound to, ready to verify many requests.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
@@ -9,14 +8,12 @@ use eic_protocol::subject_key::SubjectKey;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, Signature};
 
-use crate::ed25519::{SIGNATURE, Verifier, Window};
+use super::busy_keys::BusyKeys;
+use crate::ed25519::SIGNATURE;
 
 /// Requests after which a key's multiples pay: they cost some four verifications and halve each that follows.
 /// People ask for a few certificates in a session, jobs for hundreds.
 const OFTEN: usize = 8;
-/// Keys whose multiples are kept at a time, of 82 KiB each: grants are remembered by the thousand.
-const MOST_KEPT: usize = 64;
-static KEPT: AtomicUsize = AtomicUsize::new(0);
 
 /// A key and, for Ed25519, what its signatures have in common.
 pub(super) struct BoundKey {
@@ -30,11 +27,15 @@ struct Ed25519 {
     /// An SSHSIG blob of this key for a request, up to the signature proper.
     prefix: Vec<u8>,
     asked: AtomicUsize,
-    often: OnceLock<Often>,
 }
 
-/// The multiples of a key that asks often; counted in [`KEPT`] for as long as they are there.
-struct Often(Verifier);
+/// When a request is verified, and what is kept of keys that ask often.
+#[derive(Clone, Copy)]
+pub(super) struct Desk<'a> {
+    pub(super) busy: &'a BusyKeys,
+    /// In Unix seconds.
+    pub(super) now: u64,
+}
 
 impl BoundKey {
     pub(super) fn of(key: SubjectKey) -> Self {
@@ -50,7 +51,12 @@ impl BoundKey {
 
     /// Checks a request's signature. What does not have the one usual form is judged by the general
     /// verifier, which says why it is refused.
-    pub(super) fn verify(&self, message: &[u8], blob: &[u8]) -> Result<(), InvalidSignature> {
+    pub(super) fn verify(
+        &self,
+        message: &[u8],
+        blob: &[u8],
+        desk: Desk<'_>,
+    ) -> Result<(), InvalidSignature> {
         let usual = self.ed25519.as_ref().and_then(|own| {
             let signature = blob.strip_prefix(own.prefix.as_slice())?;
             (signature.len() == SIGNATURE).then_some((own, signature))
@@ -59,7 +65,7 @@ impl BoundKey {
             return sshsig::verify(Namespace::Request, &self.key, message, blob);
         };
         let signed = sshsig::signed_data(Namespace::Request, message);
-        own.verify(&signed, signature)
+        own.verify(&signed, signature, desk)
     }
 }
 
@@ -77,45 +83,24 @@ impl Ed25519 {
             public: public.0,
             prefix,
             asked: AtomicUsize::new(0),
-            often: OnceLock::new(),
         })
     }
 
-    fn verify(&self, signed: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-        let holds = match self.often() {
-            Some(Often(verifier)) => verifier.verifies(signed, signature),
+    fn verify(
+        &self,
+        signed: &[u8],
+        signature: &[u8],
+        Desk { busy, now }: Desk<'_>,
+    ) -> Result<(), InvalidSignature> {
+        let often = self.asked.fetch_add(1, Ordering::Relaxed) >= OFTEN;
+        let verifier = busy.find(&self.public, now);
+        let make = || often.then(|| busy.make(&self.public, now)).flatten();
+        let verifier = verifier.or_else(make);
+        let holds = match verifier {
+            Some(verifier) => verifier.verifies(signed, signature),
             None => self.parsed.verify_sig(signed, signature).is_ok(),
         };
         holds.then_some(()).ok_or(InvalidSignature::Wrong)
-    }
-
-    /// Two requests at once may make the multiples twice; one of them is kept.
-    fn often(&self) -> Option<&Often> {
-        if self.often.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) >= OFTEN {
-            let made = Often::of(self.public)?;
-            return Some(self.often.get_or_init(|| made));
-        }
-        self.often.get()
-    }
-}
-
-impl Often {
-    /// None where enough keys have theirs.
-    fn of(public: [u8; 32]) -> Option<Self> {
-        let room = |kept: usize| (kept < MOST_KEPT).then_some(kept + 1);
-        KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .ok()?;
-        let verifier = Verifier::of(public, Window::Narrow);
-        if verifier.is_none() {
-            KEPT.fetch_sub(1, Ordering::Relaxed);
-        }
-        verifier.map(Self)
-    }
-}
-
-impl Drop for Often {
-    fn drop(&mut self) {
-        KEPT.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -138,101 +123,92 @@ mod tests {
         sshsig::blob(namespace, key, &signature).unwrap()
     }
 
-    /// One test at a time: they share the room for multiples.
-    static ROOM: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    const NOW: u64 = 1_800_000_000;
 
-    /// A key that has asked so often that its multiples are kept, where there is room.
-    fn frequent(private: &SigningKey, key: &SubjectKey) -> BoundKey {
-        let bound = BoundKey::of(key.clone());
-        let good = signed(private, key, Namespace::Request);
-        for _ in 0..=OFTEN {
-            assert_eq!(bound.verify(b"request", &good), Ok(()));
-        }
-        bound
-    }
-
-    fn has_multiples(bound: &BoundKey) -> bool {
-        bound.ed25519.as_ref().unwrap().often.get().is_some()
+    fn verify(
+        bound: &BoundKey,
+        message: &[u8],
+        blob: &[u8],
+        busy: &BusyKeys,
+    ) -> Result<(), InvalidSignature> {
+        bound.verify(message, blob, Desk { busy, now: NOW })
     }
 
     #[test]
-    fn the_multiples_of_no_more_keys_than_allowed_are_kept_and_every_key_still_verifies() {
-        let _room = ROOM.lock().unwrap();
-        let keys: Vec<_> = (0..u8::try_from(MOST_KEPT).unwrap() + 8).map(key).collect();
-        let bound: Vec<_> = keys
-            .iter()
-            .map(|(private, key)| frequent(private, key))
-            .collect();
-        let kept = bound.iter().filter(|bound| has_multiples(bound)).count();
-        // Other tests keep some as well.
-        assert!((MOST_KEPT - 8..=MOST_KEPT).contains(&kept), "{kept}");
-        for (bound, (private, key)) in bound.iter().zip(&keys) {
-            let good = signed(private, key, Namespace::Request);
-            assert_eq!(bound.verify(b"request", &good), Ok(()));
-            assert_eq!(
-                bound.verify(b"another", &good),
-                Err(InvalidSignature::Wrong)
-            );
-        }
-        drop(bound);
+    fn multiples_are_made_for_a_key_that_asks_often() {
         let (private, key) = key(1);
-        assert!(has_multiples(&frequent(&private, &key)), "room again");
+        let (bound, busy) = (BoundKey::of(key.clone()), BusyKeys::default());
+        let good = signed(&private, &key, Namespace::Request);
+        for n in 0..=OFTEN {
+            assert_eq!(busy.len(), 0, "{n}");
+            assert_eq!(verify(&bound, b"request", &good, &busy), Ok(()));
+        }
+        assert_eq!(busy.len(), 1);
+        // Its next session has them from the first request on.
+        let next = BoundKey::of(key.clone());
+        assert_eq!(verify(&next, b"request", &good, &busy), Ok(()));
+        assert_eq!(
+            verify(&next, b"another", &good, &busy),
+            Err(InvalidSignature::Wrong)
+        );
     }
 
     #[test]
     fn every_changed_byte_of_a_signature_is_refused_as_the_general_verifier_refuses_it() {
-        let _room = ROOM.lock().unwrap();
         let (private, key) = key(1);
-        let seldom = BoundKey::of(key.clone());
-        let frequent = frequent(&private, &key);
-        assert!(!has_multiples(&seldom) && has_multiples(&frequent));
-        refuses_what_the_general_verifier_refuses(&seldom, &private);
-        refuses_what_the_general_verifier_refuses(&frequent, &private);
+        let good = signed(&private, &key, Namespace::Request);
+        let seldom = |message: &[u8], blob: &[u8]| {
+            verify(
+                &BoundKey::of(key.clone()),
+                message,
+                blob,
+                &BusyKeys::default(),
+            )
+        };
+        refuses_what_the_general_verifier_refuses(&key, &good, seldom);
+        let (bound, busy) = (BoundKey::of(key.clone()), BusyKeys::default());
+        let public = bound.ed25519.as_ref().unwrap().public;
+        assert!(busy.make(&public, NOW).is_some());
+        let often = |message: &[u8], blob: &[u8]| verify(&bound, message, blob, &busy);
+        refuses_what_the_general_verifier_refuses(&key, &good, often);
     }
 
-    fn refuses_what_the_general_verifier_refuses(bound: &BoundKey, private: &SigningKey) {
-        let key = bound.key().clone();
-        assert!(bound.ed25519.is_some());
-        let good = signed(private, &key, Namespace::Request);
-        assert_eq!(bound.verify(b"request", &good), Ok(()));
-        assert!(bound.verify(b"another", &good).is_err());
+    fn refuses_what_the_general_verifier_refuses(
+        key: &SubjectKey,
+        good: &[u8],
+        verify: impl Fn(&[u8], &[u8]) -> Result<(), InvalidSignature>,
+    ) {
+        assert_eq!(verify(b"request", good), Ok(()));
+        assert!(verify(b"another", good).is_err());
         for at in 0..good.len() {
-            let mut bad = good.clone();
+            let mut bad = good.to_vec();
             bad[at] ^= 1;
-            let general = sshsig::verify(Namespace::Request, &key, b"request", &bad);
-            assert_eq!(
-                bound.verify(b"request", &bad).is_err(),
-                general.is_err(),
-                "{at}"
-            );
+            let general = sshsig::verify(Namespace::Request, key, b"request", &bad);
+            assert_eq!(verify(b"request", &bad).is_err(), general.is_err(), "{at}");
         }
-        for blob in [
-            &good[..good.len() - 1],
-            &[good.as_slice(), b"x"].concat(),
-            b"",
-        ] {
-            assert!(bound.verify(b"request", blob).is_err());
+        for blob in [&good[..good.len() - 1], &[good, b"x"].concat(), b""] {
+            assert!(verify(b"request", blob).is_err());
         }
     }
 
     #[test]
     fn signatures_of_other_keys_and_for_other_purposes_are_refused() {
         let ((private, own), (stranger, other)) = (key(1), key(2));
-        let bound = BoundKey::of(own.clone());
+        let (bound, busy) = (BoundKey::of(own.clone()), BusyKeys::default());
         let elsewhere = signed(&private, &own, Namespace::Root);
         assert_eq!(
-            bound.verify(b"request", &elsewhere),
+            verify(&bound, b"request", &elsewhere, &busy),
             Err(InvalidSignature::Namespace)
         );
         let foreign = signed(&stranger, &other, Namespace::Request);
         assert_eq!(
-            bound.verify(b"request", &foreign),
+            verify(&bound, b"request", &foreign, &busy),
             Err(InvalidSignature::OtherKey)
         );
         // Another's signature under our own name.
         let forged = signed(&stranger, &own, Namespace::Request);
         assert_eq!(
-            bound.verify(b"request", &forged),
+            verify(&bound, b"request", &forged, &busy),
             Err(InvalidSignature::Wrong)
         );
     }
