@@ -111,7 +111,8 @@ fn what_is_wrong_with_a_person_or_the_ca_is_named() {
     expect(&fleet.alice, "ubuntu@web-9", "unknown-host");
 
     let dora = small_fleet::person(&fleet.lab, "dora").unwrap();
-    expect(&dora, web, "not-set-up");
+    expect(&dora, legacy, "not-set-up");
+    expect(&dora, web, "enrolled-without-ca");
     let stranger = fleet.lab.client("stranger").unwrap();
     let stranger = stranger.env("AWS_EC2_METADATA_DISABLED", "true");
     small_fleet::set_up(&stranger, &fleet.ca).unwrap();
