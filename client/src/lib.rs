@@ -29,6 +29,8 @@ pub mod resident;
 pub mod ssh_agent;
 pub mod ssh_config;
 pub mod terminal;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod ways_in;
 

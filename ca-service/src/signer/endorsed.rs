@@ -2,8 +2,8 @@
 //! then cost no call of KMS. Hosts hold them to their scope, and so does this side: what is reserved for the
 //! user CA's own key is never signed here.
 //!
-//! Never written, never printed, wiped when dropped. Where memory could reach a disk by swapping, that is
-//! the system's to prevent: locking it by hand takes code that this project does not allow itself.
+//! Never written, never printed, wiped when dropped. Where memory could reach a disk by swapping, that is the
+//! system's to prevent (MemorySwapMax=0): AWS-LC keeps them in a heap of its own, which cannot be locked from here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

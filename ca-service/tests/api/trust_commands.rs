@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use eic_ca::keys::{self, KeyType};
 use eic_protocol::api::certificate::UserCertificateResponse;
 use eic_protocol::api::problem::ProblemCode;
+use eic_protocol::api::trust_bundle::TrustBundleResponse;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::krl::Krl;
 use eic_protocol::trust::bundle::Bundle;
@@ -197,6 +198,30 @@ async fn a_published_bundle_verifies_by_the_pinned_root_only() {
         .unwrap();
 }
 
+/// A first root by these keys, two of which are to sign.
+fn init_of<'a>(keys: &[&'a str], out: &'a str) -> Vec<&'a str> {
+    let keys = keys.iter().flat_map(|key| ["--root-key", key]);
+    let rest = ["--threshold", "2", "--out", out];
+    ["root", "init"]
+        .into_iter()
+        .chain(keys)
+        .chain(rest)
+        .collect()
+}
+
+/// The documents, as soon as a root after the first one is served.
+async fn with_new_root(world: &World) -> TrustBundleResponse {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let news = documents(&fetch(world, "?root=1", None).await);
+        if !news.roots.is_empty() {
+            return news;
+        }
+        assert!(Instant::now() < end, "no new root");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn two_of_three_sign_a_root_and_one_alone_does_not() {
     let world = World::new().await;
@@ -205,36 +230,11 @@ async fn two_of_three_sign_a_root_and_one_alone_does_not() {
     for name in ["alice", "bob", "carol"] {
         keys::new_key_file(&world.path(name), KeyType::Ed25519).unwrap();
     }
-    let too_many = [
-        "root",
-        "init",
-        "--root-key",
-        "alice.pub",
-        "--threshold",
-        "2",
-        "--out",
-        "x.json",
-    ];
-    assert!(
-        refused(&world, &too_many)
-            .await
-            .contains("threshold from 1 to 1")
-    );
-    let init = [
-        "root",
-        "init",
-        "--root-key",
-        "alice.pub",
-        "--root-key",
-        "bob.pub",
-        "--root-key",
-        "carol.pub",
-        "--threshold",
-        "2",
-        "--out",
-        "a.json",
-    ];
-    done(&world, &init).await;
+    let keys = ["alice.pub", "bob.pub", "carol.pub"];
+    let too_many = init_of(&keys[..1], "x.json");
+    let refusal = refused(&world, &too_many).await;
+    assert!(refusal.contains("threshold from 1 to 1"), "{refusal}");
+    done(&world, &init_of(&keys, "a.json")).await;
     std::fs::copy(world.path("a.json"), world.path("b.json")).unwrap();
     // Where they are there is no configuration.
     for (key, draft) in [
@@ -253,15 +253,7 @@ async fn two_of_three_sign_a_root_and_one_alone_does_not() {
         "{without_the_old_one}"
     );
     done(&world, &["root", "install", "a.json", "b.json"]).await;
-    let end = Instant::now() + Duration::from_secs(10);
-    let news = loop {
-        let news = documents(&fetch(&world, "?root=1", None).await);
-        if !news.roots.is_empty() {
-            break news;
-        }
-        assert!(Instant::now() < end, "no new root");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let news = with_new_root(&world).await;
     let advance = state.advance(&news.documents(), NOW);
     assert_eq!(advance.refused, None);
     let root = advance.state.root();

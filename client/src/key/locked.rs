@@ -5,7 +5,7 @@ use region::LockGuard;
 use zeroize::Zeroize as _;
 
 /// Longest secret. Bytes: an RSA key of 3072 bits has some 1,800 in PKCS #8.
-pub(super) const MAX_SECRET: usize = 2_048;
+const MAX_SECRET: usize = 2_048;
 
 /// Pages have 4 KiB on x86-64 and up to 64 KiB elsewhere. Nothing else may lie on one of these: locks are by page and not
 /// counted, so that whoever goes first would unlock the other's.

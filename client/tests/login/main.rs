@@ -20,6 +20,8 @@ mod sign_in;
 #[path = "../../src/resident/tests/stub.rs"]
 #[expect(dead_code, reason = "the stand-ins serve the agent's own tests too")]
 mod stub;
+#[path = "../../src/testing.rs"]
+mod testing;
 
 mod tls;
 

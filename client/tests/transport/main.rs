@@ -18,6 +18,8 @@ mod session_service;
 #[path = "../../src/resident/tests/stub.rs"]
 #[expect(dead_code, reason = "the stand-ins serve the agent's own tests too")]
 mod stub;
+#[path = "../../src/testing.rs"]
+mod testing;
 mod tunnel;
 
 // The stand-ins name the library's modules as their own crate's.

@@ -4,35 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use eic_protocol::api::discovery::SessionMode;
-use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::secret::Secret;
-use eic_protocol::sshsig::{self, Namespace};
-use eic_protocol::subject_key::SubjectKey;
-use eic_protocol::trust::envelope::EnvelopeSignature;
+use eic_protocol::sshsig::Namespace;
 use eic_protocol::trust::root::Root;
 use eic_protocol::version::VersionRange;
-use signature::Signer as _;
-use ssh_key::PrivateKey;
-use ssh_key::private::{Ed25519Keypair, KeypairData};
 
 use super::*;
-
-fn private(seed: u8) -> PrivateKey {
-    PrivateKey::new(
-        KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
-        "",
-    )
-    .unwrap()
-}
-
-fn public(seed: u8) -> SubjectKey {
-    private(seed)
-        .public_key()
-        .to_openssh()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
+use crate::testing::{enveloped, public};
 
 /// A discovery document whose root names key `named` and is signed by key `signed`.
 fn discovery(named: u8, signed: u8) -> Discovery {
@@ -49,23 +27,11 @@ fn discovery_of(version: u64, named: u8, signed: u8) -> Discovery {
         user_cas: Vec::new(),
         host_cas: Vec::new(),
     };
-    let bytes = serde_json::to_vec(&root).unwrap();
-    let signature = private(signed)
-        .try_sign(&sshsig::signed_data(Namespace::Root, &bytes))
-        .unwrap();
-    let blob = sshsig::blob(Namespace::Root, &public(signed), &signature).unwrap();
-    let signatures = vec![EnvelopeSignature {
-        key: public(signed),
-        signature: Base64Bytes(blob),
-    }];
     Discovery {
         server: "stub".to_owned(),
         protocol: VersionRange::OURS,
         auth: Vec::new(),
-        root: Envelope {
-            signed: Base64Bytes(bytes),
-            signatures,
-        },
+        root: enveloped(Namespace::Root, &root, signed),
         sessions: SessionMode::On,
         bundle_sequence: None,
     }

@@ -1,11 +1,10 @@
 //! Host keys of enrolled, legacy, foreign and hostile hosts.
 
-use ssh_key::PrivateKey;
-use ssh_key::certificate::{Builder, CertType};
-use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::certificate::CertType;
 
 use super::*;
 use crate::key::{EphemeralKey, KeyType};
+use crate::testing::{self, public};
 
 const NOW: u64 = 1_000_000;
 
@@ -13,50 +12,16 @@ fn id() -> InstanceId {
     "i-0123456789abcdef0".parse().unwrap()
 }
 
-fn private(seed: u8) -> PrivateKey {
-    PrivateKey::new(
-        KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
-        "",
-    )
-    .unwrap()
-}
-
 fn ca(seed: u8) -> CaKey {
-    private(seed)
-        .public_key()
-        .to_openssh()
-        .unwrap()
-        .parse()
-        .unwrap()
+    CaKey::new(public(seed)).unwrap()
 }
 
 fn leaf() -> SubjectKey {
-    private(9)
-        .public_key()
-        .to_openssh()
-        .unwrap()
-        .parse()
-        .unwrap()
+    public(9)
 }
 
 fn certificate(ca_seed: u8, principal: &str, kind: CertType, before: u64) -> Vec<u8> {
-    let mut builder = Builder::new(
-        vec![1; 32],
-        private(9).public_key().key_data().clone(),
-        NOW - 60,
-        before,
-    )
-    .unwrap();
-    builder
-        .serial(1)
-        .unwrap()
-        .key_id("x")
-        .unwrap()
-        .cert_type(kind)
-        .unwrap()
-        .valid_principal(principal)
-        .unwrap();
-    builder.sign(&private(ca_seed)).unwrap().to_bytes().unwrap()
+    testing::certificate((ca_seed, 9), kind, principal, NOW - 60..before)
 }
 
 fn record(enrolled: bool, keys: &[&SubjectKey]) -> HostRecord {

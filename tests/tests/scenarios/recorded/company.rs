@@ -7,7 +7,7 @@ use eic_lab::process::Process;
 use eic_lab::{Ca, Client, Host, Lab, small_fleet};
 use serde_json::json;
 
-use super::page::{self, FINGERPRINT};
+use super::page;
 use crate::oidc::{self, Issuer};
 
 /// alice's own agent.
@@ -150,17 +150,9 @@ impl page::Stage for Company {
     }
 
     fn pairs(&self, _place: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("https://ca.example", self.ca.url()),
-            (FINGERPRINT, self.ca.root_fingerprint().to_owned()),
-            ("i-0123456789abcdef0", self.web.id().to_owned()),
-            ("i-0fedcba9876543210", self.legacy.id().to_owned()),
-            ("111122223333", ACCOUNT.to_owned()),
-            ("eu-west-1", REGION.to_owned()),
-            ("eu_west_1", REGION.replace('-', "_")),
-            ("10.0.0.5", self.web.address().to_string()),
-            ("10.0.0.6", self.legacy.address().to_string()),
-        ]
+        let mut names = page::names(&self.ca, &self.web, &self.legacy);
+        names.push(("eu_west_1", REGION.replace('-', "_")));
+        names
     }
 
     /// The reader saves the page's programs as `job.py`.

@@ -4,6 +4,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use eic_lab::aws::{ACCOUNT, REGION};
+use eic_lab::{Ca, Host};
+
 use super::SESSION;
 
 const PAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
@@ -24,6 +27,20 @@ pub(super) trait Stage {
 
     /// Takes a block that is no session: a file that the page shows.
     fn take_file(&mut self, language: &str, text: &str);
+}
+
+/// Names that every page has for the CA and its two hosts.
+pub(super) fn names(ca: &Ca, web: &Host, legacy: &Host) -> Vec<(&'static str, String)> {
+    vec![
+        ("https://ca.example", ca.url()),
+        (FINGERPRINT, ca.root_fingerprint().to_owned()),
+        ("i-0123456789abcdef0", web.id().to_owned()),
+        ("i-0fedcba9876543210", legacy.id().to_owned()),
+        ("111122223333", ACCOUNT.to_owned()),
+        ("eu-west-1", REGION.to_owned()),
+        ("10.0.0.5", web.address().to_string()),
+        ("10.0.0.6", legacy.address().to_string()),
+    ]
 }
 
 /// A fenced block.

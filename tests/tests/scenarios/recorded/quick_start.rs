@@ -3,11 +3,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use eic_lab::aws::{ACCOUNT, REGION};
 use eic_lab::process::Output;
 use eic_lab::{Ca, Client, Host, Lab, small_fleet};
 
-use super::page::{self, FINGERPRINT};
+use super::page;
 
 pub(super) struct Stage {
     lab: Lab,
@@ -156,19 +155,10 @@ impl page::Stage for Stage {
                 ("DNS:ca.example", "IP:10.77.0.1".to_owned()),
             ];
         }
-        vec![
-            ("/srv/eic", self.ca.folder().display().to_string()),
-            ("https://ca.example", self.ca.url()),
-            (FINGERPRINT, self.ca.root_fingerprint().to_owned()),
-            ("i-0123456789abcdef0", self.web.id().to_owned()),
-            ("i-0fedcba9876543210", self.legacy.id().to_owned()),
-            ("111122223333", ACCOUNT.to_owned()),
-            ("eu-west-1", REGION.to_owned()),
-            ("10.0.0.5", self.web.address().to_string()),
-            ("10.0.0.6", self.legacy.address().to_string()),
-            ("/run/user/1000/", "/run/user/2001/".to_owned()),
-            ("/run/user/1000/", "/run/user/2002/".to_owned()),
-        ]
+        let folder = ("/srv/eic", self.ca.folder().display().to_string());
+        let users = ["2001", "2002"].map(|uid| ("/run/user/1000/", format!("/run/user/{uid}/")));
+        let names = page::names(&self.ca, &self.web, &self.legacy);
+        [folder].into_iter().chain(names).chain(users).collect()
     }
 
     fn take_file(&mut self, language: &str, text: &str) {

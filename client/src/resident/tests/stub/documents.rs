@@ -1,16 +1,13 @@
 //! Keys by number, and what is signed with them: roots, envelopes, host certificates.
 
-use eic_protocol::base64_text::Base64Bytes;
-use eic_protocol::sshsig::{self, Namespace};
-use eic_protocol::subject_key::SubjectKey;
-use eic_protocol::trust::envelope::{Envelope, EnvelopeSignature};
+use eic_protocol::sshsig::Namespace;
+use eic_protocol::trust::envelope::Envelope;
 use eic_protocol::trust::root::{KeyState, Root, Scope, ScopedCa};
-use signature::Signer as _;
-use ssh_key::PrivateKey;
-use ssh_key::certificate::{Builder, CertType};
-use ssh_key::private::{Ed25519Keypair, KeypairData};
+use ssh_key::certificate::CertType;
 
 use super::unix_now;
+use crate::testing::certificate;
+pub(crate) use crate::testing::{enveloped, private, public};
 
 pub(crate) const ROOT: u8 = 1;
 pub(crate) const USER_CA: u8 = 2;
@@ -18,43 +15,11 @@ pub(crate) const HOST_CA: u8 = 3;
 pub(crate) const BUNDLE: u8 = 4;
 pub(crate) const STRANGER: u8 = 9;
 
-pub(crate) fn private(seed: u8) -> PrivateKey {
-    PrivateKey::new(
-        KeypairData::Ed25519(Ed25519Keypair::from_seed(&[seed; 32])),
-        "",
-    )
-    .unwrap()
-}
-
-pub(crate) fn public(seed: u8) -> SubjectKey {
-    private(seed)
-        .public_key()
-        .to_openssh()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
 /// A host's certificate, as a running agent on it would show.
 pub(crate) fn host_certificate(ca: u8, instance: &str, leaf: u8) -> Vec<u8> {
     let now = unix_now();
-    let mut builder = Builder::new(
-        vec![1; 32],
-        private(leaf).public_key().key_data().clone(),
-        now - 60,
-        now + 600,
-    )
-    .unwrap();
-    builder
-        .serial(7)
-        .unwrap()
-        .key_id("host")
-        .unwrap()
-        .cert_type(CertType::Host)
-        .unwrap()
-        .valid_principal(instance)
-        .unwrap();
-    builder.sign(&private(ca)).unwrap().to_bytes().unwrap()
+    let validity = now - 60..now + 600;
+    certificate((ca, leaf), CertType::Host, instance, validity)
 }
 
 pub(crate) fn root() -> Envelope {
@@ -83,24 +48,4 @@ pub(crate) fn changed_root(version: u64, user_ca: u8, change: impl FnOnce(&mut R
     };
     change(&mut root);
     enveloped(Namespace::Root, &root, ROOT)
-}
-
-/// A document that this key signed.
-pub(crate) fn enveloped(
-    namespace: Namespace,
-    document: &impl serde::Serialize,
-    by: u8,
-) -> Envelope {
-    let bytes = serde_json::to_vec(document).unwrap();
-    let signature = private(by)
-        .try_sign(&sshsig::signed_data(namespace, &bytes))
-        .unwrap();
-    let blob = sshsig::blob(namespace, &public(by), &signature).unwrap();
-    Envelope {
-        signed: Base64Bytes(bytes),
-        signatures: vec![EnvelopeSignature {
-            key: public(by),
-            signature: Base64Bytes(blob),
-        }],
-    }
 }
