@@ -2,16 +2,18 @@
 //! One thread, so that the server under test keeps the other core. Loopback only.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+mod answer;
 pub mod ca;
+mod generator;
 pub mod key_service;
 pub mod server;
+
+use answer::Answer;
 
 /// What a round of load measured.
 #[derive(Clone, Debug)]
@@ -51,17 +53,16 @@ pub async fn run_for(
     if !server.ip().is_loopback() {
         return Err(format!("{server} is not loopback"));
     }
-    let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
-    let started = Instant::now();
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..connections {
-        workers.spawn(worker(status, server, requests.clone(), next.clone()));
-    }
-    let mut latencies = Vec::with_capacity(requests.len());
-    while let Some(done) = workers.join_next().await {
-        latencies.extend(done.map_err(|e| e.to_string())??);
-    }
-    Ok(summarise(latencies, started.elapsed()))
+    // Stand-ins that the server asks meanwhile may be on this thread.
+    let (done, driven) = tokio::sync::oneshot::channel();
+    let drive = move || {
+        let started = Instant::now();
+        let latencies = generator::drive(status, server, &requests, connections);
+        let _ = done.send(latencies.map(|latencies| summarise(latencies, started.elapsed())));
+    };
+    let thread = std::thread::Builder::new().name("load".to_owned());
+    thread.spawn(drive).map_err(|e| e.to_string())?;
+    driven.await.map_err(|e| e.to_string())?
 }
 
 fn summarise(mut latencies: Vec<Duration>, elapsed: Duration) -> Round {
@@ -80,28 +81,6 @@ fn summarise(mut latencies: Vec<Duration>, elapsed: Duration) -> Round {
         p99: at(99),
         answers,
     }
-}
-
-async fn worker(
-    good: u16,
-    server: SocketAddr,
-    requests: Arc<Vec<Vec<u8>>>,
-    next: Arc<AtomicUsize>,
-) -> Result<Vec<Duration>, String> {
-    let mut connection = Connection::open(server).await?;
-    let mut latencies = Vec::new();
-    while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let sent = Instant::now();
-        let (status, body) = connection.call(request).await?;
-        if status != good {
-            return Err(format!(
-                "answer {status}: {}",
-                String::from_utf8_lossy(&body)
-            ));
-        }
-        latencies.push(sent.elapsed());
-    }
-    Ok(latencies)
 }
 
 /// A kept connection.
@@ -136,36 +115,15 @@ impl Connection {
             .write_all(request)
             .await
             .map_err(|e| e.to_string())?;
-        let head = self.read_until(b"\r\n\r\n").await?;
-        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|s| s.parse().ok())
-            .ok_or("no status")?;
-        let body = match header(&head, "content-length").and_then(|v| v.parse().ok()) {
-            // RFC 9110 §6.4.1: these never have one, whatever their head says.
-            _ if matches!(status, 204 | 304) => Vec::new(),
-            Some(length) => self.read_exactly(length).await?,
-            None => self.read_until(b"\r\n0\r\n\r\n").await?,
-        };
-        Ok((status, body))
-    }
-
-    async fn read_until(&mut self, end: &[u8]) -> Result<Vec<u8>, String> {
         loop {
-            if let Some(at) = self.buffer.windows(end.len()).position(|w| w == end) {
-                return Ok(self.buffer.drain(..at + end.len()).collect());
+            if let Some(answer) = Answer::complete(&self.buffer)? {
+                let body = self.buffer.get(answer.head..answer.end);
+                let body = body.unwrap_or_default().to_vec();
+                self.buffer.drain(..answer.end);
+                return Ok((answer.status, body));
             }
             self.fill().await?;
         }
-    }
-
-    async fn read_exactly(&mut self, length: usize) -> Result<Vec<u8>, String> {
-        while self.buffer.len() < length {
-            self.fill().await?;
-        }
-        Ok(self.buffer.drain(..length).collect())
     }
 
     async fn fill(&mut self) -> Result<(), String> {
@@ -180,12 +138,6 @@ impl Connection {
             Ok(())
         }
     }
-}
-
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
 }
 
 /// The bytes of a request with a JSON body.

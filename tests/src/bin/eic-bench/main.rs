@@ -1,6 +1,6 @@
 //! `make bench`: the numbers of the design beside named peers, in one run, as ratios.
 //! Bounded load on loopback and in namespaces of its own; asserts nothing, prints and writes what it measured.
-//! `eic-bench policy|issuance|login|mssh|fan_out|tunnels|trust` measures a part and writes nothing.
+//! `eic-bench policy|certificates|endorsed|sessions|login|mssh|fan_out|tunnels|trust` measures a part and writes nothing.
 
 mod fan_out;
 mod issuance;
@@ -53,10 +53,16 @@ fn bench(parts: &[String]) -> Result<(), String> {
         println!("policy …");
         rows.extend(policy::evaluations()?);
     }
-    if wanted("issuance") {
-        println!("issuance beside OpenBao, then sign-in …");
+    if wanted("certificates") {
+        println!("certificates beside OpenBao …");
         rows.extend(runtime.block_on(issuance::certificates(&binaries, &cache, folder.path()))?);
+    }
+    if wanted("endorsed") {
+        println!("certificates by keys in memory beside OpenBao …");
         rows.extend(runtime.block_on(issuance::endorsed(&binaries, &cache, folder.path()))?);
+    }
+    if wanted("sessions") {
+        println!("sign-in …");
         rows.extend(runtime.block_on(issuance::sessions(&binaries, folder.path()))?);
     }
     if wanted("login") {
