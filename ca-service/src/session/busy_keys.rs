@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ed25519::{Verifier, Window};
 
-/// Keys whose multiples are kept at a time, of 82 KiB each.
+/// Keys whose multiples are kept at a time, of 80 KiB each.
 const MOST: usize = 64;
 /// A key that was silent for so long gives its place to another one. Making multiples costs as much as four
 /// verifications without them: where more keys than places are busy, nobody is pushed out. Seconds.
