@@ -4,6 +4,7 @@
 //! when that is durable. Where the transaction fails, all of it is undone and each is refused.
 
 mod apply;
+mod recent_claims;
 mod schema;
 
 use std::collections::HashSet;
@@ -15,6 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
+
+use recent_claims::RecentClaims;
 
 use super::error::StoreError;
 use super::hosts_seen::HostsSeen;
@@ -152,6 +155,7 @@ pub(super) struct Writer {
     database: Database,
     queue: Arc<Queue>,
     snapshots: Snapshots,
+    recent: RecentClaims,
     seen_version: i64,
     polled: Instant,
     pruned: Instant,
@@ -168,6 +172,7 @@ impl Writer {
             database,
             queue,
             snapshots,
+            recent: RecentClaims::default(),
             seen_version: 0,
             polled: now,
             pruned: now,
@@ -235,13 +240,14 @@ impl Writer {
             .database
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut apply = apply::Apply::begin(&transaction, &self.database.writer)?;
+        let mut apply = apply::Apply::begin(&transaction, &self.database.writer, &mut self.recent)?;
         let outcomes: Result<Vec<Outcome>, StoreError> =
             batch.iter().map(|w| apply.action(&w.action)).collect();
         let outcomes = outcomes?;
         let changed = apply.finish(prune)?;
         fault::point("in-transaction");
         transaction.commit()?;
+        self.recent.committed();
         fault::point("after-commit");
         if prune {
             self.pruned = Instant::now();

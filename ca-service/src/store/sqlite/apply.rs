@@ -5,6 +5,7 @@ use eic_protocol::instance_id::InstanceId;
 use eic_protocol::request_id::RequestId;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
+use super::recent_claims::RecentClaims;
 use crate::audit::chain::{Head, Link};
 use crate::store::error::StoreError;
 use crate::store::replay::ReplayClaim;
@@ -21,6 +22,7 @@ const PRUNED_AT_ONCE: u32 = 5_000;
 pub(super) struct Apply<'a> {
     transaction: &'a Transaction<'a>,
     writer: &'a str,
+    recent: &'a mut RecentClaims,
     head: Head,
     chained: bool,
     snapshots_changed: bool,
@@ -43,7 +45,9 @@ impl<'a> Apply<'a> {
     pub(super) fn begin(
         transaction: &'a Transaction<'a>,
         writer: &'a str,
+        recent: &'a mut RecentClaims,
     ) -> Result<Self, StoreError> {
+        recent.begin(transaction)?;
         let mut statement =
             transaction.prepare_cached("SELECT seq, hash FROM audit_head WHERE writer = ?1")?;
         let head = statement
@@ -58,6 +62,7 @@ impl<'a> Apply<'a> {
         Ok(Self {
             transaction,
             writer,
+            recent,
             head,
             chained: false,
             snapshots_changed: false,
@@ -94,7 +99,7 @@ impl<'a> Apply<'a> {
         }
     }
 
-    /// Writes the chain's new head; forgets old claims where `prune` says so. Returns what changed of what is kept in memory.
+    /// Writes the chain's new head; puts claims in their order and forgets old ones where `prune` says so. Returns what changed of what is kept in memory.
     pub(super) fn finish(self, prune: bool) -> Result<Changed, StoreError> {
         if self.chained {
             let sql = "INSERT INTO audit_head (writer, seq, hash) VALUES (?1, ?2, ?3)
@@ -102,6 +107,7 @@ impl<'a> Apply<'a> {
             let mut statement = self.transaction.prepare_cached(sql)?;
             statement.execute(params![self.writer, self.head.seq, self.head.hash])?;
         }
+        self.recent.finish(self.transaction, prune)?;
         if prune && self.prune_before > 0 {
             let sql = "DELETE FROM replay WHERE (forget_at, digest) IN
                        (SELECT forget_at, digest FROM replay WHERE forget_at < ?1 LIMIT ?2)";
@@ -173,12 +179,7 @@ impl<'a> Apply<'a> {
 
     fn claim(&mut self, claim: &ReplayClaim) -> Result<bool, StoreError> {
         self.prune_before = self.prune_before.max(claim.prune_before());
-        let sql = "INSERT INTO replay (forget_at, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        let inserted = self
-            .transaction
-            .prepare_cached(sql)?
-            .execute(params![integer(claim.forget_at), claim.key])?;
-        Ok(inserted == 1)
+        self.recent.claim(self.transaction, claim)
     }
 
     /// One signed message makes one record, however often it is sent.
@@ -346,7 +347,7 @@ impl<'a> Apply<'a> {
 }
 
 /// SQLite's integers are signed; all of ours have 63 bits (times and serials are checked where they are made).
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

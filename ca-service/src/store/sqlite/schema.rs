@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     ENDORSED,
     LIVING,
     ROTATION,
+    RECENT_CLAIMS,
 ];
 
 const VERSION_1: &str = "
@@ -112,6 +113,16 @@ const LIVING: &str = "CREATE INDEX journal_ends ON journal (valid_before);";
 
 /// Who signed, and since when hosts could have a root.
 const ROTATION: &str = include_str!("schema_rotation.sql");
+
+/// Claims in the order in which they came: a group of them is one page of this, and would be one page each of `replay`,
+/// where they go together a little later (see `recent_claims`).
+const RECENT_CLAIMS: &str = "
+CREATE TABLE replay_recent (
+    id INTEGER PRIMARY KEY,
+    forget_at INTEGER NOT NULL,
+    digest BLOB NOT NULL
+) STRICT;
+";
 
 /// Brings the schema up to date; returns this store's name as a writer of audit records.
 ///
