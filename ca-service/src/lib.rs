@@ -32,6 +32,7 @@ pub mod signer;
 pub mod store;
 mod together;
 pub mod web_token;
+pub mod worker_threads;
 
 #[cfg(test)]
 mod testing;

@@ -13,8 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::http::router;
 use crate::http::server::{Server, ServerError};
-use crate::log;
-use crate::process_memory;
+use crate::{log, process_memory, worker_threads};
 
 /// How to serve.
 #[derive(Debug, Args)]
@@ -36,10 +35,7 @@ pub fn run(args: &ServeArgs) -> Result<ExitCode, ServeError> {
     if let Err(error) = process_memory::protect() {
         tracing::warn!(%error, "core dumps could not be switched off; keys in memory could reach a disk");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(ServeError::Runtime)?;
+    let runtime = worker_threads::runtime().map_err(ServeError::Runtime)?;
     runtime.block_on(serve(&config))?;
     Ok(ExitCode::SUCCESS)
 }
