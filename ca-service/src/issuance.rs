@@ -40,7 +40,7 @@ pub use kind::{Host, Kind, User};
 pub(crate) use prepared::Meaning;
 pub use prepared::{ActiveCa, Draw, PrepareError, Prepared, prepare_host, prepare_user};
 
-/// Draws of a serial before giving up: two in a row are taken once in 10^30 certificates,
+/// Draws of a serial before giving up: two in a row are taken once in 10^20 certificates,
 /// so a third means that something else is wrong.
 const DRAWS: usize = 3;
 

@@ -1,8 +1,8 @@
-//! A certificate's serial: 63 bits, never 0. Its upper 39 bits are the moment at which it was drawn, its lower 24 random.
-//! OpenSSH's KRL ignores serial 0 (krl.c), so such a certificate could not be revoked.
+//! A certificate's serial: 63 bits, never 0. Its upper 20 bits tell the moment at which it was drawn, within four and a half
+//! hours; its lower 43 are random. OpenSSH's KRL ignores serial 0 (krl.c), so such a certificate could not be revoked.
 //!
-//! Nothing rests on its being hard to guess: what is signed begins with a nonce of 32 bytes, and the certificate says
-//! itself when it was made. That it is used once is the store's to keep.
+//! Nothing rests on its being hard to guess: what is signed begins with a nonce of 32 bytes. That it is used once is the
+//! store's to keep.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Moments in a second.
-const TICKS: u64 = 64;
+const MOMENTS: u64 = 64;
 /// Bits of a serial that are random.
-const RANDOM_BITS: u32 = 24;
+const RANDOM_BITS: u32 = 43;
 
 /// 1 ..= 2^63 − 1; written in decimal, in JSON as a string (a JSON number is exact to 2^53 only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,18 +21,15 @@ const RANDOM_BITS: u32 = 24;
 pub struct Serial(u64);
 
 impl Serial {
-    /// A serial drawn at `moment` (since 1970, counted in 64ths of a second) with these random bytes; `None` where it
-    /// would be 0. Those of one moment are neighbours in an index of all serials, so that a group of certificates is
-    /// written to one or two of its pages; and a clock set back, or a database brought back, meets none of today's.
-    /// At 10,000 certificates a second one draw in 100,000 is taken.
+    /// A serial drawn at `moment` (since 1970) with these random bytes; `None` where it would be 0. Those of one moment are
+    /// neighbours in an index of all serials, so that a group of certificates is written to one or two of its pages. By
+    /// chance two are equal as seldom as with 63 random bits where there are many; at 10,000 a second, one in 10^10.
     #[must_use]
-    pub fn drawn(moment: Duration, random: [u8; 3]) -> Option<Self> {
-        let part = u64::from(moment.subsec_nanos()) * TICKS / 1_000_000_000;
-        let tick = moment.as_secs().wrapping_mul(TICKS).wrapping_add(part);
-        let [a, b, c] = random;
-        let random = u64::from(u32::from_be_bytes([0, a, b, c]));
-        // Until the year 2242.
-        Self::new(((tick << RANDOM_BITS) | random) & (u64::MAX >> 1))
+    pub fn drawn(moment: Duration, random: [u8; 8]) -> Option<Self> {
+        let part = u64::from(moment.subsec_nanos()) * MOMENTS / 1_000_000_000;
+        let moment = moment.as_secs().wrapping_mul(MOMENTS).wrapping_add(part);
+        let random = u64::from_be_bytes(random) & ((1 << RANDOM_BITS) - 1);
+        Self::new(((moment << RANDOM_BITS) | random) & (u64::MAX >> 1))
     }
 
     /// The serial with this value, where it is in range.
@@ -94,7 +91,7 @@ mod tests {
         // D-05
         assert_eq!(Serial::new(0), None);
         assert_eq!(Serial::new(1 << 63), None);
-        assert_eq!(Serial::drawn(Duration::ZERO, [0; 3]), None);
+        assert_eq!(Serial::drawn(Duration::ZERO, [0; 8]), None);
         for bad in ["", "0", "-1", "+1", "9223372036854775808", "1 ", "0x1"] {
             assert!(bad.parse::<Serial>().is_err(), "{bad:?}");
         }
@@ -107,19 +104,21 @@ mod tests {
             Duration::from_secs(1_800_000_000),
             Duration::MAX,
         ] {
-            let serial = Serial::drawn(moment, [0xff; 3]).unwrap();
+            let serial = Serial::drawn(moment, [0xff; 8]).unwrap();
             assert!(serial.value() >> 63 == 0, "{moment:?}");
         }
     }
 
     #[test]
-    fn serials_are_in_the_order_of_their_moments_and_differ_within_one() {
+    fn those_of_one_moment_are_neighbours_and_differ_in_all_of_43_bits() {
         let now = Duration::from_millis(1_800_000_000_500);
-        let draw = |moment, random| Serial::drawn(moment, random).unwrap();
-        let next = now + Duration::from_nanos(1_000_000_000 / 64);
-        assert!(draw(now, [0xff; 3]) < draw(next, [0; 3]));
-        assert_ne!(draw(now, [0, 0, 1]), draw(now, [0, 0, 2]));
-        let years = Duration::from_secs(200 * 365 * 86_400);
-        assert!(draw(now, [0xff; 3]) < draw(now + years, [0; 3]));
+        let draw = |moment, random| Serial::drawn(moment, random).unwrap().value();
+        let next = now + Duration::from_nanos(1_000_000_000 / MOMENTS);
+        assert_eq!(draw(next, [0; 8]) - draw(now, [0; 8]), 1 << 43);
+        assert_eq!(draw(now, [0xff; 8]) - draw(now, [0; 8]), (1 << 43) - 1);
+        for bit in 0..64 {
+            let differs = draw(now, (1_u64 << bit).to_be_bytes()) != draw(now, [0; 8]);
+            assert_eq!(differs, bit < 43, "{bit}");
+        }
     }
 }

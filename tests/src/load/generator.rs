@@ -54,9 +54,11 @@ pub(super) fn drive(
     while load.open > 0 {
         events.clear();
         let room = rustix::buffer::spare_capacity(&mut events);
-        epoll::wait(&load.ready, room, Some(&PATIENCE)).map_err(|e| e.to_string())?;
-        if events.is_empty() {
-            return Err("the server does not answer".to_owned());
+        match epoll::wait(&load.ready, room, Some(&PATIENCE)) {
+            Ok(0) => return Err("the server does not answer".to_owned()),
+            // A tracer came or went.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.to_string()),
         }
         for event in &events {
             load.go_on(event.data.u64())?;
