@@ -49,13 +49,17 @@ pub fn runtime() -> std::io::Result<Runtime> {
 /// The cores of this process, where it has several and may use the whole of each: with a quota of processor time (a
 /// container's) there are fewer workers than cores, and nobody knows which of them will be busy with others' work.
 fn whole_cores() -> Option<Vec<usize>> {
-    let set = sched_getaffinity(None).ok()?;
-    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
-        .filter(|core| set.is_set(*core))
-        .collect();
+    let cores = allowed_cores()?;
     let usable = std::thread::available_parallelism().ok()?.get();
     let whole = cores.len() > 1 && cores.len() == usable && std::env::var_os(CHOSEN).is_none();
     whole.then_some(cores)
+}
+
+/// Those that the calling thread may run on.
+fn allowed_cores() -> Option<Vec<usize>> {
+    let set = sched_getaffinity(None).ok()?;
+    let all = 0..CpuSet::MAX_CPU;
+    Some(all.filter(|core| set.is_set(*core)).collect())
 }
 
 /// Where it is refused (a sandbox), the scheduler chooses.
@@ -68,15 +72,9 @@ fn stay_on(cores: &[usize]) {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::{Arc, Barrier};
 
     use super::*;
-
-    fn places() -> Vec<usize> {
-        let set = sched_getaffinity(None).unwrap();
-        (0..CpuSet::MAX_CPU)
-            .filter(|core| set.is_set(*core))
-            .collect()
-    }
 
     #[test]
     fn each_worker_has_a_core_and_threads_for_blocking_work_have_all() {
@@ -85,26 +83,30 @@ mod tests {
         };
         let runtime = runtime().unwrap();
         let everywhere =
-            runtime.block_on(async { tokio::task::spawn_blocking(places).await.unwrap() });
-        assert_eq!(everywhere, cores);
+            runtime.block_on(async { tokio::task::spawn_blocking(allowed_cores).await });
+        assert_eq!(everywhere.unwrap().unwrap(), cores);
         // As many tasks that wait for each other as there are workers: one on each.
-        let meeting = std::sync::Arc::new(std::sync::Barrier::new(cores.len()));
+        let meeting = Arc::new(Barrier::new(cores.len()));
         let tasks: Vec<_> = (0..cores.len())
             .map(|_| {
-                let meeting = std::sync::Arc::clone(&meeting);
+                let meeting = Arc::clone(&meeting);
                 runtime.spawn(async move {
                     meeting.wait();
-                    places()
+                    allowed_cores()
                 })
             })
             .collect();
         let mut found = BTreeSet::new();
         for task in tasks {
-            let own = runtime.block_on(task).unwrap();
+            let own = runtime.block_on(task).unwrap().unwrap();
             assert_eq!(own.len(), 1, "{own:?}");
             found.extend(own);
         }
         assert_eq!(found.into_iter().collect::<Vec<_>>(), cores);
-        assert_eq!(places(), cores, "the thread that asks stays free");
+        assert_eq!(
+            allowed_cores().unwrap(),
+            cores,
+            "the thread that asks stays free"
+        );
     }
 }
