@@ -1,4 +1,4 @@
-//! Keeps many connections busy from one thread, with two system calls for a request: what it costs is taken from the
+//! Keeps many connections busy from one thread, with one read and one write for a request: what it costs is taken from the
 //! server under test, which shares the machine, and blurs every comparison of servers.
 
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -10,7 +10,7 @@ use super::apply::integer;
 use crate::store::error::StoreError;
 use crate::store::replay::ReplayClaim;
 
-/// They move together at the latest when there are so many: some 3 ms of work, 300 KiB of memory.
+/// They move together at the latest when there are so many, so that no commit has more of this work.
 const MOST: usize = 4096;
 
 type Digest = [u8; 32];
