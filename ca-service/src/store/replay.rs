@@ -12,7 +12,8 @@ const GRACE: u64 = 900;
 /// "This message was used": its digest, and when it may be forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayClaim {
-    pub(super) signed_at: u64,
+    /// Claims to be forgotten before this moment are of no use any more, seen by this message's own time.
+    pub(super) prune_before: u64,
     pub(super) forget_at: u64,
     pub(super) key: [u8; 32],
 }
@@ -26,21 +27,16 @@ impl ReplayClaim {
     #[must_use]
     pub fn of_signed_time(digest: [u8; 32], signed_at: u64, window: u64) -> Self {
         let forget_at = signed_at.saturating_add(window).saturating_add(GRACE);
+        // A message that is accepted is at most its window ahead of now: a host whose clock runs an hour fast may report,
+        // and must not take others' claims with it that are still needed.
+        let prune_before = signed_at.saturating_sub(window).saturating_sub(GRACE);
         // SQLite's integers have 63 bits.
-        let forget_at = forget_at.min(i64::MAX.unsigned_abs());
+        let most = i64::MAX.unsigned_abs();
         Self {
-            signed_at,
-            forget_at,
+            prune_before: prune_before.min(most),
+            forget_at: forget_at.min(most),
             key: digest,
         }
-    }
-
-    /// Claims to be forgotten before this moment are of no use any more: a fresh message's own time
-    /// is near enough to now, and the grace period is counted once more.
-    pub(super) fn prune_before(&self) -> u64 {
-        self.signed_at
-            .saturating_sub(GRACE)
-            .min(i64::MAX.unsigned_abs())
     }
 }
 

@@ -109,6 +109,24 @@ async fn claims_that_nobody_can_replay_any_more_are_forgotten() {
 }
 
 #[tokio::test]
+async fn a_host_whose_clock_is_ahead_takes_nobody_elses_claims_along() {
+    // its report is taken, and with it an hour of others' claims must not be forgotten.
+    let rig = Rig::new();
+    let guard = rig.store.replay_guard();
+    let spent = ReplayClaim::of_signed_time([1; 32], NOW, 60);
+    guard.claim(spent).await.unwrap();
+    for report in 2..6 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let ahead = ReplayClaim::of_signed_time([report; 32], NOW + 3_600, 3_600);
+        guard.claim(ahead).await.unwrap();
+    }
+    assert!(matches!(
+        guard.claim(spent).await,
+        Err(ClaimError::Replayed)
+    ));
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_and_leaves_nothing() {
     // G-09
     let folder = tempfile::tempdir().unwrap();

@@ -178,7 +178,7 @@ impl<'a> Apply<'a> {
     }
 
     fn claim(&mut self, claim: &ReplayClaim) -> Result<bool, StoreError> {
-        self.prune_before = self.prune_before.max(claim.prune_before());
+        self.prune_before = self.prune_before.max(claim.prune_before);
         self.recent.claim(self.transaction, claim)
     }
 
