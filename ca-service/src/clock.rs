@@ -3,24 +3,68 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How far the machine's clock may run ahead of the one that nobody sets and be believed: a correction by NTP.
+const BELIEVED: Duration = Duration::from_secs(300);
 
 /// Tells the time. Clones share one source.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Source);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 enum Source {
-    #[default]
-    System,
+    System(Start),
     Manual(Arc<AtomicU64>),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::System(Start {
+            wall: SystemTime::now(),
+            steady: Instant::now(),
+        })
+    }
+}
+
+/// One moment by the clock that is set, and by the one that only runs.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl Start {
+    /// Where the machine slept, less than has passed: what waits for it waits longer.
+    fn passed(&self) -> SystemTime {
+        let by_now = self.steady.elapsed().saturating_add(BELIEVED);
+        self.wall.checked_add(by_now).unwrap_or(self.wall)
+    }
+}
+
+/// A time, and the time that has surely come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// By the clock, in Unix seconds.
+    pub now: u64,
+    /// Not after `now`, and not moved by a clock that jumps ahead: only what ended before may be forgotten, since a clock
+    /// that is a day ahead for a minute would take every revocation of that day back. Unix seconds.
+    pub passed: u64,
+}
+
+impl Moment {
+    /// A moment about which there is no doubt, in Unix seconds.
+    #[must_use]
+    pub fn of(now: u64) -> Self {
+        Self { now, passed: now }
+    }
 }
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self::default()
     }
 
     /// A clock that stands still until it is set: for tests and for explaining a decision of the past.
@@ -34,10 +78,22 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> u64 {
         match &self.0 {
-            Source::System => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_secs()),
+            Source::System(_) => unix(SystemTime::now()),
             Source::Manual(now) => now.load(Ordering::SeqCst),
+        }
+    }
+
+    /// The time, and the time that has surely come.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        let now = self.now();
+        let passed = match &self.0 {
+            Source::System(start) => unix(start.passed()),
+            Source::Manual(_) => now,
+        };
+        Moment {
+            now,
+            passed: passed.min(now),
         }
     }
 
@@ -49,9 +105,33 @@ impl Clock {
     }
 }
 
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_jumped_ahead_makes_nothing_pass() {
+        let day = Duration::from_secs(86_400);
+        let clock = Clock(Source::System(Start {
+            wall: SystemTime::now() - day,
+            steady: Instant::now(),
+        }));
+        let moment = clock.moment();
+        assert_eq!(moment.now, Clock::system().now());
+        assert!(moment.passed + 86_000 < moment.now, "{moment:?}");
+        // One that went back is believed: nothing is forgotten too early.
+        let clock = Clock(Source::System(Start {
+            wall: SystemTime::now() + day,
+            steady: Instant::now(),
+        }));
+        assert_eq!(clock.moment().passed, clock.moment().now);
+        assert_eq!(Clock::system().moment(), Moment::of(Clock::system().now()));
+    }
 
     #[test]
     fn a_manual_clock_moves_only_when_it_is_set() {

@@ -31,6 +31,9 @@ use crate::store::{Store, StoreError};
 
 /// How often the keeper looks whether it is time for something. A change in the store wakes it at once.
 const TICK: Duration = Duration::from_secs(1);
+/// Shortest time between two editions: each goes to every host that waits, and hosts that were off for long take no more
+/// of them than ten for each second.
+const PACE: Duration = Duration::from_millis(200);
 /// How often a host's view is looked at while its request waits.
 const LOOK_AT_VIEW: Duration = Duration::from_secs(30);
 /// How long a revocation may take into a bundle before its caller is told that it did not.
@@ -76,7 +79,7 @@ impl TrustDesk {
         }
         let press = Press::new(book.clone(), keys.bundle.for_bundles(), config.bundle);
         book.forget_unused_endorsed(clock.now()).await?;
-        let first = press.print(&roots, clock.now()).await?;
+        let first = press.print(&roots, clock.moment()).await?;
         Ok(Self {
             book,
             press,
@@ -233,6 +236,7 @@ impl App {
     async fn keep_editions(&self) {
         let mut changes = self.trust.book.watch().changes();
         let mut stamp = super::reload::stamp(self.discovery_source.path());
+        let mut next = Instant::now();
         loop {
             let changed = tokio::time::timeout(TICK, changes.changed()).await.is_ok();
             if let Err(error) = self.trust.note_root(self.clock.now()).await {
@@ -240,11 +244,13 @@ impl App {
             }
             let now_stamp = super::reload::stamp(self.discovery_source.path());
             let edition = self.trust.edition();
-            let behind = edition.revision() < *changes.borrow();
-            let due = self.clock.now() >= edition.look_at();
+            let behind = edition.compared() < *changes.borrow();
+            let due = edition.is_due(self.clock.now());
             if !(changed || behind || due || now_stamp != stamp) {
                 continue;
             }
+            tokio::time::sleep_until(next).await;
+            next = Instant::now() + PACE;
             match self.renew_bundle(&edition).await {
                 Ok(()) => stamp = now_stamp,
                 // The next tick tries again; hosts keep what they have.
@@ -274,7 +280,8 @@ impl App {
         self.choose_signer(&roots).await?;
         let sweep = self.trust.book.sweep(now.saturating_sub(SWEPT), now);
         sweep.await?;
-        let renewed = self.trust.press.renewed(present, &roots, now).await?;
+        let at = self.clock.moment();
+        let renewed = self.trust.press.renewed(present, &roots, at).await?;
         if let Some(edition) = renewed {
             self.publish(edition);
         } else {

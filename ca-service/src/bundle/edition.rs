@@ -12,6 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::keys::RootHistory;
 
+/// How often the content is looked at although nobody said that it changed: entries end by themselves. Seconds.
+pub(super) const LOOK: u64 = 60;
 /// Answers that are kept, by what their hosts have already.
 const MAX_BEGINNINGS: usize = 4;
 
@@ -21,7 +23,9 @@ pub struct Edition {
     envelope: Envelope,
     roots: Arc<RootHistory>,
     content: [u8; 32],
-    /// The store's revision that it reflects.
+    /// The store's revision that it was last compared with.
+    compared: AtomicU64,
+    /// The store's revision of which it leaves nothing out.
     revision: AtomicU64,
     /// When its content is to be looked at again, in Unix seconds.
     look_at: AtomicU64,
@@ -107,6 +111,7 @@ impl Edition {
             envelope,
             roots,
             content,
+            compared: AtomicU64::new(0),
             revision: AtomicU64::new(0),
             look_at: AtomicU64::new(0),
             beginnings: Mutex::default(),
@@ -130,22 +135,34 @@ impl Edition {
         self.content
     }
 
-    /// It holds what was revoked up to this revision of the store, and is looked at again at `look_at`.
-    pub(super) fn reached(&self, revision: u64, look_at: u64) {
+    /// It holds all that was revoked up to this revision of the store.
+    pub(super) fn holds(&self, revision: u64) {
         self.revision.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// It is what is made of this revision of the store, and is looked at again at `look_at`.
+    pub(super) fn reached(&self, revision: u64, look_at: u64) {
+        self.compared.fetch_max(revision, Ordering::Relaxed);
         self.look_at.store(look_at, Ordering::Relaxed);
     }
 
-    /// The store's revision that it reflects.
+    /// The store's revision that it was last compared with.
+    #[must_use]
+    pub fn compared(&self) -> u64 {
+        self.compared.load(Ordering::Relaxed)
+    }
+
+    /// The store's revision of which it leaves nothing out.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Relaxed)
     }
 
-    /// When entries may have ended by themselves, in Unix seconds.
+    /// Whether entries may have ended by themselves, or the clock went back since that was set. `now` is in Unix seconds.
     #[must_use]
-    pub fn look_at(&self) -> u64 {
-        self.look_at.load(Ordering::Relaxed)
+    pub fn is_due(&self, now: u64) -> bool {
+        let look_at = self.look_at.load(Ordering::Relaxed);
+        now >= look_at || look_at > now.saturating_add(2 * LOOK)
     }
 
     /// The answer for a host that has this root (none: no root), and this view.

@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use eic_protocol::krl::{Comment, RevocationSet, TooLarge};
+use eic_protocol::krl::{Comment, EncodedKrl, RevocationSet, Target, TooLarge};
 use eic_protocol::trust::bundle::{Bundle, RevocationList};
 use eic_protocol::trust::endorsement::Endorsement;
 use eic_protocol::trust::envelope::Envelope;
 use sha2::{Digest as _, Sha256};
 
-use super::edition::Edition;
+use super::edition::{Edition, LOOK};
+use crate::clock::Moment;
 use crate::config::bundle::BundleConfig;
 use crate::keys::RootHistory;
 use crate::signer::document::{DocumentError, ListKey};
 use crate::store::StoreError;
-use crate::store::trust::{BundleNumbers, Endorsed, Revoked, TrustBook};
+use crate::store::trust::{BundleNumbers, DraftedList, Endorsed, Revoked, TrustBook};
 
 /// A bundle is signed anew after this part of the time for which it is fresh.
 const RENEWALS: u64 = 4;
-/// How often the content is looked at although nobody said that it changed: entries end by themselves. Seconds.
-const LOOK: u64 = 60;
 
 /// Why there is no new bundle. The one before stays.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +45,18 @@ struct Draft {
     revoked: Revoked,
     content: [u8; 32],
     endorsements: Vec<Envelope>,
+    /// Entries that no list has room for.
+    left_out: usize,
+}
+
+impl Draft {
+    /// Nobody is told that what he revoked is in force while something has no room.
+    fn is_told_to(&self, edition: &Edition, now: u64) {
+        if self.left_out == 0 {
+            edition.holds(self.revoked.revision);
+        }
+        edition.reached(self.revoked.revision, now.saturating_add(LOOK));
+    }
 }
 
 impl Press {
@@ -55,17 +66,20 @@ impl Press {
         Self { book, key, rules }
     }
 
-    /// The next edition. `now` is in Unix seconds.
+    /// The next edition.
     ///
     /// # Errors
     /// [`BundleError`]
-    pub async fn print(&self, roots: &Arc<RootHistory>, now: u64) -> Result<Edition, BundleError> {
-        let draft = self.draft(roots, now).await?;
-        self.edition(draft, roots, now).await
+    pub async fn print(
+        &self,
+        roots: &Arc<RootHistory>,
+        at: Moment,
+    ) -> Result<Edition, BundleError> {
+        let draft = self.draft(roots, at).await?;
+        self.edition(draft, roots, at).await
     }
 
     /// The next edition, where `present` is not what would be made: another root, other content, or old.
-    /// `now` is in Unix seconds.
     ///
     /// # Errors
     /// [`BundleError`]
@@ -73,19 +87,19 @@ impl Press {
         &self,
         present: &Edition,
         roots: &Arc<RootHistory>,
-        now: u64,
+        at: Moment,
     ) -> Result<Option<Edition>, BundleError> {
-        let draft = self.draft(roots, now).await?;
+        let draft = self.draft(roots, at).await?;
         let document = present.bundle();
         let same = draft.content == present.content()
             && !draft.revoked.reset_wanted
             && document.root_version == roots.version()
             && document.endorsements == draft.endorsements;
-        if same && now < self.renew_at(present) {
-            present.reached(draft.revoked.revision, now.saturating_add(LOOK));
+        if same && at.now < self.renew_at(present) {
+            draft.is_told_to(present, at.now);
             return Ok(None);
         }
-        self.edition(draft, roots, now).await.map(Some)
+        self.edition(draft, roots, at).await.map(Some)
     }
 
     fn renew_at(&self, edition: &Edition) -> u64 {
@@ -93,24 +107,31 @@ impl Press {
         edition.bundle().issued.saturating_add(after)
     }
 
-    async fn draft(&self, roots: &RootHistory, now: u64) -> Result<Draft, BundleError> {
+    async fn draft(&self, roots: &RootHistory, at: Moment) -> Result<Draft, BundleError> {
         let mut revoked = self.book.revoked().await?;
         // After the list: what is newer than it is looked at again with the next revision.
-        let endorsed = self.book.endorsed(now).await?;
-        revoked.set.prune(now);
+        let endorsed = self.book.endorsed(at.now).await?;
+        revoked.set.prune(at.passed);
         if revoked.homeless > 0 {
             tracing::error!(
                 entries = revoked.homeless,
                 "ALARM: revocations of CAs that no root ever named cannot be listed"
             );
         }
-        // Number and time are not content: else no list would be like another.
-        let krl = revoked.set.krl(1, 0, Comment::default()).encode()?;
+        let (krl, left_out) = fitting(&mut revoked.set)?;
+        if left_out > 0 {
+            tracing::error!(
+                left_out,
+                "ALARM: revocations are not in force, since a list that sshd reads in time has no room for them; those left out end \
+                 soonest. Retire the CA key whose certificates they are (`eic-ca keys retire --now`), which is one entry"
+            );
+        }
         let content = Sha256::digest(&krl.bytes).into();
         Ok(Draft {
             revoked,
             content,
             endorsements: endorsements(endorsed, roots),
+            left_out,
         })
     }
 
@@ -118,12 +139,17 @@ impl Press {
         &self,
         draft: Draft,
         roots: &Arc<RootHistory>,
-        now: u64,
+        at: Moment,
     ) -> Result<Edition, BundleError> {
         // Durable before anybody can see them: after a restart, none is used again.
-        let numbers = self.book.next_numbers(draft.content, now).await?;
+        let drafted = DraftedList {
+            content: draft.content,
+            revision: draft.revoked.revision,
+            lacks_entries: draft.left_out > 0,
+        };
+        let numbers = self.book.next_numbers(drafted, at).await?;
         let list = list(&draft.revoked.set, &numbers)?;
-        let issued = now.max(numbers.generated);
+        let issued = at.now.max(numbers.generated);
         let bundle = Bundle {
             sequence: numbers.sequence,
             root_version: roots.version(),
@@ -137,7 +163,7 @@ impl Press {
             // not answer) must not lock a host that fetches its bundles.
             oldest_view: 0,
             revocations: list,
-            endorsements: draft.endorsements,
+            endorsements: draft.endorsements.clone(),
         };
         let envelope = self.key.seal(&bundle)?;
         tracing::info!(
@@ -147,9 +173,46 @@ impl Press {
             "a trust bundle was made"
         );
         let edition = Edition::new(bundle, envelope, Arc::clone(roots), draft.content);
-        edition.reached(draft.revoked.revision, now.saturating_add(LOOK));
+        draft.is_told_to(&edition, at.now);
         Ok(edition)
     }
+}
+
+/// The list of the set, and how many entries were taken out of the set to make room. Without any list hosts would hear of
+/// no revocation at all, so what ends by itself, and soonest, gives way; the keys of CAs last.
+fn fitting(set: &mut RevocationSet) -> Result<(EncodedKrl, usize), TooLarge> {
+    // Number and time are not content: else no list would be like another.
+    let encode = |set: &RevocationSet| set.krl(1, 0, Comment::default()).encode();
+    let too_large = match encode(set) {
+        Ok(list) => return Ok((list, 0)),
+        Err(too_large) => too_large,
+    };
+    let mut entries: Vec<(Target, Option<u64>)> = set
+        .iter()
+        .map(|(target, end)| (target.clone(), end))
+        .collect();
+    entries.sort_by_key(|(target, end)| {
+        let ca = !matches!(target, Target::CaKey(_));
+        (ca, std::cmp::Reverse(end.unwrap_or(u64::MAX)))
+    });
+    let first = |count: usize| {
+        let mut some = RevocationSet::new();
+        for (target, end) in entries.iter().take(count) {
+            some.insert(target.clone(), *end);
+        }
+        some
+    };
+    let (mut fits, mut not) = (0, entries.len());
+    while not - fits > 1 {
+        let middle = fits.midpoint(not);
+        match encode(&first(middle)) {
+            Ok(_) => fits = middle,
+            Err(_) => not = middle,
+        }
+    }
+    *set = first(fits);
+    let list = encode(set).map_err(|_| too_large)?;
+    Ok((list, entries.len() - fits))
 }
 
 /// Those that hosts with this root take: an endorser that is retired or revoked takes its keys along.
@@ -174,4 +237,51 @@ fn list(set: &RevocationSet, numbers: &BundleNumbers) -> Result<RevocationList, 
         numbers.reset_at,
         set.expiring(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use eic_protocol::serial::Serial;
+    use eic_protocol::subject_key::CaKey;
+
+    use super::*;
+    use crate::issuance::tests::{local_signer, subject};
+    use crate::keys::KeyType;
+
+    const ENDS: u64 = 1_800_000_000;
+
+    fn serial(n: u64) -> Serial {
+        // Far apart, so that each costs its eight bytes.
+        Serial::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1).unwrap()
+    }
+
+    #[test]
+    fn where_not_all_has_room_what_ends_soonest_is_left_out_and_no_key() {
+        let ca: CaKey = local_signer(KeyType::Ed25519).public().clone();
+        let mut set = RevocationSet::new();
+        for n in 1..=70_000 {
+            set.insert(Target::serial(ca.clone(), serial(n)), Some(ENDS + n));
+        }
+        let own = Target::Key((&subject()).into());
+        for forever in [own.clone(), Target::CaKey(ca.clone())] {
+            set.insert(forever, None);
+        }
+        let (list, left_out) = fitting(&mut set).unwrap();
+        assert!(left_out > 1_000 && left_out < 10_000, "{left_out}");
+        let list = eic_protocol::krl::read(&list.bytes).unwrap();
+        assert!(list.revokes_key(ca.key().blob()));
+        let kept: Vec<_> = set.iter().collect();
+        assert_eq!(kept.len(), 70_002 - left_out);
+        let soonest = kept.iter().filter_map(|(_, end)| *end).min().unwrap();
+        assert_eq!(soonest, ENDS + 1 + u64::try_from(left_out).unwrap());
+        assert!(kept.iter().any(|(target, _)| **target == own));
+    }
+
+    #[test]
+    fn where_all_has_room_all_is_listed() {
+        let mut set = RevocationSet::new();
+        set.insert(Target::Key((&subject()).into()), Some(ENDS));
+        let (_, left_out) = fitting(&mut set).unwrap();
+        assert_eq!((left_out, set.len()), (0, 1));
+    }
 }

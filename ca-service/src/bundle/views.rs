@@ -105,7 +105,7 @@ impl Table {
 impl Kept {
     /// Whether the facts need no look at `now` (Unix seconds) under this root.
     pub(crate) fn is_recent(&self, now: u64, root_version: u64) -> bool {
-        now.saturating_sub(self.looked_at) < LOOK && self.facts.root_version == root_version
+        now.abs_diff(self.looked_at) < LOOK && self.facts.root_version == root_version
     }
 }
 
@@ -168,7 +168,7 @@ impl HostViews {
     /// Whether a kept view may go on as it is. `now` is in Unix seconds.
     pub(crate) fn still_good(&self, kept: &Kept, facts: &HostFacts, now: u64) -> bool {
         let fresh_for = self.rules.refresh_seconds / RENEWALS;
-        kept.facts == *facts && now.saturating_sub(kept.issued) < fresh_for
+        kept.facts == *facts && now.abs_diff(kept.issued) < fresh_for
     }
 
     /// The facts were looked at and are the same.

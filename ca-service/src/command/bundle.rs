@@ -116,7 +116,7 @@ async fn publish(config: &Config, place: &PublishTo) -> Result<ExitCode, BundleC
     let book = store.trust_book();
     book.know_cas(roots.cas()).await?;
     let press = Press::new(book, keys.bundle.for_bundles(), config.bundle);
-    let edition: Edition = press.print(&roots, clock.now()).await?;
+    let edition: Edition = press.print(&roots, clock.moment()).await?;
     let destination = Destination::open(place).await?;
     let access = AwsAccess::new(http_client(config)?, &config.inventory.ec2).await;
     let inventory = inventory(config, Arc::new(access), store.hosts_seen())?;

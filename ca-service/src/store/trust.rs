@@ -19,6 +19,7 @@ use super::reader::Reader;
 use super::replay::ReplayClaim;
 use super::revocation::RevokedCaller;
 use super::write::{Action, AuditEntry, Outcome};
+use crate::clock::Moment;
 
 mod read;
 
@@ -93,6 +94,17 @@ pub struct BundleNumbers {
     pub reset_at: u64,
 }
 
+/// A list that is to get numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DraftedList {
+    /// Digest of the list without its number and time.
+    pub content: [u8; 32],
+    /// The store's revision that it was read at: what was taken back later is still to be told to hosts.
+    pub revision: u64,
+    /// It may lack entries of the list before that have not ended, and hosts must take it all the same.
+    pub lacks_entries: bool,
+}
+
 /// One change, made whole or not at all.
 pub(crate) enum TrustChange {
     /// A revocation.
@@ -113,8 +125,8 @@ pub(crate) enum TrustChange {
     Known { fingerprint: String, at: u64 },
     /// Endorsed keys of earlier processes that never came to sign.
     ForgetUnused { now: u64 },
-    /// Numbers for a bundle whose list has this content.
-    Number { content: [u8; 32], now: u64 },
+    /// Numbers for a bundle with this list.
+    Number { list: DraftedList, at: Moment },
     /// The fleets whose tags a host has now.
     Join {
         instance: InstanceId,
@@ -219,16 +231,16 @@ impl TrustBook {
         self.write(write).await?.ok_or(StoreError::Confused)
     }
 
-    /// Durable numbers for the next bundle; `content` is the digest of its list. `now` is in Unix seconds.
+    /// Durable numbers for the next bundle.
     ///
     /// # Errors
     /// The store's.
     pub async fn next_numbers(
         &self,
-        content: [u8; 32],
-        now: u64,
+        list: DraftedList,
+        at: Moment,
     ) -> Result<BundleNumbers, StoreError> {
-        match self.change(TrustChange::Number { content, now }).await? {
+        match self.change(TrustChange::Number { list, at }).await? {
             TrustOutcome::Numbers(numbers) => Ok(numbers),
             _ => Err(StoreError::Confused),
         }
@@ -312,6 +324,15 @@ impl TrustBook {
     /// The store's.
     pub async fn by_serial(&self, serial: u64) -> Result<Option<IssuedRow>, StoreError> {
         self.read(move |reader| read::by_serial(reader, serial))
+            .await
+    }
+
+    /// Whether this caller has a certificate that has not ended at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn has_living(&self, arn: String, id: String, now: u64) -> Result<bool, StoreError> {
+        self.read(move |reader| read::has_living(reader, (&arn, &id), now))
             .await
     }
 

@@ -125,6 +125,22 @@ pub(super) fn by_serial(reader: &Reader, serial: u64) -> Result<Option<IssuedRow
     })
 }
 
+/// Of the living only, by the index of ends.
+pub(super) fn has_living(
+    reader: &Reader,
+    (arn, id): (&str, &str),
+    now: u64,
+) -> Result<bool, StoreError> {
+    reader.query(|connection| {
+        let sql = "SELECT 1 FROM journal WHERE valid_before > ?1 AND caller_id = ?2 AND caller = ?3
+                       AND state NOT IN ('failed', 'abandoned')";
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        connection
+            .prepare_cached(sql)?
+            .exists(params![now, id, arn])
+    })
+}
+
 /// The journal has no index for it, and needs none: what was recorded before `since` has ended.
 pub(super) fn by_request(
     reader: &Reader,

@@ -11,17 +11,88 @@ async fn numbers_never_go_back_whatever_the_clock_says() {
     // F-07
     let rig = Rig::new();
     let book = rig.store.trust_book();
-    let first = book.next_numbers([1; 32], NOW).await.unwrap();
-    let same = book.next_numbers([1; 32], NOW - 9_999).await.unwrap();
-    let other = book.next_numbers([2; 32], NOW - 9_999).await.unwrap();
+    let first = book
+        .next_numbers(list(&book, 1).await, Moment::of(NOW))
+        .await
+        .unwrap();
+    let same = book
+        .next_numbers(list(&book, 1).await, Moment::of(NOW - 9_999))
+        .await
+        .unwrap();
+    let other = book
+        .next_numbers(list(&book, 2).await, Moment::of(NOW - 9_999))
+        .await
+        .unwrap();
     assert_eq!((first.sequence, first.number, first.generated), (1, 1, NOW));
     assert_eq!((same.sequence, same.number, same.generated), (2, 1, NOW));
     assert_eq!((other.sequence, other.number, other.generated), (3, 3, NOW));
     let Rig { store, folder, .. } = rig;
     drop(store);
     let store = crate::store::Store::serve(&Rig::config(&folder)).unwrap();
-    let next = store.trust_book().next_numbers([2; 32], NOW).await.unwrap();
+    let book = store.trust_book();
+    let next = book
+        .next_numbers(list(&book, 2).await, Moment::of(NOW))
+        .await
+        .unwrap();
     assert_eq!((next.sequence, next.number), (4, 3));
+}
+
+/// A list as it would be read now.
+async fn list(book: &TrustBook, content: u8) -> DraftedList {
+    DraftedList {
+        content: [content; 32],
+        revision: book.revoked().await.unwrap().revision,
+        lacks_entries: false,
+    }
+}
+
+fn revocation_of(target: &Target) -> TrustChange {
+    TrustChange::Revoke(RevocationOrder {
+        id: crate::random::request_id().unwrap(),
+        what: What::Entry(target.clone(), None),
+        by: "t".to_owned(),
+        reason: None,
+        at: NOW,
+    })
+}
+
+#[tokio::test]
+async fn what_is_taken_back_while_a_list_is_made_is_told_with_the_next_one() {
+    // Else hosts that took the first list would refuse every later one: an entry of theirs would be gone, and nobody said so.
+    let rig = Rig::new();
+    let book = rig.store.trust_book();
+    let target = Target::Key((&subject()).into());
+    book.change(revocation_of(&target)).await.unwrap();
+    let drafted = list(&book, 1).await;
+    book.change(TrustChange::TakeBack(target)).await.unwrap();
+    let with_it = book.next_numbers(drafted, Moment::of(NOW)).await.unwrap();
+    let without = book
+        .next_numbers(list(&book, 2).await, Moment::of(NOW))
+        .await
+        .unwrap();
+    assert!(
+        without.reset_at > with_it.number,
+        "{without:?} after {with_it:?}"
+    );
+    let later = book
+        .next_numbers(list(&book, 3).await, Moment::of(NOW))
+        .await
+        .unwrap();
+    assert_eq!(later.reset_at, without.reset_at, "told once");
+}
+
+#[tokio::test]
+async fn a_list_that_lacks_entries_says_so_once() {
+    let rig = Rig::new();
+    let book = rig.store.trust_book();
+    let lacking = DraftedList {
+        lacks_entries: true,
+        ..list(&book, 1).await
+    };
+    let first = book.next_numbers(lacking, Moment::of(NOW)).await.unwrap();
+    assert_eq!(first.reset_at, first.number);
+    let same = book.next_numbers(lacking, Moment::of(NOW)).await.unwrap();
+    assert_eq!((same.number, same.reset_at), (first.number, first.reset_at));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use eic_protocol::subject_key::CaKey;
 
 use super::*;
 use crate::bundle::{HostViews, Press};
+use crate::clock::Moment;
 use crate::config::bundle::BundleConfig;
 use crate::inventory::Inventory;
 use crate::issuance::tests::{NOW, Rig, local_signer, subject};
@@ -30,7 +31,10 @@ async fn printed(rig: &Rig) -> (Edition, BundleKey) {
     let roots = Arc::new(RootHistory::read(&path).unwrap());
     let book = rig.store.trust_book();
     let press = Press::new(book, bundle_key.for_bundles(), BundleConfig::default());
-    (press.print(&roots, NOW).await.unwrap(), bundle_key)
+    (
+        press.print(&roots, Moment::of(NOW)).await.unwrap(),
+        bundle_key,
+    )
 }
 
 #[tokio::test]

@@ -10,11 +10,12 @@ use eic_protocol::subject_key::CaKey;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{Apply, hex_bytes, integer};
+use crate::clock::Moment;
 use crate::store::error::StoreError;
 use crate::store::revocation::{Revocations, RevokedCaller};
 use crate::store::trust::{
-    BundleNumbers, Endorsed, RevocationEffect, RevocationOrder, TrustChange, TrustOutcome,
-    TrustWrite, What,
+    BundleNumbers, DraftedList, Endorsed, RevocationEffect, RevocationOrder, TrustChange,
+    TrustOutcome, TrustWrite, What,
 };
 use crate::store::write::Outcome;
 
@@ -104,8 +105,8 @@ impl Apply<'_> {
                 self.transaction.execute(sql, [integer(*now)])?;
                 Ok((TrustOutcome::Done, false))
             }
-            TrustChange::Number { content, now } => {
-                Ok((TrustOutcome::Numbers(self.number(content, *now)?), false))
+            TrustChange::Number { list, at } => {
+                Ok((TrustOutcome::Numbers(self.number(list, *at)?), false))
             }
             TrustChange::Join {
                 instance,
@@ -383,31 +384,39 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// The list's number is the sequence of the bundle that it first came with: it never is above it.
-    fn number(&self, content: &[u8; 32], now: u64) -> Result<BundleNumbers, StoreError> {
+    /// The list's number is the sequence of the bundle that it first came with: it never is above it. What was taken back
+    /// after the list was read stays wanted: else hosts with this list would refuse the next one, which lacks an entry.
+    fn number(&self, list: &DraftedList, at: Moment) -> Result<BundleNumbers, StoreError> {
         let sql = "UPDATE trust_numbers SET
                        sequence = sequence + 1,
                        number = CASE WHEN content <> ?1 OR reset_wanted THEN sequence + 1 ELSE number END,
                        generated = CASE WHEN content <> ?1 OR reset_wanted THEN max(generated, ?2) ELSE generated END,
-                       reset_at = CASE WHEN reset_wanted THEN sequence + 1 ELSE reset_at END,
-                       reset_wanted = 0,
+                       reset_at = CASE WHEN reset_wanted OR (?4 AND content <> ?1) THEN sequence + 1 ELSE reset_at END,
+                       reset_wanted = CASE WHEN revision = ?3 THEN 0 ELSE reset_wanted END,
                        content = ?1
                    RETURNING sequence, number, generated, reset_at";
         let value =
             |row: &rusqlite::Row<'_>, at: usize| row.get::<_, i64>(at).map(i64::unsigned_abs);
-        let numbers = self
-            .transaction
-            .query_row(sql, params![content, integer(now)], |row| {
+        let numbers = self.transaction.query_row(
+            sql,
+            params![
+                list.content,
+                integer(at.now),
+                integer(list.revision),
+                list.lacks_entries
+            ],
+            |row| {
                 Ok(BundleNumbers {
                     sequence: value(row, 0)?,
                     number: value(row, 1)?,
                     generated: value(row, 2)?,
                     reset_at: value(row, 3)?,
                 })
-            })?;
+            },
+        )?;
         let sql = "DELETE FROM revoked WHERE expires < ?1";
         self.transaction
-            .execute(sql, [integer(now.saturating_sub(FORGET_AFTER))])?;
+            .execute(sql, [integer(at.passed.saturating_sub(FORGET_AFTER))])?;
         Ok(numbers)
     }
 
