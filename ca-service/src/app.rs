@@ -69,6 +69,8 @@ pub struct App {
     callers: Buckets<String>,
     /// Of all sessions whose names nobody vouches for, by role: a name chosen anew is no new budget (G-13).
     roles: Buckets<String>,
+    /// What callers revoke of their own without permission to revoke, by role.
+    own_revocations: Buckets<String>,
     hosts: hosts::HostDesk,
     trust: trust_bundle::TrustDesk,
     refused_proofs: refused_proofs::RefusedProofs,

@@ -3,6 +3,7 @@
 use eic_protocol::api::revocation::{RevocationRequest, RevocationResponse, RevocationTarget};
 use eic_protocol::krl::{RevokedKey, Target};
 use eic_protocol::serial::Serial;
+use eic_protocol::subject_key::CaKey;
 use eic_protocol::validity::{MAX_BACKDATE, MAX_FLEET_TTL, MAX_HOST_TTL};
 use serde_json::json;
 use ssh_key::Certificate;
@@ -12,6 +13,7 @@ use super::certificates::{decision_facts, permitted};
 use super::facts::{Facts, resource};
 use crate::audit::EventName;
 use crate::authn::aws_sts::check_version;
+use crate::caller::Caller;
 use crate::http::context::Context;
 use crate::policy::{Action, Asked, Resource};
 use crate::random;
@@ -46,9 +48,20 @@ impl App {
     ) -> Result<RevocationResponse, Refusal> {
         check_version(request.protocol)?;
         let authorized = self.admit(context, presented, request, None).await?;
+        let permitted = self.may_revoke(context, &authorized, request).await;
+        if let Err(Refusal::Denied(_)) = permitted
+            && matches!(request.target, RevocationTarget::RequestId(_))
+        {
+            self.take_own_turn(authorized.caller())?;
+        }
         let meant = self.meant(&request.target, context.now).await?;
         let own = is_own(&authorized, &request.target, &meant);
-        if !own && let Err(refusal) = self.may_revoke(context, &authorized, request).await {
+        if let Err(refusal) = permitted
+            && !(own
+                && self
+                    .may_by_himself(&authorized, &meant, context.now)
+                    .await?)
+        {
             if let Refusal::Denied(denied) = &refusal {
                 self.audit_denied_revocation(context, &authorized, request, denied)
                     .await?;
@@ -58,6 +71,32 @@ impl App {
         let what = self.what(meant, own, context.now).await?;
         self.record_revocation(context, &authorized, request, what)
             .await
+    }
+
+    /// What is one's own needs no permission. An entry that no certificate is behind costs every host something, and a
+    /// list has an end: so many of those in a time, and of keys only where somebody has certificates.
+    async fn may_by_himself(
+        &self,
+        authorized: &Authorized,
+        meant: &Meant,
+        now: u64,
+    ) -> Result<bool, Refusal> {
+        let caller = authorized.caller();
+        if matches!(meant, Meant::Issued(_)) {
+            return Ok(true);
+        }
+        self.take_own_turn(caller)?;
+        if !matches!(meant, Meant::Other(What::Entry(..))) {
+            return Ok(true);
+        }
+        let (arn, id) = (caller.identity().to_owned(), caller.user_id().to_owned());
+        Ok(self.trust.book.has_living(arn, id, now).await?)
+    }
+
+    fn take_own_turn(&self, caller: &Caller) -> Result<(), Refusal> {
+        let turns = &self.own_revocations;
+        let may = turns.take(caller.accountable_id(), std::time::Instant::now());
+        may.then_some(()).ok_or(Refusal::TooMany)
     }
 
     async fn record_revocation(
@@ -95,8 +134,24 @@ impl App {
         })
     }
 
+    /// The CA key that is named, in whatever form: sshd looks it up in the list like any other key, so that to revoke it as
+    /// one would end every certificate (rule D23).
+    async fn named_ca(&self, target: &RevocationTarget) -> Result<Option<CaKey>, Refusal> {
+        let print = match target {
+            RevocationTarget::PublicKey(key) => key.fingerprint(),
+            RevocationTarget::Fingerprint(print) | RevocationTarget::CaKey(print) => {
+                print.to_string()
+            }
+            _ => return Ok(None),
+        };
+        Ok(self.trust.book.ca(print).await?)
+    }
+
     /// Looks up what is named. Nothing of it is told before it is known who may.
     async fn meant(&self, target: &RevocationTarget, now: u64) -> Result<Meant, Refusal> {
+        if let Some(ca) = self.named_ca(target).await? {
+            return Ok(Meant::Other(What::Entry(Target::CaKey(ca), None)));
+        }
         let key = |key: RevokedKey| Meant::Other(What::Entry(Target::Key(key), None));
         Ok(match target {
             RevocationTarget::Serial { ca, serial } => {
@@ -119,10 +174,7 @@ impl App {
                 Meant::Other(What::Caller(who))
             }
             RevocationTarget::Host(instance) => Meant::Other(What::Host(instance.clone())),
-            RevocationTarget::CaKey(print) => match self.trust.book.ca(print.to_string()).await? {
-                Some(ca) => Meant::Other(What::Entry(Target::CaKey(ca), None)),
-                None => Meant::Nothing,
-            },
+            RevocationTarget::CaKey(_) => Meant::Nothing,
         })
     }
 
@@ -183,9 +235,10 @@ impl App {
             reason: Some(request.reason.as_str()),
             ..Asked::default()
         };
-        let action = match &request.target {
-            RevocationTarget::CaKey(_) => Action::Administer,
-            _ => Action::Revoke,
+        let action = match self.named_ca(&request.target).await? {
+            Some(_) => Action::Administer,
+            None if matches!(request.target, RevocationTarget::CaKey(_)) => Action::Administer,
+            None => Action::Revoke,
         };
         let record = match &request.target {
             RevocationTarget::Host(id) => {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Bytes;
@@ -39,6 +40,11 @@ use crate::random::NoEntropy;
 use crate::rate::Buckets;
 use crate::session::{GrantSecret, SecretError, Sessions};
 use crate::store::{HostsSeen, Store, StoreConfig, StoreError};
+
+/// What a role's callers may revoke of their own at once, keys and themselves, and how soon they may again. The largest
+/// entry has 1 kB, so that half a day of them is 40 of the 512 kB that hosts take.
+const OWN_REVOCATIONS: u32 = 16;
+const OWN_REVOCATION_PACE: Duration = Duration::from_secs(1_800);
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +154,7 @@ impl App {
                 burst(config).saturating_mul(SESSIONS_OF_A_ROLE),
                 MAX_CALLERS,
             ),
+            own_revocations: Buckets::paced(OWN_REVOCATION_PACE, OWN_REVOCATIONS, MAX_CALLERS),
             refused_proofs: RefusedProofs::new(),
             discovery_source,
             policy_files: policy_files(&config.policy),

@@ -130,6 +130,71 @@ async fn others_certificates_are_revoked_by_policy_only() {
 }
 
 #[tokio::test]
+async fn a_ca_key_is_administrations_by_whatever_name() {
+    // D23: sshd looks a certificate's CA up among all revoked keys.
+    let world = world().await;
+    let issued = Caller::new(&world, 1, ALICE)
+        .await
+        .certificate(&world)
+        .await;
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    let ca = ssh_key::PublicKey::from(parsed(&issued).signature_key().clone());
+    for target in [
+        json!({ "public-key": ca.to_openssh().unwrap() }),
+        json!({ "fingerprint": ca_of(&issued) }),
+    ] {
+        let answer = officer.ask(&world, target.clone()).await;
+        assert_eq!(code(&answer), ProblemCode::NotAllowed, "{target}");
+    }
+    assert!(!served(&world).await.is_revoked(&parsed(&issued)));
+}
+
+#[tokio::test]
+async fn who_has_no_certificate_lists_no_key() {
+    // Whoever may sign in and nothing else would fill the list that every host reads.
+    let world = world().await;
+    let bob = Caller::new(&world, 2, BOB).await;
+    let own = json!({ "public-key": bob.client.public.to_string() });
+    assert_eq!(
+        code(&bob.ask(&world, own.clone()).await),
+        ProblemCode::NotAllowed
+    );
+    bob.certificate(&world).await;
+    bob.revoke(&world, own).await;
+}
+
+#[tokio::test]
+async fn ones_own_keys_are_listed_so_often_and_no_more() {
+    let world = world().await;
+    Caller::new(&world, 1, ALICE)
+        .await
+        .certificate(&world)
+        .await;
+    let mut listed = 0;
+    for seed in 10..40 {
+        let alice = Caller::new(&world, seed, ALICE).await;
+        let own = json!({ "fingerprint": alice.client.public.fingerprint() });
+        let answer = alice.ask(&world, own).await;
+        match read::<RevocationResponse>(&answer) {
+            Ok(_) => listed += 1,
+            Err(problem) => {
+                assert_eq!(problem.code, ProblemCode::TooManyRequests);
+                break;
+            }
+        }
+    }
+    assert_eq!(listed, 16);
+    // Others' turns are their own, and who may revoke has as many as there are.
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    for seed in 40..60 {
+        let print = Client::new(seed).public.fingerprint();
+        officer
+            .revoke(&world, json!({ "fingerprint": print }))
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_exist_is_told_to_who_may_revoke() {
     // F-13
     let world = world().await;
