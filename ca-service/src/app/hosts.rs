@@ -53,20 +53,19 @@ struct Sent<'r> {
     purpose: Purpose,
     canonical: CanonicalRequest,
     stored: StoredHost,
+    /// The previous key, unless it is revoked: then it vouches for nothing.
+    previous: Option<&'r SubjectKey>,
 }
 
 impl Sent<'_> {
     /// Whether a key that is known as the host's is among those that signed.
     fn has_known_key(&self) -> bool {
         let known = self.stored.enrolled.iter().chain(&self.stored.legacy);
-        let mut proofs = self
-            .request
-            .host_keys
-            .iter()
-            .chain(&self.request.previous_key);
-        proofs.any(|proof| {
+        let keys = self.request.host_keys.iter();
+        let keys = keys.map(|proof| &proof.public_key);
+        keys.chain(self.previous).any(|key| {
             let mut hosts = known.clone();
-            hosts.any(|host| host.keys.contains(&proof.public_key))
+            hosts.any(|host| host.keys.contains(key))
         })
     }
 }
@@ -145,6 +144,7 @@ impl App {
             purpose: Purpose::Certificates,
             canonical: request.canonical(self.audience()),
             stored: self.hosts.book.stored(&request.instance).await?,
+            previous: self.unrevoked_previous(request),
         };
         let asking = Asking::of(&sent, self.show_host(&sent).await?);
         match self.enrol(&asking).await? {
@@ -169,10 +169,27 @@ impl App {
         form.map_err(|flaw| Refusal::Malformed(flaw.to_string()))?;
         check_age(request.time, context.now)?;
         let mut keys = request.host_keys.iter().map(|proof| &proof.public_key);
-        if keys.any(|key| self.hosts.special.contains(key)) {
-            return Err(HostRefusal::SpecialKey.into());
+        keys.try_for_each(|key| self.check_host_key(key))?;
+        Ok(())
+    }
+
+    /// A host's key is none of the CA's, and none that is revoked: whoever stole it would go on with it (threats D-14).
+    fn check_host_key(&self, key: &SubjectKey) -> Result<(), HostRefusal> {
+        if self.hosts.special.contains(key) {
+            return Err(HostRefusal::SpecialKey);
+        }
+        if self.trust.book.watch().revokes(key) {
+            return Err(HostRefusal::RevokedKey);
         }
         Ok(())
+    }
+
+    fn unrevoked_previous<'r>(
+        &self,
+        request: &'r HostCertificateRequest,
+    ) -> Option<&'r SubjectKey> {
+        let previous = request.previous_key.as_ref().map(|proof| &proof.public_key);
+        previous.filter(|key| !self.trust.book.watch().revokes(key))
     }
 
     /// What is needed is there, or is asked for; what is there is recorded, and so is a refusal.
@@ -194,11 +211,9 @@ impl App {
         if let Some(owner) = owner {
             return Err(HostRefusal::NotEnrolled(NotEnrolled::SharedKey(owner)).into());
         }
-        let previous = sent.request.previous_key.as_ref();
-        let previous = previous.map(|proof| &proof.public_key);
         let (standing, need) = enrolment::needs(
             &asking.shown.evidence,
-            (&asking.keys, previous),
+            (&asking.keys, sent.previous),
             &sent.stored,
             sent.purpose,
             self.hosts.first_enrolment(asking.shown.evidence.account()),
@@ -280,10 +295,8 @@ impl App {
             }
             let stored = self.hosts.book.stored(instance).await;
             let stored = stored.map_err(IssueError::Store)?;
-            stored
-                .may_have(key)
-                .then_some(())
-                .ok_or(IssueError::Revoked)
+            let may = stored.may_have(key) && !self.trust.book.watch().revokes(key);
+            may.then_some(()).ok_or(IssueError::Revoked)
         };
         let issued = issue_host(
             &self.recorder,
@@ -295,6 +308,9 @@ impl App {
         );
         issued.await.map_err(|error| match error {
             IssueError::Revoked if revoked() => Refusal::Revoked,
+            IssueError::Revoked if self.trust.book.watch().revokes(key) => {
+                HostRefusal::RevokedKey.into()
+            }
             IssueError::Revoked => HostRefusal::Raced.into(),
             other => other.into(),
         })

@@ -91,9 +91,7 @@ impl App {
         let form = call.request.check();
         form.map_err(|flaw| Refusal::Malformed(flaw.to_string()))?;
         check_age(call.request.time, call.context.now)?;
-        if self.hosts.special.contains(call.key()) {
-            return Err(HostRefusal::SpecialKey.into());
-        }
+        self.check_host_key(call.key())?;
         if call.key() == call.authorized.key() {
             return Err(HostRefusal::CallersKey.into());
         }

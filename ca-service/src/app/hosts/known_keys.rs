@@ -32,6 +32,7 @@ impl App {
             purpose: Purpose::KnownKeys,
             canonical: request.canonical(self.audience()),
             stored: self.hosts.book.stored(&request.0.instance).await?,
+            previous: self.unrevoked_previous(&request.0),
         };
         let asking = Asking::of(&sent, self.show_host(&sent).await?);
         if sent.stored.enrolled.is_some() {

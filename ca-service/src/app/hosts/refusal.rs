@@ -23,6 +23,11 @@ pub enum HostRefusal {
         "a host key is one of the CA's own keys; make fresh host keys (`ssh-keygen -A`) and ask again"
     )]
     SpecialKey,
+    /// A key that was revoked.
+    #[error(
+        "a host key is revoked; make fresh host keys (`ssh-keygen -A` after removing the old ones) and enrol them"
+    )]
+    RevokedKey,
     /// The caller's own session key as a host's.
     #[error("the host key is the key of your session; name the host's own key, and have it sign")]
     CallersKey,
@@ -116,7 +121,9 @@ impl HostRefusal {
         use ProblemCode as Code;
         match self {
             Self::PossessionNotProven(_) => Code::PossessionNotProven,
-            Self::SpecialKey | Self::HostsKey | Self::CallersKey => Code::KeyNotAccepted,
+            Self::SpecialKey | Self::RevokedKey | Self::HostsKey | Self::CallersKey => {
+                Code::KeyNotAccepted
+            }
             Self::Stale(_) => Code::EvidenceStale,
             Self::Token(InvalidToken::Token(token)) if token.is_of_time() => Code::EvidenceStale,
             Self::Account(_)

@@ -73,6 +73,7 @@ impl App {
         if stored.blocked {
             return Err(HostRefusal::NotEnrolled(NotEnrolled::Blocked).into());
         }
+        self.check_host_key(&signed.host_key)?;
         let checked = signed.check_signature(self.audience());
         checked.map_err(HostRefusal::ReportSignature)?;
         Ok(host)

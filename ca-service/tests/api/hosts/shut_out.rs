@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use eic_protocol::api::problem::ProblemCode;
 
-use super::aws::{HOST, HostWorld};
+use super::aws::{HOST, HostWorld, MANAGED};
 use super::enrolment::revoked;
-use super::requests::Ask;
+use super::requests::{Ask, with_key, with_token};
 use crate::client::Client;
 use crate::program::real_now;
 use crate::world::code;
@@ -45,6 +45,45 @@ async fn a_host_that_was_never_enrolled_stays_out_until_it_is_unblocked() {
         world.hosts(&["unblock", HOST]).unwrap();
     }
     world.certified(&world.with_document(&Ask::of(&host))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_revoked_is_certified_no_more_and_vouches_for_none() {
+    // D-14: whoever stole it would have his own certified in the host's name.
+    let world = HostWorld::new("token").await;
+    let (host, thief) = (Client::new(1), Client::new(2));
+    let managed = |key| Ask {
+        instance: MANAGED,
+        ..Ask::of(key)
+    };
+    let token = world.hosts(&["token", "--name", MANAGED, "--ttl", "1"]);
+    let token = token.unwrap().parse().unwrap();
+    world.certified(&with_token(&managed(&host), &token)).await;
+    let print = host.public.fingerprint();
+    world
+        .eic_ca(&["revoke", "key", &print, "--reason", "leaked"])
+        .unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    let refused = loop {
+        let answer = world.post_certificate(&with_key(&managed(&host))).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(std::time::Instant::now() < end, "it is still certified");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(code(&refused), ProblemCode::KeyNotAccepted);
+    let vouched = with_key(&Ask {
+        previous: Some(&host),
+        ..managed(&thief)
+    });
+    let answer = world.post_certificate(&vouched).await;
+    assert_eq!(code(&answer), ProblemCode::HostNotEnrolled);
+    // Enrolled anew, by whoever may.
+    let token = world.hosts(&["token", "--name", MANAGED, "--ttl", "1"]);
+    let token = token.unwrap().parse().unwrap();
+    let fresh = Client::new(3);
+    world.certified(&with_token(&managed(&fresh), &token)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
