@@ -5,7 +5,8 @@
 //! - an OS user with uid 0 must be named literally by the Allow;
 //! - a key that the caller's proof cannot carry is *unknowable*: a statement that turns on it never allows
 //!   and always denies;
-//! - an attached identity policy reaches the principal's own account and the accounts that its attachment lists;
+//! - an attached identity policy reaches the principal's own account and the accounts that its attachment lists, and
+//!   the CA itself only where it names an action of `eic:`;
 //! - a negated operator in an Allow needs the key to be present (or `…IfExists`);
 //! - root and federated users need a statement that names their type, and a whole account a setting.
 //!
@@ -45,7 +46,7 @@ pub use caller::{Caller, HiddenClaims};
 pub use check::{Finding, Severity, check};
 pub use decision::{Decision, Denial, DenialKind, Permit, UNIFORM_DENIAL};
 pub use document::{LoadError, Unread, UnreadReason};
-pub use evaluate::{Reach, evaluate, reach};
+pub use evaluate::{Reach, concerns, evaluate, reach};
 pub use explain::{ElementReport, Explanation, StatementReport, explain};
 pub use extension::ExtensionSet;
 pub use hint::{Hint, Need};

@@ -32,6 +32,11 @@ impl Facts {
         }
     }
 
+    /// As policy knows him.
+    pub(crate) fn caller(&self) -> &policy::Caller {
+        &self.caller
+    }
+
     /// One question.
     pub(crate) fn request<'a>(
         &'a self,

@@ -13,7 +13,7 @@ use super::App;
 use super::facts::{Facts, resource};
 use crate::http::context::Context;
 use crate::inventory::{Hosts, InstanceRecord};
-use crate::policy::{Action, Asked, Decision, PolicySet, Resource, evaluate, reach};
+use crate::policy::{Action, Asked, Decision, PolicySet, Resource, concerns, evaluate, reach};
 use crate::refusal::Refusal;
 use crate::session::Presented;
 
@@ -84,6 +84,9 @@ impl App {
         }
         // One policy for the whole answer (threats C-17).
         let set = self.policy.current();
+        if !concerns(&set, facts.caller()) {
+            return Vec::new();
+        }
         let sees_all = may_read_inventory(&set, facts);
         let mut views = Vec::new();
         for batch in hosts.chunks(BATCH) {

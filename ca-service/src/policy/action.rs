@@ -81,7 +81,11 @@ impl fmt::Display for Action {
 
 /// The actions that one statement is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ActionSet(u8);
+pub(super) struct ActionSet {
+    bits: u8,
+    /// Those that a pattern of our own service, `eic:…`, names.
+    ours: u8,
+}
 
 impl ActionSet {
     /// The actions that any of the patterns names; refuses what looks like one of ours and is not.
@@ -90,22 +94,37 @@ impl ActionSet {
     ) -> Result<Self, UnknownAction> {
         let mut set = Self::default();
         for pattern in patterns {
-            set.0 |= covered(pattern)?;
+            let bits = covered(pattern)?;
+            set.bits |= bits;
+            if pattern
+                .split_once(':')
+                .is_some_and(|(service, _)| service.eq_ignore_ascii_case(OURS))
+            {
+                set.ours |= bits;
+            }
         }
         Ok(set)
     }
 
     pub(super) fn contains(self, action: Action) -> bool {
-        self.0 & action.bit() != 0
+        self.bits & action.bit() != 0
+    }
+
+    /// Whether it names the action as one of this service: `*`, `NotAction` and `e*:…` do not.
+    pub(super) fn names_as_ours(self, action: Action) -> bool {
+        self.ours & action.bit() != 0
     }
 
     /// The meaning of `NotAction`.
     pub(super) fn complement(self) -> Self {
-        Self(!self.0)
+        Self {
+            bits: !self.bits,
+            ours: 0,
+        }
     }
 
     pub(super) fn is_empty(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 }
 
@@ -118,6 +137,8 @@ pub(super) enum UnknownAction {
     Name(String),
 }
 
+/// Our own service, in the names of its actions.
+const OURS: &str = "eic";
 /// Of the same AWS service, but nothing that this service decides: such statements stay unread.
 const FOREIGN: &str = "ec2-instance-connect:sendserialconsolesshpublickey";
 
@@ -135,7 +156,7 @@ fn covered(pattern: &str) -> Result<u8, UnknownAction> {
         .into_iter()
         .filter(|action| glob::matches(&symbols, &action.as_str().to_ascii_lowercase()))
         .fold(0, |bits, action| bits | action.bit());
-    let ours = ["ec2-instance-connect", "eic"]
+    let ours = ["ec2-instance-connect", OURS]
         .iter()
         .any(|own| service.eq_ignore_ascii_case(own));
     if bits == 0 && ours && !is_foreign(&symbols) {

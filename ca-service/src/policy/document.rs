@@ -563,11 +563,12 @@ fn read_principals(json: &Json, element: &str) -> Result<Vec<Principal>, Fault> 
                         .push(Principal::parse_aws(value).map_err(|error| fault(&element, error))?);
                 }
             }
-            "Federated" => principals.extend(
-                values
-                    .iter()
-                    .filter_map(|value| Principal::parse_federated(value)),
-            ),
+            "Federated" => {
+                for value in &values {
+                    let read = Principal::parse_federated(value);
+                    principals.extend(read.map_err(|error| fault(&element, error))?);
+                }
+            }
             "Service" | "CanonicalUser" => {}
             _ => return Err(fault(&element, Cause::PrincipalKind)),
         }

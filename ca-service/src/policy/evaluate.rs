@@ -3,6 +3,7 @@
 
 use eic_protocol::os_user::OsUser;
 
+use super::caller::Caller;
 use super::decision::{Decision, Denial, DenialKind, Permit};
 use super::hint::Hint;
 use super::key::Key;
@@ -88,6 +89,16 @@ pub fn reach(set: &PolicySet, request: &Request<'_>) -> Option<Reach> {
     users.retain(|user| is_allowed_as(set, request, user));
     let others = open.iter().any(|own| admits_unnamed_users(own));
     Some(Reach { users, others })
+}
+
+/// Whether any Allow is about the caller, whatever it allows. Who is named nowhere need not be compared with every host.
+#[must_use]
+pub fn concerns(set: &PolicySet, caller: &Caller) -> bool {
+    let about = |own: &Statement| {
+        let about = own.principal.covers_for_allow(caller, &own.literals.named);
+        about != Truth::No
+    };
+    set.allows.iter().any(about)
 }
 
 fn hints(set: &PolicySet, context: &Context<'_>) -> Vec<Hint> {

@@ -6,6 +6,7 @@ use eic_protocol::arn::{AccountId, Arn, Identity, Partition};
 use super::caller::{AwsCaller, Caller, NamedOnly, PrincipalArn, Who};
 use super::glob::{self, Symbol};
 use super::truth::Truth;
+use crate::web_token::issuer::Issuer;
 
 /// One principal that a statement names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,9 @@ pub(super) enum PrincipalError {
         "`{0}`: a principal takes no wildcard but `*` alone; use `*` and a condition on aws:PrincipalArn"
     )]
     Wildcard(String),
-    #[error("`{0}` is not an account, an IAM or STS ARN, or a unique id")]
+    #[error(
+        "`{0}` is not an account, an IAM or STS ARN, a unique id, or an issuer such as idp.example"
+    )]
     Form(String),
 }
 
@@ -64,11 +67,21 @@ impl Principal {
         from_arn(text).ok_or_else(|| PrincipalError::Form(text.to_owned()))
     }
 
-    /// A value of `"Federated": …` that an OIDC caller can match; SAML and OIDC provider ARNs cannot.
-    pub(super) fn parse_federated(text: &str) -> Option<Self> {
-        let issuer = text.strip_prefix("https://").unwrap_or(text);
-        let host = issuer.contains('.') && !issuer.contains(['*', '?', ':']);
-        host.then(|| Self::Issuer(issuer.to_owned()))
+    /// A value of `"Federated": …`: an issuer, with or without `https://`, or the ARN of its provider in IAM. None: a SAML
+    /// provider, which no caller here has. A Deny must not be lost by the way in which it names an issuer.
+    pub(super) fn parse_federated(text: &str) -> Result<Option<Self>, PrincipalError> {
+        let form = || PrincipalError::Form(text.to_owned());
+        let issuer = match text.strip_prefix("arn:") {
+            None => text.strip_prefix("https://").unwrap_or(text),
+            Some(arn) => match arn.split_once(":oidc-provider/") {
+                Some((_, issuer)) => issuer,
+                None if arn.contains(":saml-provider/") => return Ok(None),
+                None => return Err(form()),
+            },
+        };
+        let known: Issuer = format!("https://{issuer}").parse().map_err(|_| form())?;
+        let known = known.as_str().strip_prefix("https://").unwrap_or_default();
+        Ok(Some(Self::Issuer(known.to_owned())))
     }
 
     /// Whether it covers many callers at once; root and federated users are then left out of an Allow.

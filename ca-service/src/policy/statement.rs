@@ -164,7 +164,11 @@ impl Statement {
     fn reaches(&self, context: &Context<'_>) -> bool {
         match &self.principal {
             PrincipalRule::Attached(to) => {
-                to.reaches(context.request.caller, context.request.resource.accounts())
+                let (request, accounts) = (context.request, context.request.resource.accounts());
+                // What is in no account is the CA's own. IAM's policies for administrators of an account name all
+                // actions of all services: pasted here, they must not make their holders administrators of the CA.
+                let named = !accounts.is_empty() || self.actions.names_as_ours(request.action);
+                named && to.reaches(request.caller, accounts)
             }
             PrincipalRule::Any(_) | PrincipalRule::Not(_) => true,
         }

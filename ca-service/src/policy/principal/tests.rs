@@ -292,7 +292,10 @@ fn an_identity_policy_reaches_its_own_account_and_the_listed_ones() {
 
 #[test]
 fn a_federated_principal_is_an_issuer_or_nothing() {
-    let issuer = Principal::parse_federated("token.actions.githubusercontent.com").unwrap();
+    let read = |text| Principal::parse_federated(text);
+    let issuer = read("token.actions.githubusercontent.com")
+        .unwrap()
+        .unwrap();
     let caller = Caller::oidc(
         "https://token.actions.githubusercontent.com",
         "x",
@@ -309,8 +312,20 @@ fn a_federated_principal_is_an_issuer_or_nothing() {
     );
     assert_eq!(issuer.covers(&dev_session()), Truth::No);
     assert_eq!(
-        Principal::parse_federated("arn:aws:iam::111122223333:saml-provider/Corp"),
-        None
+        read("arn:aws:iam::111122223333:saml-provider/Corp"),
+        Ok(None)
     );
-    assert_eq!(Principal::parse_federated("*"), None);
+    let provider = "arn:aws:iam::111122223333:oidc-provider/token.actions.githubusercontent.com";
+    assert_eq!(read(provider), Ok(Some(issuer)));
+    for text in [
+        "*",
+        "?",
+        "",
+        "idp.example?",
+        "http://idp.example",
+        "https://https://a.b",
+        "arn:aws:s3:::x",
+    ] {
+        assert!(read(text).is_err(), "{text:?}");
+    }
 }
