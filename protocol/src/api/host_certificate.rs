@@ -3,8 +3,10 @@
 //! Whether the evidence holds is the CA's business; its form is checked here.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::base64_text::Base64Bytes;
 use crate::grant::Nonce;
@@ -40,6 +42,7 @@ pub struct HostCertificateRequest {
     /// Makes two requests of one second different.
     pub nonce: Nonce,
     /// The keys to be certified.
+    #[serde(deserialize_with = "few")]
     pub host_keys: Vec<HostKeyProof>,
     /// The key that the host is enrolled with, where it is not among `host_keys` any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,6 +52,33 @@ pub struct HostCertificateRequest {
     pub challenge: Option<Nonce>,
     /// Who the host is.
     pub evidence: HostEvidence,
+}
+
+/// To read an RSA key is to test it, which takes its time: what is too many is not read.
+fn few<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<HostKeyProof>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<HostKeyProof>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_HOST_KEYS} host keys")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut keys = Vec::new();
+            while keys.len() < MAX_HOST_KEYS {
+                match list.next_element()? {
+                    Some(key) => keys.push(key),
+                    None => return Ok(keys),
+                }
+            }
+            match list.next_element::<IgnoredAny>()? {
+                Some(_) => Err(A::Error::invalid_length(MAX_HOST_KEYS + 1, &self)),
+                None => Ok(keys),
+            }
+        }
+    }
+    input.deserialize_seq(Few)
 }
 
 /// A host key with the proof that the host holds it.

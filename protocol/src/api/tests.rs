@@ -258,6 +258,15 @@ fn host_requests_are_read_strictly_and_bounded() {
         parse(&[&key, &private_key()]),
         Some(InvalidHostRequest::Keys)
     );
+    // Of too many keys none is looked at beyond the fourth: strangers would have a server test long keys by the dozen.
+    let mut many =
+        serde_json::to_value(host_request(&[&key], HostEvidence::EnrolledKey {})).unwrap();
+    let keys = many["host_keys"].as_array_mut().unwrap();
+    keys.resize(4, keys[0].clone());
+    keys.push(serde_json::json!("no key at all"));
+    let refused = HostCertificateRequest::parse(&serde_json::to_vec(&many).unwrap());
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("at most 4 host keys"), "{text}");
     let huge = vec![b' '; MAX_REQUEST + 1];
     assert!(matches!(
         HostCertificateRequest::parse(&huge),

@@ -77,13 +77,17 @@ fn weak_rsa_keys_are_refused_in_bounded_time() {
 fn moduli_of_two_neighbouring_factors_are_refused() {
     // D-13: 2^1023 + an offset, and a factor right beside it; without small factors, as primes would be.
     use ::rsa::BoxedUint;
-    let base = BoxedUint::one_with_precision(2048).shl(1023);
-    for distance in [0_u64, 2, 1_000] {
+    let one = BoxedUint::one_with_precision(2048);
+    let base = one.shl(1023);
+    // The square is the first that is tried, or a later one: about 2^2k / 2^1026 of them come before, for a distance of 2^k.
+    let near = [0_u64, 2, 1_000].map(BoxedUint::from);
+    let far = [514, 515, 516].map(|bits| one.shl(bits));
+    for distance in near.iter().chain(&far) {
         let found = (0..10_000_u64)
             .map(|step| 1_155 + 2 * step)
             .find_map(|offset| {
                 let p = base.wrapping_add(BoxedUint::from(offset));
-                let q = base.wrapping_add(BoxedUint::from(offset + distance));
+                let q = p.wrapping_add(distance);
                 let refused = rsa_key(&[1, 0, 1], &p.wrapping_mul(&q).to_be_bytes());
                 (refused != Err(InvalidKey::RsaWeak("its modulus has a small factor")))
                     .then_some(refused)
