@@ -11,7 +11,7 @@ use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::{RevokedKey, Target};
 use eic_protocol::request_id::RequestId;
 use eic_protocol::serial::Serial;
-use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::subject_key::{CaKey, SubjectKey};
 use eic_protocol::validity::{MAX_BACKDATE, MAX_HOST_TTL};
 use serde_json::{Value, json};
 
@@ -148,10 +148,22 @@ impl Desk {
             }
             Order::CaKey { fingerprint, how } => {
                 let roots = RootHistory::read(&config.keys.root_document)?;
-                let target = ca_target(&roots, fingerprint)?;
+                let target = self.ca_target(&roots, fingerprint).await?;
                 self.entry(target, None, how).await
             }
         }
+    }
+
+    /// A key of a root, or one that a key of a root named for some hours.
+    async fn ca_target(
+        &self,
+        roots: &RootHistory,
+        print: &KeyFingerprint,
+    ) -> Result<Target, RevokeError> {
+        let known = self.book.ca(print.to_string()).await?;
+        let ca = known.or_else(|| of_a_root(roots, print));
+        let ca = ca.ok_or_else(|| RevokeError::NoSuchCa(print.to_string()))?;
+        Ok(Target::CaKey(ca))
     }
 
     async fn certificate(
@@ -275,15 +287,13 @@ fn read_key(path: &Path) -> Result<SubjectKey, RevokeError> {
         .map_err(|e: eic_protocol::subject_key::InvalidKey| unusable(e.to_string()))
 }
 
-fn ca_target(roots: &RootHistory, print: &KeyFingerprint) -> Result<Target, RevokeError> {
+fn of_a_root(roots: &RootHistory, print: &KeyFingerprint) -> Option<CaKey> {
     let wanted = print.to_string();
     let mut cas = roots.iter().flat_map(|(root, _)| {
         let users = root.user_cas.iter().map(|ca| &ca.key);
         users.chain(&root.host_cas)
     });
-    let found = cas.find(|ca| ca.fingerprint() == wanted).cloned();
-    let ca = found.ok_or_else(|| RevokeError::NoSuchCa(wanted))?;
-    Ok(Target::CaKey(ca))
+    cas.find(|ca| ca.fingerprint() == wanted).cloned()
 }
 
 async fn revoke_caller(

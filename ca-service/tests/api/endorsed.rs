@@ -295,6 +295,20 @@ async fn who_retires_a_compromised_user_ca_ends_the_keys_that_it_endorsed() {
     assert!(!krl.is_revoked(&parsed(&issued(&world, &client).await)));
 }
 
+#[tokio::test]
+async fn a_key_in_memory_is_revoked_by_its_fingerprint() {
+    let world = World::with(|config| endorsed(&config, 0)).await;
+    world.clock.set(crate::program::real_now());
+    let world = world.restarted().await;
+    let client = Client::new(1);
+    let first = ca_of(&issued(&world, &client).await);
+    let key = another_signer(&world, &first).await;
+    let certificate = issued(&world, &client).await;
+    assert_eq!(ca_of(&certificate), key);
+    done(&world, &["revoke", "ca-key", &key, "--reason", "drill"]).await;
+    until(&world, |krl| krl.is_revoked(&parsed(&certificate))).await;
+}
+
 /// A key of the stand-in for KMS.
 pub(crate) struct Kms(p256::ecdsa::SigningKey);
 
