@@ -36,6 +36,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::certificates::FleetConfig;
 use crate::config::limits::LimitsConfig;
+use crate::http::body::LargeBodies;
 use crate::http::context::Context;
 use crate::inventory::Inventory;
 use crate::issuance::Issuer;
@@ -53,6 +54,7 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) limits: LimitsConfig,
     pub(crate) trusted_proxies: Vec<Cidr>,
+    pub(crate) large_bodies: LargeBodies,
     pub(crate) discovery: ArcSwap<Bytes>,
     nat: Vec<NatRule>,
     fleets: Vec<FleetConfig>,

@@ -17,7 +17,7 @@ use axum::routing::{MethodFilter, on};
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::request_id::RequestId;
 
-mod body;
+pub(crate) mod body;
 pub mod context;
 mod endpoint;
 pub mod error;

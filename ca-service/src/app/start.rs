@@ -30,6 +30,7 @@ use crate::bundle::publication::PublicationError;
 use crate::clock::Clock;
 use crate::config::policy::PolicyConfig;
 use crate::config::{Config, ConfigError};
+use crate::http::body::LargeBodies;
 use crate::inventory::Inventory;
 use crate::inventory::ec2::Ec2Inventory;
 use crate::inventory::static_file::StaticInventory;
@@ -127,6 +128,7 @@ impl App {
         let app = Self {
             limits: config.limits,
             trusted_proxies: config.server.trusted_proxies.clone(),
+            large_bodies: LargeBodies::new(),
             discovery: ArcSwap::from_pointee(discovery_source.bytes(&keys.root, sequence)?),
             nat: config.nat.clone(),
             fleets: config.fleets.clone(),

@@ -8,6 +8,7 @@ use axum::body::{Body, Bytes};
 use eic_protocol::text::printable;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use eic_protocol::api::problem::ProblemCode;
@@ -31,6 +32,45 @@ pub(super) async fn read<T: DeserializeOwned>(
     parse(&bytes)
 }
 
+/// The room that all large bodies share, in [`PAGE`]s: strangers send reports of hosts.
+pub(crate) struct LargeBodies(Semaphore);
+
+/// What a large body is counted in. Bytes.
+const PAGE: usize = 64 * 1024;
+/// 16 MiB.
+const PAGES: usize = 256;
+
+impl LargeBodies {
+    pub(crate) fn new() -> Self {
+        Self(Semaphore::new(PAGES))
+    }
+
+    /// As [`read`], for bodies of up to `limit`. One of a page or less needs no room here.
+    ///
+    /// # Errors
+    /// As [`read`]; [`ProblemCode::TooManyRequests`] where others have the room.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        limit: usize,
+    ) -> Result<T, ApiError> {
+        let size = announced(headers).unwrap_or(limit).min(limit);
+        let pages = u32::try_from(size.div_ceil(PAGE)).unwrap_or(u32::MAX);
+        let full = |_| {
+            let detail = "too many large requests at once; try again in a moment";
+            ApiError::new(ProblemCode::TooManyRequests, detail)
+        };
+        let room = match pages {
+            0 | 1 => None,
+            pages => Some(self.0.try_acquire_many(pages).map_err(full)?),
+        };
+        let read = read(headers, body, limit).await;
+        drop(room);
+        read
+    }
+}
+
 /// Refuses a body where none belongs: what nobody reads could be the next request to somebody else (G-05).
 pub(super) fn refuse(headers: &HeaderMap) -> Result<(), ApiError> {
     let length = headers
@@ -52,13 +92,15 @@ fn check_headers(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
             "send the body as `Content-Type: application/json`, without a content encoding";
         return Err(ApiError::new(ProblemCode::UnsupportedMediaType, detail));
     }
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
+    if announced(headers).is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
     Ok(())
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    let length = headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 fn is_json(media_type: &str) -> bool {
@@ -166,6 +208,37 @@ mod tests {
             assert!(!is_json(bad), "{bad}");
         }
         assert!(is_json("application/json") && is_json("Application/JSON; charset=UTF-8"));
+    }
+
+    #[tokio::test]
+    async fn large_bodies_share_a_room_and_small_ones_need_none() {
+        // G-04: a report has up to 1 MiB, and may come from anybody.
+        let room = LargeBodies(Semaphore::new(4));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        let text = || Body::from("{\"a\":1}");
+        let held = room.0.try_acquire_many(2).unwrap();
+        // It does not say how large it is: it may be as large as may be.
+        let error = room.read::<Sample>(&headers, text(), 4 * PAGE).await;
+        assert_eq!(error.unwrap_err().code(), ProblemCode::TooManyRequests);
+        headers.insert(CONTENT_LENGTH, (2 * PAGE + 1).to_string().parse().unwrap());
+        let error = room.read::<Sample>(&headers, text(), 4 * PAGE).await;
+        assert_eq!(error.unwrap_err().code(), ProblemCode::TooManyRequests);
+        headers.insert(CONTENT_LENGTH, (2 * PAGE).to_string().parse().unwrap());
+        assert!(
+            room.read::<Sample>(&headers, text(), 4 * PAGE)
+                .await
+                .is_ok()
+        );
+        drop(held);
+        let all = room.0.try_acquire_many(4).unwrap();
+        headers.insert(CONTENT_LENGTH, "7".parse().unwrap());
+        assert!(
+            room.read::<Sample>(&headers, text(), 4 * PAGE)
+                .await
+                .is_ok()
+        );
+        drop(all);
     }
 
     #[tokio::test]

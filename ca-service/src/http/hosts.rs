@@ -55,6 +55,7 @@ pub(super) async fn report(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let signed: SignedHostReport = body::read(&parts.headers, body, MAX_REPORT).await?;
+    let large = app.large_bodies.read(&parts.headers, body, MAX_REPORT);
+    let signed: SignedHostReport = large.await?;
     serialized(&app.take_host_report(context, &signed).await?)
 }

@@ -2,6 +2,7 @@
 //! HTTP/1.1 only: what would be proxied twice has one framing (threats G-05).
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -30,6 +32,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffer of a connection, and so the most bytes of a header: grants and tokens are under 12 KiB.
 const MAX_BUFFER: usize = 32 * 1024;
+/// Longest wait for a peer to take some of its answer: a bundle for each connection that nobody reads would fill the memory.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests that are under way may take after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after an error of `accept` that will not pass at once (no descriptors left).
@@ -189,6 +193,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, shared: 
         request.extensions_mut().insert(peer);
         router.clone().oneshot(request)
     });
+    let stream = bounded_writes(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -203,4 +208,37 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, shared: 
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Writing fails where the peer takes nothing for so long.
+fn bounded_writes<S: AsyncRead + AsyncWrite>(stream: S) -> Pin<Box<TimeoutStream<S>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    Box::pin(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_nothing_is_not_waited_for_and_a_slow_one_is() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut ours = bounded_writes(ours);
+        let reads = async {
+            let mut some = [0; 8];
+            for _ in 0..8 {
+                tokio::time::sleep(WRITE_TIMEOUT - Duration::from_secs(1)).await;
+                theirs.read_exact(&mut some).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(ours.write_all(&[0; 64]), reads);
+        written.unwrap();
+        let error = ours.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
 }

@@ -70,11 +70,8 @@ impl Turns {
 
 impl State {
     fn queue_up(&mut self, peer: PeerNetwork) -> Option<oneshot::Receiver<Turn>> {
-        let all: usize = self.waiting.values().map(VecDeque::len).sum();
         // Before the queue is made: a network that may not wait leaves nothing behind.
-        if all >= WAITING {
-            return None;
-        }
+        self.make_room(peer)?;
         let queue = self.waiting.entry(peer).or_default();
         // Those that gave up are still in the queue until their turn comes; they must not bar others.
         queue.retain(|waiting| !waiting.is_closed());
@@ -87,6 +84,29 @@ impl State {
             self.order.push_back(peer);
         }
         Some(mine)
+    }
+
+    /// Where as many wait as may, the last of the longest queue gives way to a network with a shorter one: a site with many
+    /// networks (of IPv6 it has 256, or 65,536) must not bar all others.
+    fn make_room(&mut self, peer: PeerNetwork) -> Option<()> {
+        let all =
+            |waiting: &HashMap<_, VecDeque<_>>| waiting.values().map(VecDeque::len).sum::<usize>();
+        if all(&self.waiting) < WAITING {
+            return Some(());
+        }
+        // Those that gave up are still in their queues until their turn comes.
+        for queue in self.waiting.values_mut() {
+            queue.retain(|waiting| !waiting.is_closed());
+        }
+        if all(&self.waiting) < WAITING {
+            return Some(());
+        }
+        let own = self.waiting.get(&peer).map_or(0, VecDeque::len);
+        let longest = self.waiting.values_mut().max_by_key(|queue| queue.len())?;
+        if longest.len() <= own.saturating_add(1) {
+            return None;
+        }
+        longest.pop_back().map(drop)
     }
 
     fn hand_out(&mut self, shared: &Arc<Mutex<State>>) {
@@ -206,6 +226,45 @@ mod tests {
             served.iter().position(|from| *from == 2).unwrap() <= 1,
             "{served:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn where_many_networks_fill_the_queue_another_still_waits_its_turn() {
+        // G-04: eight networks of one site.
+        let turns = Arc::new(Turns::new(1));
+        let held = turns.take(peer(1), SOON).await.unwrap();
+        let mut crowd = Vec::new();
+        for from in 1..=8 {
+            for _ in 0..WAITING_PER_PEER {
+                let turns = Arc::clone(&turns);
+                crowd.push(tokio::spawn(async move {
+                    turns.take(peer(from), LATER).await.map(drop)
+                }));
+            }
+        }
+        while lock(&turns.state)
+            .waiting
+            .values()
+            .map(VecDeque::len)
+            .sum::<usize>()
+            < WAITING
+        {
+            tokio::task::yield_now().await;
+        }
+        let other = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { turns.take(peer(9), LATER).await.map(drop) }
+        });
+        while !lock(&turns.state).waiting.contains_key(&peer(9)) {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        assert_eq!(other.await.unwrap(), Ok(()));
+        let mut refused = 0;
+        for one in crowd {
+            refused += usize::from(one.await.unwrap().is_err());
+        }
+        assert_eq!(refused, 1);
     }
 
     #[tokio::test]
