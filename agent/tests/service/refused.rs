@@ -1,6 +1,6 @@
 //! Documents and answers that a host must not take: each is refused with its reason, and what sshd reads stays.
 
-use eic_agent::helper::request::Offer;
+use eic_agent::helper::request::{Answer, Offer, Request, TrustAnswer};
 use eic_protocol::sshsig::Namespace;
 
 use crate::authority::{Authority, FOREIGN_KEY, NEXT_BUNDLE_KEY, envelope, list};
@@ -201,6 +201,97 @@ fn a_deleted_state_does_not_make_an_old_bundle_good() {
     assert!(answer.refused.unwrap().contains("older than the installed"));
     assert!(!station.logs_in(7));
     assert!(station.logs_in(8));
+}
+
+#[test]
+fn documents_of_an_older_backup_do_not_bring_the_older_list_back() {
+    // F-07
+    let Some(mut station) = Station::new("") else {
+        return;
+    };
+    assert_eq!(station.install().refused, None);
+    let backup = std::fs::read(station.host.path(DOCUMENTS)).unwrap();
+    station.authority.revoke(&[7]);
+    assert_eq!(station.install().refused, None);
+    let newest = list_in_place(&station);
+    station.host.write(DOCUMENTS, backup);
+    let told = repaired(&station);
+    assert!(
+        told.warnings
+            .concat()
+            .contains("is newer than the installed bundle"),
+        "{told:?}"
+    );
+    assert_eq!(list_in_place(&station), newest);
+    assert!(!station.logs_in(7));
+}
+
+const DOCUMENTS: &str = "var-lib/eic/documents.json";
+const LIST: &str = "var-lib/eic/revoked-keys";
+
+fn list_in_place(station: &Station) -> Vec<u8> {
+    std::fs::read(station.host.path(LIST)).unwrap()
+}
+
+fn repaired(station: &Station) -> TrustAnswer {
+    match station.helper().ask(&Request::Repair {}).unwrap() {
+        Answer::Trust(answer) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A host with the list of somebody who has the bundle key, run up to a number that the CA will not reach, and the
+/// CA's answer to it: another bundle key, by which the sequence begins anew.
+fn with_a_thiefs_list() -> Option<(Station, Authority)> {
+    let mut station = Station::new("")?;
+    let mut recovered = station.authority.clone();
+    station.authority.bundle.sequence = 90_000;
+    station.authority.revoke(&[8]);
+    assert_eq!(station.install().refused, None);
+    assert!(!station.logs_in(8));
+    recovered.succeed(&[ROOT_KEY], |root| {
+        root.bundle_keys = vec![public(NEXT_BUNDLE_KEY)]
+    });
+    recovered.bundle_key = NEXT_BUNDLE_KEY;
+    recovered.view.version += 1;
+    recovered.bundle.sequence = 1;
+    recovered.revoke(&[7]);
+    Some((station, recovered))
+}
+
+#[test]
+fn a_list_by_replaced_bundle_keys_gives_way_whatever_its_number() {
+    let Some((mut station, recovered)) = with_a_thiefs_list() else {
+        return;
+    };
+    station.authority = recovered;
+    let answer = station.install();
+    assert_eq!((answer.refused, answer.warnings), (None, Vec::new()));
+    let wanted = station.authority.bundle.revocations.krl.as_slice();
+    assert_eq!(list_in_place(&station), wanted);
+    assert!(station.logs_in(8));
+    assert!(!station.logs_in(7));
+    assert!(repaired(&station).changed.is_empty());
+    // The new key's numbers count among themselves.
+    station.authority.bundle.sequence -= 1;
+    station.authority.bundle.revocations = list(&Default::default(), 1);
+    let old = station.install().refused.unwrap();
+    assert!(old.contains("older than the installed"), "{old}");
+}
+
+#[test]
+fn killed_before_the_list_by_new_bundle_keys_is_in_place_the_next_start_puts_it_there() {
+    // F-11: the documents took their place, and nothing after them.
+    let Some((mut station, recovered)) = with_a_thiefs_list() else {
+        return;
+    };
+    let thiefs = list_in_place(&station);
+    station.authority = recovered;
+    assert_eq!(station.install().refused, None);
+    let whole = station.files();
+    station.host.write(LIST, thiefs);
+    assert_eq!(repaired(&station).changed, ["revoked-keys"]);
+    assert_eq!(station.files(), whole);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::endorsement::Endorsement;
 use super::envelope::{Envelope, Untrusted, parse};
 use super::root::{Root, ScopedCa};
 use crate::base64_text::Base64Bytes;
-use crate::krl::{self, Expiring, Krl};
+use crate::krl::{self, Expiring, Krl, PRUNE_GRACE};
 use crate::sshsig::Namespace;
 use crate::subject_key::SubjectKey;
 
@@ -193,7 +193,7 @@ impl Bundle {
         self.check_jump(installed, now)?;
         check_order("root version", self.root_version, installed.root_version)?;
         check_order("view floor", self.oldest_view, installed.oldest_view)?;
-        self.check_revocations(installed)
+        self.check_revocations(installed, now)
     }
 
     fn check_jump(&self, installed: &Self, now: u64) -> Result<(), RefusedBundle> {
@@ -209,7 +209,7 @@ impl Bundle {
     }
 
     /// A list may lack only what has ended by itself, or what was taken back on purpose (F-06).
-    fn check_revocations(&self, installed: &Self) -> Result<(), RefusedBundle> {
+    fn check_revocations(&self, installed: &Self, now: u64) -> Result<(), RefusedBundle> {
         let (new, old) = (&self.revocations, &installed.revocations);
         check_order("revocation list", new.number, old.number)?;
         if new.number == old.number {
@@ -225,7 +225,12 @@ impl Bundle {
         }
         let (new_krl, old_krl) = (new.read()?, old.read()?);
         let missing = old_krl.missing_in(&new_krl);
-        let ended = ended(&old.expiring, new_krl.generated);
+        // A CA whose clock is ahead drops what is still good here. Entries outlive their certificates by the
+        // grace, so that within it only what has expired by this clock counts as ended.
+        let ended = ended(
+            &old.expiring,
+            new_krl.generated.min(now.saturating_add(PRUNE_GRACE)),
+        );
         if missing <= ended {
             Ok(())
         } else {

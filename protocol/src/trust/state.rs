@@ -169,6 +169,14 @@ impl TrustState {
         own.chain(endorsed.unwrap_or_default()).collect()
     }
 
+    /// Whether numbers that this host has seen are a floor for what it takes: they belong to the keys that they
+    /// came with, and a root that replaced all of those begins anew.
+    #[must_use]
+    pub fn floor_counts(&self) -> bool {
+        let keys = &self.root.bundle_keys;
+        self.first.bundle_keys.iter().any(|key| keys.contains(key))
+    }
+
     /// Whether the host is up to date at `now` (Unix seconds): the worse of bundle and view.
     #[must_use]
     pub fn freshness(&self, now: u64) -> Freshness {
@@ -255,11 +263,8 @@ impl TrustState {
     }
 
     fn check_floor(&self, offered: &Bundle) -> Result<(), RefusedBundle> {
-        // The floor belongs to the keys that it came with: a root that replaced all begins anew.
         let floor = self.anchor.sequence_floor;
-        let keys = &self.root.bundle_keys;
-        let same_keys = self.first.bundle_keys.iter().any(|key| keys.contains(key));
-        if !same_keys || floor <= offered.sequence {
+        if !self.floor_counts() || floor <= offered.sequence {
             return Ok(());
         }
         Err(RefusedBundle::Rollback {

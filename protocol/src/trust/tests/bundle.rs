@@ -5,7 +5,7 @@ use super::super::bundle::{
 };
 use super::endorsement::{endorsed_key, endorsement};
 use super::*;
-use crate::krl::{Comment, RevocationSet, Target};
+use crate::krl::{Comment, PRUNE_GRACE, RevocationSet, Target};
 use crate::serial::Serial;
 
 pub(super) const HOUR: u64 = 3_600;
@@ -279,6 +279,60 @@ fn a_list_that_lost_entries_is_refused_unless_they_ended_or_were_taken_back() {
     // Other entries do not make up for lost ones.
     let others: Vec<_> = (100..200).map(|n| (n, None)).collect();
     assert_eq!(offered(&others, NOW, 0), lost(4, 0));
+}
+
+#[test]
+fn a_list_of_a_ca_whose_clock_is_ahead_is_refused_until_its_entries_are_back() {
+    // F-06, F-07: the CA's clock jumps a day ahead for a minute and prunes what is still good.
+    let entries = [(5, None), (6, Some(NOW + 2 * HOUR))];
+    let made = |sequence, at, kept: &[(u64, Option<u64>)]| Bundle {
+        issued: at,
+        refresh_after: at + HOUR,
+        revocations: revocations(sequence, at, &revoked(kept)),
+        ..bundle(sequence)
+    };
+    let installed = made(50, NOW, &entries);
+    let day = 24 * HOUR;
+    let ahead = made(51, NOW + day, &entries[..1]);
+    let lost = Err(RefusedBundle::Lost {
+        missing: 1,
+        ended: 0,
+    });
+    assert_eq!(ahead.check_follows(&installed, NOW), lost);
+    // The clock is right again, and the list whole: taken by who refused the other one, and by who took it.
+    let back = made(52, NOW + 60, &entries);
+    assert_eq!(back.check_follows(&installed, NOW + 60), Ok(()));
+    assert_eq!(back.check_follows(&ahead, NOW + 60), Ok(()));
+    // In its time the entry leaves the list, and later bundles are taken as ever.
+    let later = made(53, NOW + 4 * HOUR, &entries[..1]);
+    assert_eq!(later.check_follows(&back, NOW + 4 * HOUR), Ok(()));
+    assert_eq!(later.check_follows(&installed, NOW + 4 * HOUR), Ok(()));
+}
+
+#[test]
+fn a_host_whose_clock_is_late_takes_a_pruned_list_where_it_takes_no_certificate_of_it() {
+    let end = NOW + HOUR;
+    let installed = Bundle {
+        revocations: revocations(3, NOW, &revoked(&[(6, Some(end))])),
+        ..bundle(50)
+    };
+    let pruned = end + 2 * HOUR;
+    let next = Bundle {
+        issued: pruned,
+        revocations: revocations(4, pruned, &revoked(&[])),
+        ..bundle(51)
+    };
+    let dropped_at = installed.revocations.expiring[0].at;
+    let expired = dropped_at - PRUNE_GRACE;
+    assert!(end <= expired && dropped_at <= pruned);
+    assert_eq!(next.check_follows(&installed, expired), Ok(()));
+    assert_eq!(
+        next.check_follows(&installed, expired - 1),
+        Err(RefusedBundle::Lost {
+            missing: 1,
+            ended: 0
+        })
+    );
 }
 
 #[test]

@@ -219,6 +219,22 @@ fn a_deleted_state_does_not_make_an_old_bundle_good() {
 }
 
 #[test]
+fn numbers_count_as_a_floor_until_a_root_has_replaced_all_of_their_keys() {
+    let ca = Ca::new();
+    let (old, second) = (ca.keys.bundle.clone(), private_key());
+    let named = |version, keys: &[&PrivateKey]| {
+        let keys = keys.iter().map(|key| subject(key)).collect();
+        ca.changed_root(version, |root| root.bundle_keys = keys)
+    };
+    let roots = [ca.root(1), named(2, &[&second, &old]), named(3, &[&second])];
+    let counts = |known: usize| {
+        let state = TrustState::load(ca.anchor(), &roots_only(&roots[..known])).unwrap();
+        state.floor_counts()
+    };
+    assert_eq!([1, 2, 3].map(counts), [true, true, false]);
+}
+
+#[test]
 fn a_host_that_slept_walks_every_root_and_no_gap() {
     let ca = Ca::new();
     let roots: Vec<_> = (2..=40).map(|version| ca.root(version)).collect();
