@@ -64,8 +64,10 @@ impl Sshd {
 
     /// `sshd -T -C …`: the settings that a login of `user` from elsewhere meets. Repeated keywords are kept apart.
     pub(crate) fn effective(&self, user: &str) -> Result<Settings, SshdError> {
-        // A documentation address: a Match block for one's own network is not what everybody meets.
-        let connection = format!("user={user},host=client.example,addr=192.0.2.1");
+        // Documentation addresses: a Match block for one's own network is not what everybody meets. All that Match
+        // can ask for must be there: sshd ends over a `Match LocalPort` that it cannot judge.
+        let connection =
+            format!("user={user},host=client.example,addr=192.0.2.1,laddr=192.0.2.2,lport=22");
         let output = run(
             &self.program,
             &[

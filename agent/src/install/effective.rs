@@ -22,6 +22,26 @@ pub(super) fn check_overrides(
     }
 }
 
+/// Refuses names of keys that our commands cannot know: `%F` and `%f` are what FingerprintHash says, the signed
+/// documents and Instance Connect have SHA-256.
+pub(super) fn check_fingerprints(
+    settings: &Settings,
+    config_dir: &Path,
+) -> Result<(), InstallError> {
+    let named = settings.values("FingerprintHash");
+    match named
+        .iter()
+        .find(|hash| !hash.eq_ignore_ascii_case("SHA256"))
+    {
+        Some(hash) => Err(NotEffective::FingerprintHash {
+            hash: (*hash).to_owned(),
+            places: places("FingerprintHash", config_dir),
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
 /// Checks that each of `wanted` is what sshd uses for each of `users`, or what a Match block of the
 /// administrator's says instead (`tolerated`); returns remarks for the administrator.
 pub(super) fn check(
@@ -34,6 +54,7 @@ pub(super) fn check(
     let mut remarks = Vec::new();
     for user in users {
         let settings = sshd.effective(user)?;
+        check_fingerprints(&settings, config_dir)?;
         if let Some((keyword, actual)) = mismatch(wanted, &settings, tolerated) {
             return Err(not_effective(keyword, &actual, user, config_dir).into());
         }
@@ -66,12 +87,21 @@ fn mismatch<'a>(
 }
 
 fn is_tolerated(keyword: &str, actual: &[&str], tolerated: &[(String, String)]) -> bool {
-    let said = |value: &str| {
-        tolerated
+    let of_keyword = |(k, _): &&(String, String)| *k == keyword.to_ascii_lowercase();
+    let values: Vec<&str> = tolerated
+        .iter()
+        .filter(of_keyword)
+        .map(|(_, value)| value.as_str())
+        .collect();
+    if actual.is_empty() {
+        // `none` comes as no value.
+        return values
             .iter()
-            .any(|(k, v)| *k == keyword.to_ascii_lowercase() && *v == words(value).join(" "))
-    };
-    !actual.is_empty() && actual.iter().all(|value| said(value))
+            .any(|value| value.eq_ignore_ascii_case("none"));
+    }
+    actual
+        .iter()
+        .all(|value| values.contains(&words(value).join(" ").as_str()))
 }
 
 fn first_override<'a>(
@@ -167,6 +197,16 @@ pub enum NotEffective {
         /// Where the option stands.
         source_file: PathBuf,
     },
+    /// Keys are told to our commands by another hash.
+    #[error(
+        "know keys by their names: sshd names them by {hash}, and this agent by SHA256 only; take FingerprintHash out (set in: {places})"
+    )]
+    FingerprintHash {
+        /// sshd's.
+        hash: String,
+        /// Where it is set.
+        places: String,
+    },
     /// Another file, or a Match block.
     #[error("make `{keyword}` effective for `{user}`: sshd uses {actual} (set in: {places})")]
     Setting {
@@ -198,6 +238,40 @@ mod tests {
         };
         assert!(first_override(&wanted, &with("/b y")).is_some());
         assert!(first_override(&wanted, &with("/a x")).is_none());
+    }
+
+    #[test]
+    fn names_by_another_hash_than_sha256_are_refused() {
+        let check = |text: &str| check_fingerprints(&Settings::parse(text), Path::new("/none"));
+        for hash in ["MD5", "SHA1", "SHA512"] {
+            let told = check(&format!("fingerprinthash {hash}\n")).unwrap_err();
+            let told = told.to_string();
+            assert!(
+                told.contains(hash) && told.contains("take FingerprintHash out"),
+                "{told}"
+            );
+        }
+        for good in ["fingerprinthash SHA256\n", "fingerprinthash sha256\n", ""] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_missing_by_will_only_where_a_block_says_none_for_it() {
+        let wanted = [("AuthorizedKeysCommand", "/a x".to_owned())];
+        let off = Settings::parse("authorizedkeyscommand none\n");
+        let differs = |tolerated: &[(&str, &str)]| {
+            let owned = tolerated
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let owned: Vec<_> = owned.collect();
+            mismatch(&wanted, &off, &owned).is_some()
+        };
+        assert!(differs(&[]));
+        assert!(differs(&[("authorizedkeyscommand", "/opt/git-keys %u")]));
+        assert!(differs(&[("authorizedkeyscommanduser", "none")]));
+        assert!(!differs(&[("authorizedkeyscommand", "none")]));
+        assert!(!differs(&[("authorizedkeyscommand", "NONE")]));
     }
 
     #[test]

@@ -87,6 +87,11 @@ fn what_breaks_after_an_installation_is_named_with_its_fix() {
         "AuthorizedKeysCommand /usr/bin/true\nAuthorizedKeysCommandUser nobody\n",
     );
     unhealthy("cannot make `AuthorizedKeysCommand` effective for `root`");
+    host.write(
+        "etc/ssh/sshd_config.d/00-other.conf",
+        "FingerprintHash md5\n",
+    );
+    unhealthy("cannot know keys by their names: sshd names them by MD5");
     std::fs::remove_file(host.path("etc/ssh/sshd_config.d/00-other.conf")).unwrap();
     succeed(host.command("chmod").args(["0777", "/usr/local/bin"]));
     unhealthy("sshd does not run /usr/local/bin/eic-agent");

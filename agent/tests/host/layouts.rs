@@ -137,6 +137,20 @@ const SUSE_USR_ETC: Layout = Layout {
     unit: None,
 };
 
+/// Settings for one port or address: `sshd -T` judges them only where it is told of both ends.
+const BY_PORT: Layout = Layout {
+    version: "9.2",
+    files: &[
+        ("etc/ssh/sshd_config", BIG_MAIN),
+        (
+            "etc/ssh/sshd_config.d/60-ports.conf",
+            "Match LocalPort 2222\n  PasswordAuthentication no\nMatch LocalAddress 10.0.0.1\n  PasswordAuthentication no\n",
+        ),
+    ],
+    lines_in: DROP_IN,
+    unit: None,
+};
+
 /// In front of the real sshd: says `VERSION`, knows no keyword or token that is newer.
 const STAND_IN: &str = r#"#!/bin/sh
 version=VERSION
@@ -283,6 +297,11 @@ fn a_distributions_own_file_is_not_edited() {
 fn debian_and_ubuntu_are_set_up() {
     is_set_up(&DEBIAN_12);
     is_set_up(&UBUNTU_24_04);
+}
+
+#[test]
+fn a_host_with_settings_by_port_is_set_up() {
+    is_set_up(&BY_PORT);
 }
 
 #[test]

@@ -300,6 +300,25 @@ fn an_instance_shows_its_document_and_its_roles_proof() {
 }
 
 #[test]
+fn a_host_whose_sshd_tells_ports_apart_renews_all_the_same() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    station.host.write(
+        "etc/ssh/sshd_config.d/60-ports.conf",
+        "Match LocalPort 2222\n  X11Forwarding no\nMatch LocalAddress 10.0.0.1\n  X11Forwarding no\n",
+    );
+    station.ca.otherwise(|asked| {
+        let request = HostCertificateRequest::parse(&asked.body).unwrap();
+        issued(Made::right(&request.host_keys[0].public_key).line())
+    });
+    let _service = station.service();
+    wait_until("a certificate", || {
+        station.host.path("var-lib/eic/host-cert.pub").exists()
+    });
+}
+
+#[test]
 fn a_web_identity_token_is_got_from_sts_for_this_ca_only() {
     // D20
     let Some(station) = Station::new("evidence = \"web-identity\"") else {
