@@ -126,8 +126,8 @@ root runs:
   eic-agent install --root-fingerprint SHA256:... --state-from DIR
       --root-fingerprint FP   the key that must have signed root.json (repeat for several)
       --state-from DIR        holds root.json and host-view.json, and host-cert.pub if there is one
-      --command-user NAME     whom sshd runs the commands as (default: eic or ec2-instance-connect,
-                              whichever exists, else eic is created)
+      --command-user NAME     whom sshd runs the commands as (default: eic, which is
+                              created where it is missing)
       --ca URL                have the service keep this host's trust fresh from this CA: sets `[service] ca`
                               and enables the agent's systemd units
       --replace               let another certificate authority of sshd's stop to count

@@ -8,8 +8,11 @@ use crate::trusted_file::{Trusted, UntrustedFile};
 /// Largest password file in bytes: about 100,000 accounts.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Whom sshd runs our commands as, unless somebody has said otherwise: the first that exists, in this order.
-pub const USUAL_COMMAND_USERS: [&str; 2] = ["eic", "ec2-instance-connect"];
+/// The account of AWS's host package, which goes with it. Never chosen by us; a host whose sshd is set up for the
+/// package's programs runs us as it when we answer to their names.
+pub const AMAZONS_COMMAND_USER: &str = "ec2-instance-connect";
+/// Whom the helper's door for logins serves, unless somebody has said otherwise: the first that exists.
+pub const USUAL_COMMAND_USERS: [&str; 2] = ["eic", AMAZONS_COMMAND_USER];
 
 /// A line of `/etc/passwd` (passwd(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,10 +32,9 @@ impl CommandUser {
     }
 }
 
-/// The account that was asked for, or the first of the `usual` ones (of which the first is made where none exists).
+/// The account that was asked for, or our own, which is made where it is missing.
 pub(super) fn choose(
     asked: Option<&str>,
-    usual: &[&'static str],
     accounts: &[Account],
 ) -> Result<CommandUser, AccountError> {
     let find = |name: &str| {
@@ -48,9 +47,9 @@ pub(super) fn choose(
         Some(name) => {
             find(name).ok_or_else(|| AccountError::Missing(eic_protocol::text::printable(name)))?
         }
-        None => match usual.iter().copied().find_map(find) {
+        None => match find(units::USER) {
             Some(account) => account,
-            None => return Ok(CommandUser::ToCreate(usual.first().unwrap_or(&units::USER))),
+            None => return Ok(CommandUser::ToCreate(units::USER)),
         },
     };
     // As root a mistake in the commands would be a mistake of root.
@@ -160,7 +159,6 @@ pub enum AccountError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passwd::USUAL_COMMAND_USERS as USUAL;
 
     fn account(name: &str, uid: u32) -> Account {
         Account {
@@ -175,48 +173,33 @@ mod tests {
     fn root_under_any_name_and_strangers_are_refused() {
         let accounts = [account("root", 0), account("toor", 0)];
         assert!(matches!(
-            choose(Some("root"), &USUAL, &accounts),
+            choose(Some("root"), &accounts),
             Err(AccountError::Root(_))
         ));
         assert!(matches!(
-            choose(Some("toor"), &USUAL, &accounts),
+            choose(Some("toor"), &accounts),
             Err(AccountError::Root(_))
         ));
         assert!(matches!(
-            choose(Some("none"), &USUAL, &accounts),
+            choose(Some("none"), &accounts),
             Err(AccountError::Missing(_))
         ));
         assert!(matches!(
-            choose(None, &USUAL, &[account("eic", 0)]),
+            choose(None, &[account("eic", 0)]),
             Err(AccountError::Root(_))
         ));
     }
 
     #[test]
-    fn the_usual_accounts_are_taken_in_order() {
+    fn an_account_of_another_package_is_taken_only_where_it_is_asked_for() {
         let (eic, ec2) = (account("eic", 990), account("ec2-instance-connect", 991));
+        let chosen = |asked, accounts: &[Account]| choose(asked, accounts).unwrap();
+        let amazons = std::slice::from_ref(&ec2);
+        assert_eq!(chosen(None, amazons), CommandUser::ToCreate("eic"));
         let both = [ec2.clone(), eic.clone()];
-        assert_eq!(
-            choose(None, &USUAL, &both).unwrap(),
-            CommandUser::Existing(eic)
-        );
-        assert_eq!(
-            choose(None, &USUAL, &both[..1]).unwrap(),
-            CommandUser::Existing(ec2)
-        );
-        // The service's own units name that account.
-        let own = choose(None, &[units::USER], &both[..1]).unwrap();
-        assert_eq!(own, CommandUser::ToCreate("eic"));
-        assert_eq!(
-            choose(None, &USUAL, &[account("root", 0)]).unwrap(),
-            CommandUser::ToCreate("eic")
-        );
-        assert_eq!(
-            choose(Some("svc"), &USUAL, &[account("svc", 7)])
-                .unwrap()
-                .name(),
-            "svc"
-        );
+        assert_eq!(chosen(None, &both), CommandUser::Existing(eic));
+        let asked = chosen(Some("ec2-instance-connect"), amazons);
+        assert_eq!(asked, CommandUser::Existing(ec2));
     }
 
     #[test]

@@ -76,7 +76,12 @@ impl Existing {
                 let value = words(&statement.value).join(" ");
                 self.tolerated.push((keyword.to_owned(), value));
             }
-            if !keyword.ends_with("user") {
+            if loses_its_ca(statement, statements) {
+                self.remarks.push(format!(
+                    "`Match {condition}` ({}) trusts a CA of its own, whose certificates open nothing there any more: this agent is asked for their names; an AuthorizedPrincipalsFile or AuthorizedPrincipalsCommand in that block brings them back",
+                    statement.place()
+                ));
+            } else if !keyword.ends_with("user") {
                 self.remarks.push(format!(
                     "`Match {condition}` keeps its own {keyword} ({}): this agent's does not count there",
                     statement.place()
@@ -91,10 +96,43 @@ fn first<'a>(statements: &'a [Statement], keyword: &str) -> Option<&'a Statement
     let found = statements
         .iter()
         .find(|s| s.condition.is_none() && s.keyword == keyword)?;
-    (!found.value.eq_ignore_ascii_case("none")).then_some(found)
+    is_set(found).then_some(found)
+}
+
+/// Whether a Match block's own CA would open nothing beside our principals command: sshd then wants a name from a
+/// principals file or command and no longer takes the user's own (auth2-pubkey.c, user_cert_trusted_ca).
+/// What the block says counts before what is said for everybody.
+fn loses_its_ca(statement: &Statement, statements: &[Statement]) -> bool {
+    let Some(condition) = &statement.condition else {
+        return false;
+    };
+    let in_block = |keyword: &str| {
+        let mut of_block = statements
+            .iter()
+            .filter(|s| s.condition.as_ref() == Some(condition));
+        of_block.find(|s| s.keyword == keyword)
+    };
+    let file = match in_block("authorizedprincipalsfile") {
+        Some(own) => is_set(own),
+        None => first(statements, "authorizedprincipalsfile").is_some(),
+    };
+    statement.keyword == "trustedusercakeys"
+        && is_set(statement)
+        && in_block("authorizedprincipalscommand").is_none()
+        && !file
+}
+
+fn is_set(statement: &Statement) -> bool {
+    !statement.value.eq_ignore_ascii_case("none")
 }
 
 fn refuse_losers(statements: &[Statement], taken_over: &[Override]) -> Result<(), InstallError> {
+    if let Some(loser) = statements.iter().find(|s| loses_its_ca(s, statements)) {
+        return Err(InstallError::WouldReplace {
+            keyword: "trustedusercakeys",
+            place: loser.place(),
+        });
+    }
     for keyword in ["trustedusercakeys", "authorizedprincipalscommand"] {
         let in_files = first(statements, keyword).map(Statement::place);
         let in_units = taken_over.iter().find(|o| o.keyword == keyword);
@@ -186,6 +224,46 @@ mod tests {
             assert!(Existing::look(&statements, &[], true).is_ok());
             assert!(look(&[statement(keyword, "none", None)]).is_ok());
         }
+    }
+
+    #[test]
+    fn another_ca_of_a_match_block_is_not_closed_silently() {
+        // J-09
+        let block = Some("User git");
+        let ca = statement("trustedusercakeys", "/etc/ssh/other", block);
+        let file = |value, condition| statement("authorizedprincipalsfile", value, condition);
+        for losing in [
+            vec![ca.clone()],
+            vec![ca.clone(), file("/p/%u", Some("User x"))],
+            vec![ca.clone(), file("none", None)],
+            vec![ca.clone(), file("none", block), file("/p/%u", None)],
+            vec![
+                ca.clone(),
+                statement("authorizedprincipalscommand", "/x", Some("User x")),
+            ],
+        ] {
+            let refused = look(&losing).unwrap_err().to_string();
+            assert!(
+                refused.contains("sshd_config:7 sets `trustedusercakeys`"),
+                "{refused}"
+            );
+            let replaced = Existing::look(&losing, &[], true).unwrap();
+            let told = replaced.remarks.concat();
+            assert!(told.contains("open nothing there any more"), "{told}");
+        }
+        for unharmed in [
+            vec![ca.clone(), file("/p/%u", block)],
+            vec![ca.clone(), file("/p/%u", None)],
+            vec![ca, statement("authorizedprincipalscommand", "/x", block)],
+        ] {
+            let remarks = look(&unharmed).unwrap().remarks;
+            assert!(
+                remarks[0].contains("keeps its own trustedusercakeys"),
+                "{remarks:?}"
+            );
+        }
+        let off = look(&[statement("trustedusercakeys", "none", block)]);
+        assert!(off.unwrap().remarks[0].contains("keeps its own"));
     }
 
     #[test]

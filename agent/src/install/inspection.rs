@@ -12,6 +12,7 @@ use super::plan::CA_KEYS;
 use super::{SshdOptions, System, ca_keys, effective, overrides, revoked_keys, service};
 use crate::commands::cannot;
 use crate::config::Config;
+use crate::passwd::AMAZONS_COMMAND_USER;
 use crate::sshd::Sshd;
 use crate::sshd::config_file::{self, Statement, words};
 use crate::trust_state::TrustState;
@@ -99,6 +100,7 @@ impl Inspection {
         if self.lines_in.is_some() {
             self.check_effective(&sshd, &ours, &others, &accounts, options);
             self.try_commands(&ours, &accounts, trust);
+            self.remarks.extend(amazons_account(&ours));
         }
         self.host_certificate = value(&ours, "hostcertificate").map(PathBuf::from);
         self.sshd = Some(sshd);
@@ -240,6 +242,18 @@ fn same_lines(expected: &str, present: &[u8]) -> bool {
 fn value(statements: &[&Statement], keyword: &str) -> Option<String> {
     let found = statements.iter().find(|s| s.keyword == keyword)?;
     Some(found.value.clone())
+}
+
+/// sshd refuses every certificate and pushed key once the account of its commands is gone.
+fn amazons_account(ours: &[&Statement]) -> Option<String> {
+    let mut users = ours.iter().filter(|s| s.keyword.ends_with("commanduser"));
+    users
+        .any(|statement| statement.value == AMAZONS_COMMAND_USER)
+        .then(|| {
+            format!(
+                "sshd runs the commands as {AMAZONS_COMMAND_USER}, an account that AWS's package takes with it when it is removed: `eic-agent install --command-user eic` before that"
+            )
+        })
 }
 
 /// What Match blocks of the administrator's say about AuthorizedKeysCommand: they were accepted at the installation.

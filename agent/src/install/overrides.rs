@@ -25,16 +25,41 @@ pub(super) fn elsewhere(pid_file: &Path) -> Vec<Override> {
     found
 }
 
-/// The running sshd's title holds its command line: `sshd: /usr/sbin/sshd -D -o… [listener] …`.
 fn running(pid_file: &Path) -> Option<Vec<Override>> {
     let pid = super::reload::running_sshd(pid_file)?;
     let source = PathBuf::from(format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
     let line = std::fs::read(&source).ok()?;
-    let text: String = String::from_utf8_lossy(&line)
-        .chars()
-        .map(|c| if c == '\0' { ' ' } else { c })
-        .collect();
-    Some(in_line(&text, &source))
+    Some(in_process(&line, &source))
+}
+
+/// The arguments of a process, NUL behind each; or a title that sshd has written over them, with blanks between:
+/// `sshd: /usr/sbin/sshd -D -o … [listener] 0 of 10-100 startups`.
+fn in_process(line: &[u8], source: &Path) -> Vec<Override> {
+    let text = String::from_utf8_lossy(line);
+    match text.strip_prefix("sshd: ") {
+        Some(title) => in_words(&arguments(title.trim_end_matches('\0')), source),
+        None => {
+            let words: Vec<String> = text.split('\0').map(str::to_owned).collect();
+            in_words(&words, source)
+        }
+    }
+}
+
+/// A title's arguments, as far as they can be told: what follows an `-o` up to the next option is its setting.
+fn arguments(title: &str) -> Vec<String> {
+    let mut arguments: Vec<String> = Vec::new();
+    let mut in_setting = false;
+    for word in title.split_ascii_whitespace() {
+        let is_option = word.starts_with(['-', '[']);
+        match arguments.last_mut().filter(|_| in_setting && !is_option) {
+            // Joined by a blank, but for the first word behind a lone `-o`.
+            Some(setting) if setting == "-o" => setting.push_str(word),
+            Some(setting) => *setting = format!("{setting} {word}"),
+            None => arguments.push(word.to_owned()),
+        }
+        in_setting = word.starts_with("-o") || (in_setting && !is_option);
+    }
+    arguments
 }
 
 /// Lines that start sshd or set its options, with continued lines joined.
@@ -118,6 +143,34 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn options_of_the_running_sshd_are_seen_with_their_blanks() {
+        // I-21
+        let of = |line: &str| -> Vec<(String, String)> {
+            let found = in_process(line.as_bytes(), Path::new("/proc/1/cmdline"));
+            found.into_iter().map(|o| (o.keyword, o.value)).collect()
+        };
+        let command = ("authorizedkeyscommand", "/usr/share/x/run %u %f");
+        let user = ("authorizedkeyscommanduser", "ec2-instance-connect");
+        let both = [command, user].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        for line in [
+            "/usr/sbin/sshd\0-D\0-o\0AuthorizedKeysCommand /usr/share/x/run %u %f\0-o\0AuthorizedKeysCommandUser ec2-instance-connect\0",
+            "/usr/sbin/sshd\0-D\0-oAuthorizedKeysCommand=/usr/share/x/run %u %f\0-oAuthorizedKeysCommandUser=ec2-instance-connect\0",
+            "sshd: /usr/sbin/sshd -D -o AuthorizedKeysCommand /usr/share/x/run %u %f -o AuthorizedKeysCommandUser ec2-instance-connect [listener] 0 of 10-100 startups\0\0",
+            "sshd: /usr/sbin/sshd -D -oAuthorizedKeysCommand=/usr/share/x/run %u %f -oAuthorizedKeysCommandUser=ec2-instance-connect -p 22 [listener] 0 of 10-100 startups",
+            "sshd: /usr/sbin/sshd -o AuthorizedKeysCommand=/usr/share/x/run %u %f -D -o AuthorizedKeysCommandUser ec2-instance-connect [listener] 1 of 10-100 startups",
+        ] {
+            assert_eq!(of(line), both, "{line}");
+        }
+        for none in [
+            "/usr/sbin/sshd\0-D\0",
+            "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
+            "",
+        ] {
+            assert_eq!(of(none), [], "{none}");
+        }
     }
 
     #[test]

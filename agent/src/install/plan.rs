@@ -20,7 +20,6 @@ use super::{
     revoked_keys, systemd,
 };
 use crate::config::{Config, InvalidConfig, MAX_BYTES};
-use crate::passwd::USUAL_COMMAND_USERS;
 use crate::sshd::{Sshd, Version, config_file};
 use crate::trust_state::{ROOT_FILE, VIEW_FILE};
 use crate::trusted_file::UntrustedFile;
@@ -95,7 +94,7 @@ impl Plan {
         documents.check_host_certificate(&sshd, now)?;
         let found = Found::look(&sshd, options)?;
         let toml = agent_toml::with_commands(&toml, &found.existing.commands)?;
-        let toml = with_command_user(toml, &command_user, &accounts, system)?;
+        let toml = with_command_user(toml, &command_user, system)?;
         let config = Config::parse(&toml)?;
         let units = Units::plan(options, &config, &accounts, &command_user)?;
         let previous = Manifest::load(&state, &system.trusted)?.unwrap_or_default();
@@ -313,13 +312,14 @@ fn remarks(
     Ok(remarks)
 }
 
-/// An sshd that is new enough and accepts its configuration as it is.
+/// An sshd that is new enough, accepts its configuration as it is, and names keys as we do.
 fn usable_sshd(options: &InstallOptions) -> Result<Sshd, InstallError> {
     let sshd = Sshd::find(&options.sshd.program, &options.sshd.config_dir)?;
     if sshd.version < OLDEST {
         return Err(InstallError::OldSshd(sshd.version));
     }
     sshd.test()?;
+    effective::check_fingerprints(&sshd.effective("root")?, &options.sshd.config_dir)?;
     Ok(sshd)
 }
 
@@ -354,34 +354,29 @@ fn configuration(options: &InstallOptions, system: &System) -> Result<String, In
     }
 }
 
-/// The account that was asked for, now or in the configuration, or, for a service as well, the one that its units name.
+/// The account that was asked for, now or in the configuration, or the one that our units name. No other is taken
+/// unasked: AWS's package removes its own when it goes, and sshd then refuses every certificate and pushed key.
 fn command_user(
     options: &InstallOptions,
     config: &Config,
     accounts: &[Account],
 ) -> Result<CommandUser, InstallError> {
     let configured = config.service.command_user.as_deref();
-    let own = options.ca.is_some() || configured == Some(units::USER);
-    let usual = match own {
-        true => &[units::USER][..],
-        false => &USUAL_COMMAND_USERS,
-    };
-    // The units' own account is made where it is missing, whoever names it.
-    let configured = configured.filter(|name| *name != units::USER);
     let asked = options.command_user.as_deref().or(configured);
-    Ok(accounts::choose(asked, usual, accounts)?)
+    // Ours is made where it is missing, whoever names it.
+    let asked = asked.filter(|name| *name != units::USER);
+    Ok(accounts::choose(asked, accounts)?)
 }
 
-/// The helper's door for logins must serve the account that sshd will use, where the helper would guess another.
+/// The helper's door for logins must serve the account that sshd will use: told, unless it is the one that the
+/// helper takes for itself.
 fn with_command_user(
     toml: String,
     user: &CommandUser,
-    accounts: &[Account],
     system: &System,
 ) -> Result<String, InstallError> {
-    let service = Config::parse(&toml)?.service;
-    let created = matches!(user, CommandUser::ToCreate(_)) && service.command_user.is_none();
-    if created || service.command_user(accounts) == user.name() {
+    let told = Config::parse(&toml)?.service.command_user;
+    if told.as_deref().unwrap_or(units::USER) == user.name() {
         return Ok(toml);
     }
     agent_toml::with_command_user(&toml, user.name(), &system.agent_toml)

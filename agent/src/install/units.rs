@@ -80,7 +80,7 @@ fn account(config: &Config, accounts: &[Account]) -> Result<Option<CommandUser>,
         return Ok(None);
     }
     let asked = (user != USER).then_some(user);
-    accounts::choose(asked, &[USER], accounts).map(Some)
+    accounts::choose(asked, accounts).map(Some)
 }
 
 fn drop_ins(service: Option<&CommandUser>, command_user: &CommandUser) -> Vec<(PathBuf, String)> {

@@ -150,9 +150,100 @@ fn a_match_block_that_wins_is_noticed() {
         "etc/ssh/sshd_config.d/00-site.conf",
         "Match User root\n  TrustedUserCAKeys /etc/ssh/other\n",
     );
+    let said = fails_without_a_trace(&host, &["--replace"]);
     assert!(
-        fails_without_a_trace(&host, &[]).contains("make `TrustedUserCAKeys` effective for `root`")
+        said.contains("make `TrustedUserCAKeys` effective for `root`"),
+        "{said}"
     );
+}
+
+#[test]
+fn another_ca_of_a_match_block_is_not_closed_unless_that_is_meant() {
+    // J-09
+    let Some(host) = host() else { return };
+    let block = "Match User backup\n  TrustedUserCAKeys /etc/ssh/other\n";
+    host.write("etc/ssh/sshd_config.d/50-site.conf", block);
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(
+        said.contains("50-site.conf:2 sets `trustedusercakeys`") && said.contains("--replace"),
+        "{said}"
+    );
+    let said = ok(&host.install(&["--replace"]));
+    assert!(
+        said.contains("note: `Match User backup` (/etc/ssh/sshd_config.d/50-site.conf:2) trusts a CA of its own"),
+        "{said}"
+    );
+    ok(&host.agent(&["uninstall"]));
+    let with_names = format!("{block}  AuthorizedPrincipalsFile /etc/ssh/names\n");
+    host.write("etc/ssh/sshd_config.d/50-site.conf", with_names);
+    let said = ok(&host.install(&[]));
+    assert!(
+        said.contains("note: `Match User backup` keeps its own trustedusercakeys"),
+        "{said}"
+    );
+}
+
+#[test]
+fn names_of_keys_by_md5_are_refused_before_anything_changes() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/50-site.conf",
+        "FingerprintHash md5\n",
+    );
+    for more in [&[][..], &["--dry-run"]] {
+        let said = fails_without_a_trace(&host, more);
+        assert!(
+            said.contains("sshd names them by MD5") && said.contains("50-site.conf"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_match_block_without_a_keys_command_is_left_alone() {
+    let Some(host) = host() else { return };
+    host.write(
+        "etc/ssh/sshd_config.d/50-backup.conf",
+        "Match User root\n  AuthorizedKeysCommand none\n",
+    );
+    let said = ok(&host.install(&[]));
+    assert!(said.starts_with("installed: "), "{said}");
+}
+
+#[test]
+fn the_account_of_amazons_package_is_not_taken_unasked() {
+    let Some(host) = host() else { return };
+    let account = [
+        "-r",
+        "-M",
+        "-s",
+        "/usr/sbin/nologin",
+        "ec2-instance-connect",
+    ];
+    succeed(host.command("useradd").args(account));
+    let said = ok(&host.install(&[]));
+    assert!(said.contains("as eic\n"), "{said}");
+    let lines = host.read("etc/ssh/sshd_config.d/10-eic.conf");
+    assert!(!lines.contains("ec2-instance-connect"), "{lines}");
+    ok(&host.agent(&["uninstall"]));
+    let amazons = ["--command-user", "ec2-instance-connect"];
+    assert!(ok(&host.install(&amazons)).contains("as ec2-instance-connect\n"));
+    let toml = host.read("etc/eic/agent.toml");
+    assert!(
+        toml.contains("command_user = \"ec2-instance-connect\""),
+        "{toml}"
+    );
+    let output = host.agent(&["status"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        told.contains("sshd runs the commands as ec2-instance-connect"),
+        "{told}"
+    );
+    // What the note says to do.
+    assert!(ok(&host.install(&["--command-user", "eic"])).contains("as eic\n"));
+    let output = host.agent(&["status"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(!told.contains("runs the commands as"), "{told}");
 }
 
 #[test]
@@ -916,9 +1007,8 @@ fn a_fitting_host_certificate_is_shown_by_sshd_and_goes_with_a_later_set_without
     assert!(!host.path("var-lib/eic/host-cert.pub").exists());
 }
 
-#[test]
-fn the_running_sshd_reads_its_configuration_again() {
-    let Some(host) = host() else { return };
+/// An sshd that listens on a port of its own, with more options on its command line.
+fn running_sshd(host: &Host, options: &[&str]) -> Running {
     // Port 0 is refused by sshd, so a free one is looked for.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -933,10 +1023,38 @@ fn the_running_sshd_reads_its_configuration_again() {
     let sshd = host
         .command("/usr/sbin/sshd")
         .args(["-D", "-e"])
+        .args(options)
         .stderr(log)
         .spawn();
-    let _sshd = Running(sshd.unwrap());
+    let sshd = Running(sshd.unwrap());
     wait_until("sshd's start", || host.path("run/sshd.pid").exists());
+    sshd
+}
+
+#[test]
+fn an_option_of_the_running_sshd_that_would_beat_ours_is_named() {
+    // I-21: as the package's drop-in writes it, with a blank inside
+    let Some(host) = host() else { return };
+    let options = [
+        "-o",
+        "AuthorizedKeysCommand /usr/bin/true %u %f",
+        "-o",
+        "AuthorizedKeysCommandUser nobody",
+    ];
+    let _sshd = running_sshd(&host, &options);
+    let said = fails_without_a_trace(&host, &[]);
+    assert!(
+        said.contains(
+            "make `authorizedkeyscommand` effective: sshd's command line sets it in `/proc/"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_running_sshd_reads_its_configuration_again() {
+    let Some(host) = host() else { return };
+    let _sshd = running_sshd(&host, &[]);
     let said = ok(&host.install(&[]));
     assert!(said.contains("reads its configuration again"), "{said}");
     wait_until("sshd's reload", || {
