@@ -11,17 +11,12 @@ const MAX_LEN: usize = 32;
 impl PushedUser {
     /// `name`, or `None` where no key can ever have been pushed for it.
     ///
-    /// The API's two forms: a letter or `_` first; or digits first and one letter or `@._-` later.
-    /// Neither contains `/`, `%`, `?`, `#` or starts with a dot, so no name can lead to another path.
+    /// The API's two forms: a letter or `_` first; or digits first and one letter or `@._-` later. Neither contains
+    /// `/`, `%`, `?`, `#` or starts with a dot, so no name can lead to another path.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
-        let plain = (1..=MAX_LEN).contains(&name.len()) && has_plain_characters(name);
-        let begins = name
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let all_digits = name.bytes().all(|b| b.is_ascii_digit() || b == b'$');
-        (plain && begins && !all_digits).then(|| Self(name.to_owned()))
+        let fits = (1..=MAX_LEN).contains(&name.len());
+        (fits && (is_named(name) || is_numbered(name))).then(|| Self(name.to_owned()))
     }
 
     /// The name.
@@ -31,13 +26,27 @@ impl PushedUser {
     }
 }
 
-/// `[A-Za-z0-9@._-]*` and one last `[A-Za-z0-9$_-]`.
-fn has_plain_characters(name: &str) -> bool {
-    let Some((last, front)) = name.as_bytes().split_last() else {
-        return false;
-    };
-    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'@' | b'.' | b'_' | b'-');
-    front.iter().all(inner) && (last.is_ascii_alphanumeric() || matches!(last, b'$' | b'_' | b'-'))
+/// `[A-Za-z_][A-Za-z0-9@._-]{0,30}[A-Za-z0-9$_-]?`: at full length the last one is no `.` or `@`.
+fn is_named(name: &str) -> bool {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let cut = name.len() == MAX_LEN && name.ends_with(['.', '@']);
+    begins && !cut && before_dollar(name).bytes().all(is_plain)
+}
+
+/// `[0-9]{1,32}[A-Za-z@._-][A-Za-z0-9@._-]*[A-Za-z0-9$_-]?` of 2 to 32 characters.
+fn is_numbered(name: &str) -> bool {
+    let plain = before_dollar(name);
+    let digits_only = plain.bytes().all(|b| b.is_ascii_digit());
+    name.starts_with(|c: char| c.is_ascii_digit()) && !digits_only && plain.bytes().all(is_plain)
+}
+
+/// Without the one `$` that may stand last.
+fn before_dollar(name: &str) -> &str {
+    name.strip_suffix('$').unwrap_or(name)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'.' | b'_' | b'-')
 }
 
 #[cfg(test)]
@@ -67,13 +76,19 @@ mod tests {
             "a&b",
             "$",
             "a$b",
-            "a.",
-            "a@",
+            "a$$",
+            "@a",
+            "@",
             "123",
             "12$",
         ] {
             assert_eq!(PushedUser::new(bad), None, "{bad:?}");
         }
+        for last in [".", "@"] {
+            let full = format!("{}{last}", "a".repeat(31));
+            assert_eq!(PushedUser::new(&full), None, "{full:?}");
+        }
+        assert_eq!(PushedUser::new(&"1".repeat(32)), None);
         assert_eq!(PushedUser::new(&"a".repeat(33)), None);
         assert_eq!(PushedUser::new(&"a".repeat(300)), None);
     }
@@ -90,9 +105,25 @@ mod tests {
             "host$",
             "1a",
             "12-3",
+            "12-$",
             "a..b",
+            "a.",
+            "a@",
+            "a..",
+            "a.$",
+            "_",
+            "_$",
+            "1.",
+            "1@",
         ] {
             assert_eq!(PushedUser::new(good).unwrap().as_str(), good);
+        }
+        for full in [
+            format!("{}.", "a".repeat(30)),
+            format!("{}.", "1".repeat(31)),
+            format!("{}$", "a".repeat(31)),
+        ] {
+            assert!(PushedUser::new(&full).is_some(), "{full}");
         }
         assert!(PushedUser::new(&"a".repeat(32)).is_some());
     }
