@@ -153,7 +153,7 @@ fn answer(request: Request, host: &Host) -> Result<Answer, HelperError> {
         }
         Request::WriteConsole { challenge, all } => told(console::write(&challenge, all, host)),
         Request::SignReport(draft) => told(host_report::sign(*draft, host, now)),
-        Request::EndRevokedSessions {} => told(end_revoked_sessions(host, now)),
+        Request::EndRevokedSessions {} => told(end_revoked_sessions(host)),
     })
 }
 
@@ -166,15 +166,14 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     format!("failed to {}", crate::commands::chain(error))
 }
 
-fn end_revoked_sessions(host: &Host, now: u64) -> Result<Answer, NotEnded> {
+fn end_revoked_sessions(host: &Host) -> Result<Answer, NotEnded> {
     if !host.config.service.end_revoked_sessions {
         return Err(NotEnded::Off);
     }
-    let state = host.state(now)?;
     let krl = trust_store::installed_list(&host.config.trust.state, &host.trusted);
     let krl = krl.ok_or(NotEnded::NoList)?;
     let log = &host.config.service.login_log;
-    let ended = session::end_revoked(log, &krl, state.root(), &host.proc_folder)?;
+    let ended = session::end_revoked(log, &krl, &host.proc_folder)?;
     Ok(Answer::Ended(ended))
 }
 
@@ -185,8 +184,6 @@ enum NotEnded {
     Off,
     #[error("end sessions: there is no revocation list")]
     NoList,
-    #[error(transparent)]
-    Store(#[from] StoreError),
     #[error(transparent)]
     Log(#[from] crate::run::login_log::NoLog),
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use eic_protocol::krl::Krl;
-use eic_protocol::trust::root::{KeyState, Root};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use crate::run::login_line::{Accepted, Certificate};
@@ -44,7 +43,6 @@ pub struct Ended {
 pub(super) fn end_revoked(
     log: &LoginLog,
     krl: &Krl,
-    root: &Root,
     proc_folder: &Path,
 ) -> Result<Vec<Ended>, NoLog> {
     let live = processes(proc_folder);
@@ -56,7 +54,7 @@ pub(super) fn end_revoked(
     let doomed = live
         .iter()
         .filter_map(|process| Some((process, certificate_of(process, &entries)?)))
-        .filter(|(_, login)| is_revoked(login, krl, root));
+        .filter(|(_, login)| is_revoked(login, krl));
     Ok(doomed
         .filter(|(process, _)| end(process, proc_folder))
         .map(|(_, login)| ended(login))
@@ -85,18 +83,17 @@ fn certificate_of<'a>(process: &Process, entries: &'a [Entry]) -> Option<&'a Acc
     (in_time && same_user).then_some(&of_process.login)
 }
 
-/// Whether the list revokes what the log tells: the key, or the certificate by serial, key id or CA key. A
-/// certificate of a CA that the root does not name is none of ours; by its key it can still be revoked.
-fn is_revoked(login: &Accepted, krl: &Krl, root: &Root) -> bool {
+/// Whether the list revokes what the log tells: the key, or the certificate by serial, key id or CA key. A CA that is
+/// merely retired ends no session: one that is retired because it was stolen is in the list.
+fn is_revoked(login: &Accepted, krl: &Krl) -> bool {
     let ca = login
         .certificate
         .as_ref()
         .map(|certificate| certificate.ca.as_str());
     let named: BTreeSet<&str> = login.key.as_deref().into_iter().chain(ca).collect();
-    let by_ca = login.certificate.as_ref().is_some_and(|certificate| {
-        is_revoked_by_ca(certificate, krl) || is_retired(&certificate.ca, root)
-    });
-    by_ca || revokes_fingerprint(krl, &named)
+    let certificate = login.certificate.as_ref();
+    certificate.is_some_and(|certificate| is_revoked_by_ca(certificate, krl))
+        || revokes_fingerprint(krl, &named)
 }
 
 fn is_revoked_by_ca(certificate: &Certificate, krl: &Krl) -> bool {
@@ -105,16 +102,6 @@ fn is_revoked_by_ca(certificate: &Certificate, krl: &Krl) -> bool {
             && (revoked.serials.contains(certificate.serial)
                 || revoked.key_ids.contains(certificate.key_id.as_str()))
     })
-}
-
-fn is_retired(ca: &str, root: &Root) -> bool {
-    let retired = root
-        .user_cas
-        .iter()
-        .filter(|ca| ca.state == KeyState::Retired);
-    retired
-        .map(|retired| retired.key.fingerprint())
-        .any(|retired| retired == ca)
 }
 
 fn revokes_fingerprint(krl: &Krl, named: &BTreeSet<&str>) -> bool {

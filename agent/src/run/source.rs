@@ -199,7 +199,11 @@ impl Source {
         let bundle_url = format!("{folder}{BUNDLE_FILE}");
         let view_url = format!("{folder}{HOSTS_FOLDER}/{}.json", question.host);
         let bundle = get(&bundle_url, true, limit())?;
-        let view = get(&view_url, true, envelope_limit())?;
+        let mut view = get(&view_url, true, envelope_limit())?;
+        if bundle.status == 200 && view.status == 304 {
+            // They go together: a view that was refused before may be good with this bundle and its roots.
+            view = get(&view_url, false, envelope_limit())?;
+        }
         // A host that is new to the CA has no view yet; its bundle counts all the same.
         let view_body = match view.status {
             404 | 403 => None,

@@ -343,6 +343,28 @@ fn a_web_folder_is_asked_by_tag_and_a_new_view_is_taken_with_its_bundle() {
 }
 
 #[test]
+fn a_view_that_was_refused_in_a_web_folder_is_offered_again_with_the_next_bundle() {
+    let Some(station) = Station::new("") else {
+        return;
+    };
+    station.configure(|toml| format!("{toml}trust_from = \"{}/trust\"\n", station.ca.url()));
+    let published = publish(&station, "/trust", |_| {});
+    // The views are published before the root that they go with.
+    published.lock().unwrap().view.root_version = 6;
+    published.lock().unwrap().view.fleets.clear();
+    let _service = station.service();
+    station.wait_for_problem("trust", "host view is not taken");
+    assert!(ok(&station.principals("alice", CA_KEY)).contains("fleet/"));
+    let mut authority = published.lock().unwrap();
+    authority.succeed(&[ROOT_KEY], |_| {});
+    authority.bundle.sequence += 1;
+    authority.bundle.issued = now();
+    drop(authority);
+    station.wait_for_sequence(11);
+    assert!(!ok(&station.principals("alice", CA_KEY)).contains("fleet/"));
+}
+
+#[test]
 fn documents_by_an_administrators_hand_count_where_they_are_newer() {
     let Some(mut station) = Station::new("") else {
         return;

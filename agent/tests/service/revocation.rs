@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use eic_agent::helper::request::{Offer, Request};
+use eic_agent::helper::request::{Answer, Offer, Request};
 
 use crate::documents::CA_KEY;
 use crate::sandbox::{Running, wait_until};
@@ -179,6 +179,39 @@ fn session(station: &Station, serial: u64) -> Running {
     let mut ready = [0; 5];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).expect("the login");
     Running(child)
+}
+
+#[test]
+fn sessions_of_a_ca_that_is_retired_in_its_time_go_on_until_its_key_is_revoked() {
+    let Some(mut station) = Station::new("end_revoked_sessions = true") else {
+        return;
+    };
+    let _syslog = syslog(&station);
+    let mut session = session(&station, 7);
+    station
+        .authority
+        .succeed(&[crate::documents::ROOT_KEY], |root| {
+            root.user_cas[0].state = eic_protocol::trust::root::KeyState::Retired;
+            root.user_cas.push(crate::documents::ca(13));
+        });
+    station.authority.revoke(&[9]);
+    assert_eq!(station.install().refused, None);
+    let ended = |station: &Station| {
+        let answer = station.helper().ask(&Request::EndRevokedSessions {});
+        match answer.unwrap() {
+            Answer::Ended(ended) => ended.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ended(&station), 0);
+    assert!(session.0.try_wait().unwrap().is_none());
+    // As `eic-ca keys retire --now` does.
+    station.authority.revoke_ca(CA_KEY);
+    assert_eq!(station.install().refused, None);
+    assert_eq!(ended(&station), 1);
+    wait_until("the session's end", || {
+        session.0.try_wait().unwrap().is_some()
+    });
 }
 
 #[test]
