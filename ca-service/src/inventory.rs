@@ -58,6 +58,9 @@ pub enum InventoryError {
     Busy,
 }
 
+/// Whose look-ups of hosts are counted together that a listing lacks.
+const LISTING: &str = "listing";
+
 impl Inventory {
     /// Over these sources; `seen` are the hosts that got a view of this CA.
     #[must_use]
@@ -117,7 +120,13 @@ impl Inventory {
         let in_file = self.file.as_ref().and_then(|file| file.instance(id));
         let found = match (&self.ec2, in_file) {
             (_, Some(record)) => Some(record),
-            (Some(ec2), None) if !id.is_managed() => ec2.listed(id, account, region, now).await?,
+            (Some(ec2), None) if !id.is_managed() => {
+                match ec2.listed(id, account, region, now).await? {
+                    // EC2's listings can lack an instance for a while, and a tag that makes a host stricter with it.
+                    None => ec2.instance(id, LISTING, now).await?,
+                    listed => listed,
+                }
+            }
             _ => None,
         };
         // An id that is another account's or Region's by now is another host.

@@ -10,3 +10,4 @@ mod known_keys;
 mod reports;
 mod requests;
 mod shut_out;
+mod views;

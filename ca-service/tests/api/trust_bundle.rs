@@ -208,7 +208,7 @@ async fn an_enrolled_host_gets_its_view_and_keeps_it() {
 }
 
 /// The service sees within half a second what another process wrote.
-async fn with_view(world: &World, query: &str) -> TrustBundleResponse {
+pub(crate) async fn with_view(world: &World, query: &str) -> TrustBundleResponse {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         let response = documents(&fetch(world, query, None).await);

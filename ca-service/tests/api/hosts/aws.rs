@@ -37,6 +37,8 @@ pub(crate) struct Aws {
     pub(crate) console: String,
     /// An action that fails, with status and code.
     pub(crate) failing: Option<(&'static str, u16, &'static str)>,
+    /// Whether `HOST` is missing where all are listed, and there only.
+    pub(crate) unlisted: bool,
     /// An answer that is held back.
     pub(crate) held: Option<Held>,
 }
@@ -70,6 +72,7 @@ impl Default for Aws {
             trust: ONLY_EC2.to_owned(),
             console: String::new(),
             failing: None,
+            unlisted: false,
             held: None,
         }
     }
@@ -246,7 +249,11 @@ fn action(request: &Received) -> Option<String> {
 fn described(aws: &Aws, request: &Received) -> String {
     let mut pairs = request.body.split('&');
     let asked = pairs.find_map(|pair| pair.strip_prefix("Filter.1.Value.1="));
-    let ids = asked.map_or_else(|| vec![HOST, OTHER], |id| vec![id]);
+    let all = || match aws.unlisted {
+        true => vec![OTHER],
+        false => vec![HOST, OTHER],
+    };
+    let ids = asked.map_or_else(all, |id| vec![id]);
     let Aws {
         state, private_ip, ..
     } = aws;
@@ -257,7 +264,8 @@ fn described(aws: &Aws, request: &Received) -> String {
                 "<item><instanceId>{id}</instanceId><instanceState><name>{state}</name></instanceState>\
                  <privateIpAddress>{private_ip}</privateIpAddress><iamInstanceProfile>\
                  <arn>arn:aws:iam::{ACCOUNT}:instance-profile/fleet/web</arn></iamInstanceProfile>\
-                 <tagSet><item><key>env</key><value>dev</value></item></tagSet></item>"
+                 <tagSet><item><key>env</key><value>dev</value></item>\
+                 <item><key>eic:stage</key><value>certificates-only</value></item></tagSet></item>"
             )
         })
         .collect();
