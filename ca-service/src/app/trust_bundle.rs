@@ -291,7 +291,8 @@ impl App {
         Ok(())
     }
 
-    /// A root that is not newer, or that does not trust our own bundle key, would strand every host.
+    /// A root that is not newer, that does not trust our own bundle key, or to which nothing leads from the one that hosts
+    /// have, would strand every host.
     fn is_successor(&self, present: &Edition, roots: &RootHistory) -> bool {
         let newer = roots.version() > present.roots().version();
         let ours = self.trust.views.key();
@@ -303,7 +304,13 @@ impl App {
                 "ALARM: the new root does not name the bundle key that this process signs with; restart with the new key"
             );
         }
-        newer && trusted
+        let continued = roots.continues(present.roots());
+        if newer && !continued {
+            tracing::error!(
+                "ALARM: nothing leads from the root that is served to the new one, and no host could follow; put the roots between (root.<version>.json) beside it"
+            );
+        }
+        newer && trusted && continued
     }
 
     fn publish(&self, edition: Edition) {

@@ -2,12 +2,16 @@
 //! Hosts walk them one by one; a root that is lost strands every host that has not seen it.
 
 use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use eic_protocol::subject_key::CaKey;
 use eic_protocol::trust::envelope::Envelope;
 use eic_protocol::trust::root::{MAX_WALK, Root};
+use rustix::fs::FlockOperation;
 
+use super::files::FileError;
 use super::root::{self, RootError};
 
 /// Every root from the oldest that is kept to the present one, each the successor of the one before.
@@ -86,6 +90,13 @@ impl RootHistory {
         distinct.into_iter().collect()
     }
 
+    /// Whether it leads from the present root of `earlier` to its own.
+    #[must_use]
+    pub fn continues(&self, earlier: &Self) -> bool {
+        let last = earlier.roots.last().map(|(_, envelope)| envelope);
+        last.is_none_or(|last| self.roots.iter().any(|(_, envelope)| envelope == last))
+    }
+
     /// All, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&Root, &Envelope)> {
         self.roots.iter().map(|(root, envelope)| (root, envelope))
@@ -97,6 +108,23 @@ impl RootHistory {
 pub fn kept_file(path: &Path, version: u64) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}.{version}.json"))
+}
+
+/// Of two who put a successor in place at once (an operator, and the service's schedule) the second finds the first's: else
+/// hosts that saw the first root could never follow.
+fn lock(path: &Path) -> Result<File, RootError> {
+    let path = path.with_extension("lock");
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path);
+    let locked = opened.and_then(|file| {
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    Ok(locked.map_err(|cause| FileError::Write { path, cause })?)
 }
 
 /// What [`succeed`] would put in place.
@@ -121,6 +149,7 @@ fn checked(path: &Path, present: &Root, next: &Envelope) -> Result<Root, RootErr
 /// # Errors
 /// [`RootError`]; the present one stays.
 pub fn succeed(path: &Path, next: &Envelope) -> Result<Root, RootError> {
+    let _lock = lock(path)?;
     let (present, document) = root::read(path)?;
     let checked = checked(path, &document, next)?;
     root::write(&kept_file(path, document.version), &present)?;

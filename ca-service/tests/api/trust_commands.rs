@@ -382,6 +382,40 @@ async fn a_key_that_only_an_older_root_names_is_not_certified() {
     assert_eq!(refused.code, ProblemCode::KeyNotAccepted);
 }
 
+#[tokio::test]
+async fn a_root_to_which_nothing_leads_is_not_served() {
+    // Copied to the service without the roots before it: hosts would stop at the gap.
+    let world = World::new().await.stopped().await;
+    let file = world.path("keys/root.json");
+    let old = std::fs::read(&file).unwrap();
+    let (_, document) = keys::root::read(&file).unwrap();
+    let kept = keys::root_history::kept_file(&file, document.version);
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    keys::new_key_file(&world.path("keys/host-ca-2"), KeyType::Ed25519).unwrap();
+    let other = config.replace("keys/host-ca\"", "keys/host-ca-2\"");
+    world.write("eic-ca.toml", &other);
+    done(&world, &["root", "update"]).await;
+    let new = std::fs::read(&file).unwrap();
+    world.write("eic-ca.toml", &config);
+    std::fs::remove_file(&kept).unwrap();
+    std::fs::write(&file, &old).unwrap();
+    let world = world.started().await;
+    let served = async || {
+        let response = documents(&fetch(&world, "", None).await);
+        bundle(&response).root_version
+    };
+    std::fs::write(&file, &new).unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(served().await, document.version);
+    std::fs::write(kept, &old).unwrap();
+    std::fs::write(&file, &new).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while served().await == document.version {
+        assert!(Instant::now() < end, "the new root is not served");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Several people sign over days; nobody can fetch it before it is in place.
 #[tokio::test]
 async fn a_root_that_is_put_in_place_late_is_new_to_hosts_then() {
