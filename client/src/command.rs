@@ -210,7 +210,7 @@ fn paths() -> Result<crate::paths::Paths, Failure> {
 
 /// The folder of sockets that the configuration names.
 fn run_dir(paths: &crate::paths::Paths) -> Result<PathBuf, Failure> {
-    Ok(crate::config::Config::load(paths)?.run_dir(paths))
+    Ok(crate::config::Config::in_force(paths)?.run_dir(paths))
 }
 
 /// A runtime for commands that call out themselves.

@@ -2,7 +2,7 @@
 //! `eic-login setup` writes it; host profiles are added by hand and kept by the next `setup`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use eic_protocol::os_user::OsUser;
 use eic_protocol::proof::Audience;
@@ -16,6 +16,7 @@ use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
 use crate::host_name::{HostName, check_pattern};
 use crate::paths::Paths;
+use crate::ssh_config::installation::Installation;
 
 mod host_profile;
 mod place;
@@ -94,6 +95,19 @@ impl Config {
         Ok(config)
     }
 
+    /// The configuration that logins go by: as [`Self::load`], but where ssh was set up, its file must be there.
+    /// With another `XDG_CONFIG_HOME` than at setup, a client without any CA would come of it (D22).
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn in_force(paths: &Paths) -> Result<Self, ConfigError> {
+        let file = paths.config_file();
+        if !file.exists() && Installation::new(&paths.ssh_dir).is_in_place() {
+            return Err(ConfigError::Elsewhere(file));
+        }
+        Self::load(paths)
+    }
+
     fn check(&self) -> Result<(), String> {
         if let Some(id_token) = &self.id_token {
             id_token.check().map_err(|e| format!("[id_token] {e}"))?;
@@ -150,12 +164,14 @@ impl Config {
         alias.map_or(host, |(_, meant)| meant)
     }
 
-    /// Where sockets live.
+    /// Where sockets live: as configured, else where setup told ssh, as long as that can be, else where it would be
+    /// told now. All sessions share one agent so, those without `XDG_RUNTIME_DIR` too.
     #[must_use]
     pub fn run_dir(&self, paths: &Paths) -> PathBuf {
-        self.run_dir
-            .clone()
-            .unwrap_or_else(|| paths.run_dir.clone())
+        let usable = |dir: &PathBuf| dir.parent().is_some_and(Path::exists);
+        let told = || Installation::new(&paths.ssh_dir).run_dir().filter(usable);
+        let chosen = self.run_dir.clone().or_else(told);
+        chosen.unwrap_or_else(|| paths.run_dir.clone())
     }
 
     /// The profile of a host: the first whose pattern matches, or the default one.
@@ -186,6 +202,12 @@ pub enum ConfigError {
         /// Line, key and mistake.
         what: String,
     },
+    /// ssh was set up with another file.
+    #[error(
+        "`{}` is not there, but `eic-login setup` told ssh of this program: set XDG_CONFIG_HOME as it was then, \
+         or run `eic-login setup` again", .0.display()
+    )]
+    Elsewhere(PathBuf),
     /// A value cannot be written.
     #[error("the configuration cannot be written: {0}")]
     Write(String),
@@ -227,6 +249,24 @@ mod tests {
         files::private_dir(&paths.config_dir).unwrap();
         std::fs::write(paths.config_file(), text).unwrap();
         Config::load(&paths)
+    }
+
+    #[test]
+    fn a_file_that_ssh_was_set_up_with_and_that_is_not_there_is_no_empty_configuration() {
+        // D22
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_path_buf();
+        let paths =
+            Paths::from_lookup(|name| (name == "HOME").then(|| home.clone().into())).unwrap();
+        assert_eq!(Config::in_force(&paths).unwrap(), Config::default());
+        files::private_dir(&paths.ssh_dir).unwrap();
+        std::fs::write(paths.ssh_dir.join("config"), "Include eic.config\n").unwrap();
+        std::fs::write(paths.ssh_dir.join("eic.config"), "").unwrap();
+        let refused = Config::in_force(&paths).unwrap_err().to_string();
+        assert!(refused.contains("XDG_CONFIG_HOME"), "{refused}");
+        files::private_dir(&paths.config_dir).unwrap();
+        std::fs::write(paths.config_file(), "").unwrap();
+        assert!(Config::in_force(&paths).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod frame;
 pub mod message;
+pub mod run_folder;
 
 use std::path::{Path, PathBuf};
 

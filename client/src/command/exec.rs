@@ -44,7 +44,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     protect_memory().map_err(|e| Failure::of(&e).context("core dumps cannot be switched off"))?;
     let paths = paths()?;
-    let config = Config::load(&paths)?;
+    let config = Config::in_force(&paths)?;
     let dir = config.run_dir(&paths);
     let wanted = wanted(arguments, &dir)?;
     let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;

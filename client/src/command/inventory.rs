@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = paths()?;
-    let config = Config::load(&paths)?;
+    let config = Config::in_force(&paths)?;
     let hosts = if arguments.cached {
         let all = HostCache::new(&paths.cache_dir).all();
         all.into_iter().flat_map(|listing| listing.hosts).collect()

@@ -41,7 +41,7 @@ impl Arguments {
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = paths()?;
-    let config = Config::load(&paths)?;
+    let config = Config::in_force(&paths)?;
     let agent = Agent::new(&config.run_dir(&paths))?;
     match signed_in(&agent, &config, arguments.way())? {
         Reply::SignedIn(signed_in) => {

@@ -60,7 +60,7 @@ fn eprint_lines(text: &str) {
 
 fn command(line: &Line) -> Result<Command, Failure> {
     let paths = paths()?;
-    let config = Config::load(&paths)?;
+    let config = Config::in_force(&paths)?;
     let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
     let block = Block::new(&program, &config.run_dir(&paths), &config.patterns)
         .map_err(|e| Failure::usage(e.to_string()))?;

@@ -9,6 +9,7 @@ use crate::control::client::Agent;
 use crate::control::message::{Ask, Reply, Status};
 use crate::exit_code::{self, Failure};
 use crate::paths::Paths;
+use crate::ssh_config::home;
 use crate::ssh_config::installation::Installation;
 use crate::terminal;
 
@@ -22,7 +23,7 @@ pub(super) struct Arguments {
 /// Runs the command.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let paths = paths()?;
-    let config = Config::load(&paths)?;
+    let config = Config::in_force(&paths)?;
     if arguments.json {
         return as_json(&paths, &config);
     }
@@ -30,14 +31,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         || "none (EC2 Instance Connect only)".to_owned(),
         |ca| ca.url.to_string(),
     );
-    let ssh = if Installation::new(&paths.ssh_dir).is_in_place() {
-        "set up"
-    } else {
-        "not set up: run `eic-login setup`"
+    let ssh = match Installation::new(&paths.ssh_dir).is_in_place() {
+        true => match home::not_read(&paths.ssh_dir) {
+            Some(told) => format!("set up, but {told}"),
+            None => "set up".to_owned(),
+        },
+        false => "not set up: run `eic-login setup`".to_owned(),
     };
     terminal::print(&format!("CA: {ca}\nssh: {ssh}\n"));
     match Agent::new(&config.run_dir(&paths))?.ask_running(Ask::Status)? {
         Some(Reply::Status(status)) => terminal::print(&render(&status)),
+        Some(Reply::OtherConfiguration { serves, .. }) => terminal::print(&format!(
+            "Resident agent: it goes by another configuration, that in {}\n",
+            printable(&serves.display().to_string())
+        )),
         Some(Reply::OtherVersion) => terminal::print("Resident agent: of another version, ended\n"),
         None => terminal::print("Resident agent: not running (it starts with the next login)\n"),
         Some(Reply::Failed(failure)) => return Err(failure),

@@ -7,15 +7,18 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::message::{Ask, Reply, Request};
-use super::{frame, socket_path};
+use super::{frame, run_folder, socket_path};
 use crate::cause::Cause;
 use crate::exit_code::{self, Failure};
 use crate::files;
+use crate::paths::{NoHome, Paths};
 
 /// How long a new agent may take to open its socket. It does nothing before that.
 const START_DEADLINE: Duration = Duration::from_secs(5);
 /// After this a further one is started; where the first was only slow, the lock sends the second away.
 const START_AGAIN: Duration = Duration::from_millis(500);
+/// How often a request is made: each time an agent may just be ending.
+const TRIES: usize = 3;
 /// How long an answer may take: credentials 60 s, CA and EC2 calls 10 s each.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(100);
 
@@ -26,6 +29,8 @@ pub struct Agent {
     pub run_dir: PathBuf,
     /// This program.
     pub program: PathBuf,
+    /// The folder of the configuration that counts for whoever asks.
+    pub config_dir: PathBuf,
 }
 
 /// One conversation.
@@ -36,12 +41,14 @@ impl Agent {
     /// The agent whose sockets are in `run_dir`, started from this very program when needed.
     ///
     /// # Errors
-    /// [`ControlError::Program`] where the system does not tell which program this is.
+    /// [`ControlError::Program`] where the system does not tell which program this is, [`ControlError::Home`] where
+    /// there is no home folder.
     pub fn new(run_dir: &Path) -> Result<Self, ControlError> {
         let program = std::env::current_exe().map_err(ControlError::Program)?;
         Ok(Self {
             run_dir: run_dir.to_owned(),
             program,
+            config_dir: Paths::from_env()?.config_dir,
         })
     }
 
@@ -50,13 +57,19 @@ impl Agent {
     /// # Errors
     /// [`ControlError`].
     pub fn ask(&self, ask: Ask) -> Result<(Conversation, Reply), ControlError> {
-        let request = Request::new(ask);
-        // Twice: an agent that is just ending (logout, another version) is followed by a new one.
+        let request = Request::new(self.config_dir.clone(), ask);
+        // Again: an agent that is just ending (logout, another version) is followed by a new one.
         let mut last = ControlError::Version;
-        for _ in 0..2 {
+        for _ in 0..TRIES {
             let mut conversation = self.connect_or_start()?;
             match conversation.exchange(&request) {
                 Ok(Reply::OtherVersion) => last = ControlError::Version,
+                Ok(Reply::OtherConfiguration { serves, ends }) => {
+                    last = self.other_configuration(serves);
+                    if !ends {
+                        break;
+                    }
+                }
                 Err(ControlError::Talk(e)) if is_ending(&e) => last = ControlError::Talk(e),
                 Ok(reply) => return Ok((conversation, reply)),
                 Err(error) => return Err(error),
@@ -72,7 +85,18 @@ impl Agent {
     pub fn ask_running(&self, ask: Ask) -> Result<Option<Reply>, ControlError> {
         match self.connect()? {
             None => Ok(None),
-            Some(mut conversation) => conversation.exchange(&Request::new(ask)).map(Some),
+            Some(mut conversation) => {
+                let request = Request::new(self.config_dir.clone(), ask);
+                conversation.exchange(&request).map(Some)
+            }
+        }
+    }
+
+    fn other_configuration(&self, serves: PathBuf) -> ControlError {
+        ControlError::Configuration {
+            run_dir: self.run_dir.clone(),
+            serves,
+            asked: self.config_dir.clone(),
         }
     }
 
@@ -123,7 +147,7 @@ impl Agent {
 
     /// Detached: it outlives ssh and the terminal, and inherits nothing but the names of its folders.
     fn start(&self) -> Result<(), ControlError> {
-        files::private_dir(&self.run_dir)?;
+        run_folder::make(&self.run_dir)?;
         let kept = [
             "HOME",
             "PATH",
@@ -227,6 +251,23 @@ pub enum ControlError {
     /// The program's own path is unknown.
     #[error("cannot tell which program this is: {0}")]
     Program(io::Error),
+    /// There is no home folder, so no configuration either.
+    #[error(transparent)]
+    Home(#[from] NoHome),
+    /// It goes by another configuration, and is needed for that one.
+    #[error(
+        "the resident agent in `{}` goes by the configuration in `{}`, this command by that in `{}`: set XDG_CONFIG_HOME alike, \
+         or give one of them a `run_dir` of its own; `eic-login logout` ends the agent",
+        .run_dir.display(), .serves.display(), .asked.display()
+    )]
+    Configuration {
+        /// Where it is.
+        run_dir: PathBuf,
+        /// What it goes by.
+        serves: PathBuf,
+        /// What the asking program goes by.
+        asked: PathBuf,
+    },
     /// It does not start.
     #[error("the resident agent did not start: {0}; run `eic-login agent` to see why")]
     Start(io::Error),
@@ -245,6 +286,12 @@ pub enum ControlError {
 
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
-        Self::new(exit_code::FAILURE, error.to_string()).because(Cause::Agent)
+        let (code, cause) = match error {
+            ControlError::Configuration { .. } | ControlError::Home(_) => {
+                (exit_code::USAGE, Cause::Configuration)
+            }
+            _ => (exit_code::FAILURE, Cause::Agent),
+        };
+        Self::new(code, error.to_string()).because(cause)
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::credentials::Selection;
 use crate::exit_code::Failure;
+use crate::host_cache::Listing;
 use crate::host_name::HostName;
 use crate::oidc::Tokens;
 use crate::transport::Via;
@@ -30,6 +31,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Request {
     /// [`VERSION`] of the asking program.
     pub version: String,
+    /// The folder of the configuration that it goes by: the agent must go by the same one.
+    pub config_dir: PathBuf,
     /// What is asked.
     pub ask: Ask,
 }
@@ -37,9 +40,10 @@ pub struct Request {
 impl Request {
     /// A request of this build.
     #[must_use]
-    pub fn new(ask: Ask) -> Self {
+    pub fn new(config_dir: PathBuf, ask: Ask) -> Self {
         Self {
             version: VERSION.to_owned(),
+            config_dir,
             ask,
         }
     }
@@ -170,6 +174,13 @@ pub enum Reply {
     Failed(Failure),
     /// The agent is of another version and ends: ask a new one.
     OtherVersion,
+    /// The agent goes by another configuration.
+    OtherConfiguration {
+        /// The folder of that one.
+        serves: PathBuf,
+        /// Whether it ends: ask a new one.
+        ends: bool,
+    },
 }
 
 /// Where a new listing is: [`crate::host_cache`] has no bound on its length, a frame has.
@@ -177,6 +188,8 @@ pub enum Reply {
 pub struct HostsListed {
     /// What the listing is called in the cache.
     pub source: String,
+    /// The listing itself, where it could not be kept.
+    pub unkept: Option<Listing>,
     /// Lines for stderr.
     pub notes: Vec<String>,
 }

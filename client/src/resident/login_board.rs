@@ -4,7 +4,6 @@
 //! where there is one, so that `ssh -A` goes on working without any part of ours; else it is gone.
 
 use std::collections::HashMap;
-use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::settings::Setting;
 use super::{LoginError, lock};
 use crate::clock::unix_now;
 use crate::control::message::ConnectAsk;
+use crate::control::run_folder::{self, is_socket};
 use crate::credentials::Selection;
 use crate::files;
 use crate::host_name::HostName;
@@ -72,23 +72,18 @@ impl LoginBoard {
 
     /// Removes what an agent that was killed left behind. Links to users' own agents stay: `ssh -A` sessions use them.
     pub(super) fn clean_up(&self) {
-        for path in entries_of(&self.run_dir) {
-            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            let of_a_login = name.contains(&b'@');
-            if of_a_login && is_folder(&path) {
-                entries_of(&path)
-                    .iter()
-                    .for_each(|inner| remove_dead(inner));
-                // Refused by the system where a link of a session that goes on is left in it.
-                let _ = std::fs::remove_dir(&path);
-            } else if name.starts_with(b"exec-") && is_deserted(&path) {
-                let _ = std::fs::remove_file(path.join(super::shared::SOCKET));
-                let _ = std::fs::remove_dir(&path);
-            } else if name.starts_with(b".") {
-                let _ = std::fs::remove_file(path);
-            } else if of_a_login {
-                remove_dead(&path);
-            }
+        let left = run_folder::login_entries(&self.run_dir);
+        for path in left.iter().filter(|path| run_folder::is_dead(path)) {
+            let _ = std::fs::remove_file(path);
+        }
+        for folder in run_folder::login_folders(&self.run_dir) {
+            // Refused by the system where a link of a session that goes on is left in it.
+            let _ = std::fs::remove_dir(folder);
+        }
+        let of_exec = run_folder::exec_folders(&self.run_dir);
+        for folder in of_exec.iter().filter(|folder| is_deserted(folder)) {
+            let _ = std::fs::remove_file(folder.join(super::shared::SOCKET));
+            let _ = std::fs::remove_dir(folder);
         }
     }
 
@@ -207,29 +202,9 @@ fn socket_name(user: &OsUser, host: &HostName) -> String {
     format!("{user}@{host}")
 }
 
-fn is_socket(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
-}
-
-fn is_folder(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
-}
-
-fn entries_of(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
-}
-
 /// The folder of an `eic-login exec` that was killed: nobody answers in it.
 fn is_deserted(folder: &Path) -> bool {
     std::os::unix::net::UnixStream::connect(folder.join(super::shared::SOCKET)).is_err()
-}
-
-/// A socket, or a link that leads nowhere: `exists` follows it.
-fn remove_dead(path: &Path) {
-    if is_socket(path) || !path.exists() {
-        let _ = std::fs::remove_file(path);
-    }
 }
 
 /// Puts a link to the user's own agent in the socket's place, or nothing.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::Resident;
 use super::login_board::{ACCEPT_PAUSE, peer};
 use crate::clock::unix_now;
 use crate::control::message::{Ask, Reply, VERSION};
-use crate::control::{frame, lock_path, socket_path};
+use crate::control::{frame, lock_path, run_folder, socket_path};
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
 
@@ -43,7 +43,7 @@ pub async fn serve(
     inherited: Option<std::os::unix::net::UnixListener>,
     idle: Duration,
 ) -> Result<(), ServeError> {
-    files::private_dir(run_dir)?;
+    run_folder::make(run_dir)?;
     // Whoever passed the socket starts nobody else: one that is just ending still has the lock.
     let patience = inherited.as_ref().map_or(Duration::ZERO, |_| SUCCESSION);
     let _lock = lock_within(run_dir, patience).await?;
@@ -58,6 +58,7 @@ pub async fn serve(
     let server = Arc::new(Server {
         resident,
         end: Notify::new(),
+        is_activated: own.is_none(),
         conversations: Arc::new(Semaphore::new(MAX_CONVERSATIONS)),
     });
     let ended = server.run(&listener, idle).await;
@@ -78,6 +79,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 struct Server {
     resident: Arc<Resident>,
     end: Notify,
+    /// Whether somebody else holds its socket, and starts it again with the same environment.
+    is_activated: bool,
     conversations: Arc<Semaphore>,
 }
 
@@ -85,6 +88,7 @@ struct Server {
 #[derive(Deserialize)]
 struct RawRequest {
     version: String,
+    config_dir: Option<PathBuf>,
     ask: Box<RawValue>,
 }
 
@@ -110,7 +114,7 @@ impl Server {
                 }
                 _ = sweep.tick() => {
                     self.resident.logins.sweep(unix_now());
-                    if self.is_idle() && last.elapsed() >= idle {
+                    if self.is_idle(0) && last.elapsed() >= idle {
                         return Ok(());
                     }
                 }
@@ -121,11 +125,11 @@ impl Server {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether nothing would be lost with it; `conversations` are those that are over with their answer.
+    fn is_idle(&self, conversations: usize) -> bool {
+        let others = self.conversations.available_permits() + conversations < MAX_CONVERSATIONS;
         // Who signed in with a browser for half a day does not do so again because of a quiet hour.
-        !self.resident.logins.is_busy()
-            && !self.resident.people.is_waiting(unix_now())
-            && self.conversations.available_permits() == MAX_CONVERSATIONS
+        !self.resident.logins.is_busy() && !self.resident.people.is_waiting(unix_now()) && !others
     }
 
     fn accept(self: &Arc<Self>, stream: UnixStream) {
@@ -160,12 +164,35 @@ impl Server {
                 exit_code::USAGE,
                 format!("the request is malformed: {e}"),
             ))),
-            Ok(ask) => self.answer(ask, &mut stream).await,
+            Ok(ask) => match self.other_configuration(request.config_dir.as_deref(), &ask) {
+                Some(reply) => Some(reply),
+                None => self.answer(ask, &mut stream).await,
+            },
         };
+        let ends = matches!(reply, Some(Reply::OtherConfiguration { ends: true, .. }));
         match reply {
-            Some(reply) => frame::write_async(&mut stream, &reply).await,
-            None => Ok(()),
+            Some(reply) => frame::write_async(&mut stream, &reply).await?,
+            None => return Ok(()),
         }
+        if ends {
+            self.end.notify_one();
+        }
+        Ok(())
+    }
+
+    /// For a caller who goes by another configuration: his logins must not follow this one, which may know no CA that
+    /// hears of pushes (D22). The agent makes room, unless somebody needs it; anybody may end it.
+    fn other_configuration(&self, theirs: Option<&Path>, ask: &Ask) -> Option<Reply> {
+        let ours = &self.resident.settings.paths().config_dir;
+        if matches!(ask, Ask::Logout) || theirs.is_some_and(|theirs| is_same_folder(theirs, ours)) {
+            return None;
+        }
+        // Asking for the status changes nothing.
+        let is_needed = matches!(ask, Ask::Status) || self.is_activated || !self.is_idle(1);
+        Some(Reply::OtherConfiguration {
+            serves: ours.clone(),
+            ends: !is_needed,
+        })
     }
 
     /// The answer that is still to be sent.
@@ -205,6 +232,12 @@ impl Server {
         };
         Some(result.unwrap_or_else(|error| Reply::Failed(error.into())))
     }
+}
+
+/// By whatever links they are reached.
+fn is_same_folder(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    one == other || real(one).is_some_and(|one| real(other) == Some(one))
 }
 
 async fn lock_within(run_dir: &Path, patience: Duration) -> Result<OwnedFd, ServeError> {

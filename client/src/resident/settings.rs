@@ -74,10 +74,13 @@ impl Settings {
             stamp(&self.paths.config_file()),
             stamp(&self.paths.root_file()),
         ];
-        if let Some((_, setting)) = lock(&self.cached).as_ref().filter(|(of, _)| *of == stamp) {
+        // Whether one that is not there may be missing is not only up to it.
+        let is_there = stamp.first().is_some_and(Option::is_some);
+        let same = |(of, _): &&(Stamp, Arc<Setting>)| is_there && *of == stamp;
+        if let Some((_, setting)) = lock(&self.cached).as_ref().filter(same) {
             return Ok(Arc::clone(setting));
         }
-        let config = Config::load(&self.paths)?;
+        let config = Config::in_force(&self.paths)?;
         let before = lock(&self.cached).as_ref().map(|(_, old)| Arc::clone(old));
         let before = before.as_ref().and_then(|old| old.ca.as_ref());
         let ca = config

@@ -131,11 +131,10 @@ impl Resident {
         })
     }
 
-    /// Keeps a listing; where that cannot be, it is said: nobody's sign-in depends on a cache.
+    /// Keeps a listing; returns lines for stderr.
     fn kept(&self, setting: &Setting, selection: &Selection, listing: Listing) -> Vec<String> {
-        let kept = self.keep_hosts(setting, selection, listing, Vec::new());
-        let told = |e| format!("the list of hosts cannot be kept for completion: {e}");
-        kept.err().map(told).into_iter().collect()
+        self.keep_hosts(setting, selection, listing, Vec::new())
+            .notes
     }
 
     pub(super) fn status(&self) -> Status {

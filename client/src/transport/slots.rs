@@ -26,7 +26,7 @@ pub struct Slot {
 /// # Errors
 /// [`SlotError::Full`] where none became free.
 pub fn take(run_dir: &Path, endpoint: &EndpointId, patience: Duration) -> Result<Slot, SlotError> {
-    let folder = run_dir.join("tunnels");
+    let folder = folder(run_dir);
     files::private_dir(&folder)?;
     let until = Instant::now() + patience;
     loop {
@@ -38,6 +38,27 @@ pub fn take(run_dir: &Path, endpoint: &EndpointId, patience: Duration) -> Result
         }
         std::thread::sleep(AGAIN);
     }
+}
+
+/// Where the files are.
+#[must_use]
+pub fn folder(run_dir: &Path) -> PathBuf {
+    run_dir.join("tunnels")
+}
+
+/// Those that are there (`eice-….NUMBER`), for whoever removes them.
+#[must_use]
+pub fn files(run_dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder(run_dir)).into_iter().flatten();
+    let paths = entries.flatten().map(|entry| entry.path());
+    let is_slot = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let parts = name.and_then(|name| name.split_once('.'));
+        parts.is_some_and(|(endpoint, number)| {
+            endpoint.parse::<EndpointId>().is_ok() && number.parse::<usize>().is_ok()
+        })
+    };
+    paths.filter(is_slot).collect()
 }
 
 fn take_now(folder: &Path, endpoint: &EndpointId) -> Result<Option<Slot>, SlotError> {

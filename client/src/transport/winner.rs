@@ -29,6 +29,12 @@ struct Entry {
     at: u64,
 }
 
+/// The file, for whoever removes it.
+#[must_use]
+pub fn file(cache_dir: &Path) -> PathBuf {
+    cache_dir.join("ways.json")
+}
+
 /// What is remembered of one network and group.
 #[derive(Debug)]
 pub struct Winner {
@@ -46,7 +52,7 @@ impl Winner {
             hash.update(part);
         }
         Self {
-            file: cache_dir.join("ways.json"),
+            file: file(cache_dir),
             key: hex::encode(hash.finalize()).chars().take(32).collect(),
         }
     }

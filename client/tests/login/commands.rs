@@ -164,3 +164,119 @@ async fn the_consoles_addresses_come_from_the_published_document() {
     let none = run(&scene, &["allowlist", "--region", "us-east-1"]).await;
     assert_eq!(none.status.code(), Some(1), "{}", said(&none));
 }
+
+/// The same person with another `XDG_CONFIG_HOME`, whose configuration is `text`.
+async fn run_with(scene: &Scene, text: Option<&str>, args: &[&str]) -> Output {
+    let home = scene.world.dir.path().join("elsewhere");
+    if let Some(text) = text {
+        crate::files::private_dir(&home.join("eic")).unwrap();
+        std::fs::write(home.join("eic/config.toml"), text).unwrap();
+    }
+    let mut command = scene.eic(args);
+    command.env("XDG_CONFIG_HOME", home);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    output.await.unwrap()
+}
+
+#[tokio::test]
+async fn each_caller_gets_his_own_configuration_whoever_started_the_agent() {
+    // D22: with the other one, a key would be pushed that no CA hears of.
+    let scene = Scene::new(None).await;
+    let asked = ["explain", "ubuntu@web-1", "--json"];
+    let with_ca = json(&run(&scene, &asked).await);
+    assert_eq!(with_ca["told_by_ca"], true, "{with_ca}");
+    let without = json(&run_with(&scene, Some(""), &asked).await);
+    assert_eq!(without["told_by_ca"], false, "{without}");
+    let with_ca = json(&run(&scene, &asked).await);
+    assert_eq!(with_ca["told_by_ca"], true, "{with_ca}");
+    // The status is another's business, and stays.
+    let status = run_with(&scene, None, &["status"]).await;
+    assert!(
+        said(&status).contains("goes by another configuration"),
+        "{}",
+        said(&status)
+    );
+    let status = json(&run(&scene, &["status", "--json"]).await);
+    assert!(status["agent"]["pid"].is_number(), "{status}");
+}
+
+#[tokio::test]
+async fn whoever_would_end_somebodys_login_with_another_configuration_is_refused() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let login = scene.ssh(&["web-1", "true"]).await;
+    assert!(login.status.success(), "{}", said(&login));
+    let refused = run_with(&scene, Some(""), &["explain", "ubuntu@web-1"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    let told = "give one of them a `run_dir` of its own";
+    assert!(said(&refused).contains(told), "{}", said(&refused));
+    let own = format!("run_dir = \"{}/own\"\n", scene.world.dir.path().display());
+    let apart = run_with(&scene, Some(&own), &["explain", "ubuntu@web-1"]).await;
+    assert!(apart.status.success(), "{}", said(&apart));
+    run_with(&scene, None, &["logout"]).await;
+}
+
+/// As setup leaves it, with a block for `web-*`.
+fn set_up(scene: &Scene) {
+    let ssh = &scene.world.paths.ssh_dir;
+    crate::files::private_dir(ssh).unwrap();
+    std::fs::write(ssh.join("config"), "Include eic.config\n").unwrap();
+    let block = scene.world.dir.path().join("ssh_config");
+    std::fs::copy(block, ssh.join("eic.config")).unwrap();
+}
+
+#[tokio::test]
+async fn the_wrapper_leads_here_for_hosts_that_no_installed_pattern_covers() {
+    // H-10: plain ssh would go where DNS leads, with the user's own keys and policy.
+    let scene = Scene::new(None).await;
+    set_up(&scene);
+    let shown = said(&run(&scene, &["ssh", "-G", "db-1.example.org"]).await);
+    for told in [
+        "eic-login' connect --dir ",
+        "stricthostkeychecking true",
+        "userknownhostsfile /dev/null",
+    ] {
+        assert!(shown.contains(told), "{told}: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_no_client_without_a_ca_where_ssh_was_set_up() {
+    // D22: cron knows no XDG_CONFIG_HOME.
+    let scene = Scene::new(None).await;
+    set_up(&scene);
+    let refused = run_with(&scene, None, &["explain", "ubuntu@web-1"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("XDG_CONFIG_HOME"),
+        "{}",
+        said(&refused)
+    );
+    let config = scene.world.dir.path().join("ssh_config");
+    let mut plain = std::process::Command::new("ssh");
+    plain.arg("-F").arg(config).args(["ubuntu@web-1", "true"]);
+    scene.environment(&mut plain);
+    plain.env("XDG_CONFIG_HOME", scene.world.dir.path().join("elsewhere"));
+    let plain = tokio::task::spawn_blocking(move || plain.output().unwrap());
+    let plain = plain.await.unwrap();
+    assert!(said(&plain).contains("XDG_CONFIG_HOME"), "{}", said(&plain));
+    assert!(scene.world.state().pushes.is_empty());
+}
+
+#[tokio::test]
+async fn hosts_are_listed_where_nothing_can_be_kept() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    // A file where the folder would be: root may write everywhere else.
+    let cache = &scene.world.paths.cache_dir;
+    std::fs::create_dir_all(cache.parent().unwrap()).unwrap();
+    std::fs::write(cache, "").unwrap();
+    for args in [&["hosts", "--json"][..], &["inventory", "--list"]] {
+        let listed = run(&scene, args).await;
+        assert!(listed.status.success(), "{}", said(&listed));
+        assert!(json(&listed).to_string().contains(INSTANCE));
+        assert!(
+            said(&listed).contains("cannot be kept"),
+            "{}",
+            said(&listed)
+        );
+    }
+}

@@ -37,6 +37,34 @@ async fn a_name_that_leads_elsewhere_is_replaced_by_the_socket() {
 }
 
 #[tokio::test]
+async fn nothing_of_the_users_own_is_removed_where_his_home_is_the_folder_of_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    let board = LoginBoard::new(dir.path().to_owned());
+    // A ControlMaster of his own, in `~` as some have it.
+    let _master = UnixListener::bind(dir.path().join("alice@web-1")).unwrap();
+    let own = [
+        ".bashrc",
+        ".0123456789abcdef",
+        "bob@example.org",
+        "exec-plan",
+    ];
+    for name in own {
+        std::fs::write(dir.path().join(name), "mine").unwrap();
+    }
+    std::fs::create_dir(dir.path().join("exec-notes")).unwrap();
+    std::fs::create_dir(dir.path().join("alice@prod")).unwrap();
+    std::fs::write(dir.path().join("alice@prod/web-1"), "mine").unwrap();
+    board.clean_up();
+    let kept = |name: &str| std::fs::symlink_metadata(dir.path().join(name)).is_ok();
+    for name in own
+        .into_iter()
+        .chain(["alice@web-1", "alice@prod/web-1", "exec-notes"])
+    {
+        assert!(kept(name), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn sockets_of_a_killed_agent_are_removed_and_links_to_own_agents_stay() {
     let dir = tempfile::tempdir().unwrap();
     let board = LoginBoard::new(dir.path().to_owned());
@@ -45,25 +73,23 @@ async fn sockets_of_a_killed_agent_are_removed_and_links_to_own_agents_stay() {
     let _own = UnixListener::bind(&own).unwrap();
     symlink(&own, dir.path().join("alice@forwarding")).unwrap();
     symlink("/nonexistent/agent", dir.path().join("alice@gone")).unwrap();
-    std::fs::write(dir.path().join(".leftover"), "").unwrap();
+    drop(UnixListener::bind(dir.path().join(".0123456789abcdef")).unwrap());
     std::fs::write(dir.path().join("agent.lock"), "").unwrap();
     // Of two `exec` one was killed.
-    for name in ["exec-dead", "exec-alive"] {
+    let (killed, alive) = ("exec-0123456789abcdef", "exec-fedcba9876543210");
+    for name in [killed, alive] {
         std::fs::create_dir(dir.path().join(name)).unwrap();
     }
     let socket = |name: &str| dir.path().join(name).join(super::super::shared::SOCKET);
-    drop(UnixListener::bind(socket("exec-dead")).unwrap());
-    let _alive = UnixListener::bind(socket("exec-alive")).unwrap();
+    drop(UnixListener::bind(socket(killed)).unwrap());
+    let _alive = UnixListener::bind(socket(alive)).unwrap();
     board.clean_up();
     let mut names: Vec<_> = std::fs::read_dir(dir.path())
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        ["agent.lock", "alice@forwarding", "exec-alive", "own"]
-    );
+    assert_eq!(names, ["agent.lock", "alice@forwarding", alive, "own"]);
 }
 
 fn entry(world: &World, ssh_pid: Option<u32>) -> Entry {
@@ -101,10 +127,11 @@ async fn names_with_a_place_have_a_folder_that_goes_with_its_last_socket() {
     let board = LoginBoard::new(dir.path().to_owned());
     let folder = dir.path().join("alice@prod");
     let _listener = board.bind(&folder.join("web-1")).unwrap();
-    let _other = board.bind(&folder.join("web-2")).unwrap();
+    let other = board.bind(&folder.join("web-2")).unwrap();
     assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
     retire(dir.path(), "alice@prod/web-1", None);
     assert!(is_socket(&folder.join("web-2")));
+    drop(other);
     board.clean_up();
     assert!(!folder.exists());
 }

@@ -60,11 +60,68 @@ async fn absurd_and_malformed_requests_end_the_conversation_only() {
         assert!(answer.is_empty(), "{bytes:?}");
     }
     let mut stream = connected(dir.path()).await;
-    let unknown = serde_json::json!({"version": VERSION, "ask": {"Dance": {}}});
+    let unknown = serde_json::json!({"version": VERSION, "config_dir": "/", "ask": {"Dance": {}}});
     frame::write_async(&mut stream, &unknown).await.unwrap();
     let reply: Reply = frame::read_async(&mut stream).await.unwrap();
     assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
     server.abort();
+}
+
+/// What an agent for `dir` answers to somebody who goes by the configuration in `theirs`.
+async fn asked(dir: &Path, theirs: Option<&Path>, ask: Ask) -> Reply {
+    let mut stream = connected(dir).await;
+    let request = serde_json::json!({"version": VERSION, "config_dir": theirs, "ask": ask});
+    frame::write_async(&mut stream, &request).await.unwrap();
+    frame::read_async(&mut stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn whoever_goes_by_another_configuration_gets_nothing_of_this_one() {
+    // D22: its CA would not hear of a push.
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    welcome_somebody(&resident.people, unix_now());
+    let server = tokio::spawn({
+        let (resident, run_dir) = (Arc::clone(&resident), run_dir.clone());
+        async move { serve(resident, &run_dir, None, Duration::from_secs(60)).await }
+    });
+    let ours = resident.settings.paths().config_dir.clone();
+    let other = dir.path().join("other");
+    // A person is signed in, who would have to do so again: it stays.
+    for theirs in [Some(other.as_path()), None] {
+        let reply = asked(dir.path(), theirs, Ask::PersonKey).await;
+        let Reply::OtherConfiguration { serves, ends } = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!((serves, ends), (ours.clone(), false));
+    }
+    let mine = asked(dir.path(), Some(&ours), Ask::Status).await;
+    assert!(matches!(mine, Reply::Status(_)), "{mine:?}");
+    resident.people.clear();
+    let status = asked(dir.path(), Some(&other), Ask::Status).await;
+    let stays = matches!(status, Reply::OtherConfiguration { ends: false, .. });
+    assert!(stays, "{status:?}");
+    let reply = asked(dir.path(), Some(&other), Ask::PersonKey).await;
+    let makes_room = matches!(reply, Reply::OtherConfiguration { ends: true, .. });
+    assert!(makes_room, "{reply:?}");
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_configuration_by_another_link_is_the_same_and_anybody_may_end_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (resident, run_dir) = (resident(dir.path()), dir.path().join("run"));
+    let ours = resident.settings.paths().config_dir.clone();
+    files::private_dir(&ours).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&ours, &link).unwrap();
+    let server =
+        tokio::spawn(async move { serve(resident, &run_dir, None, Duration::from_secs(60)).await });
+    let status = asked(dir.path(), Some(&link), Ask::Status).await;
+    assert!(matches!(status, Reply::Status(_)), "{status:?}");
+    let ended = asked(dir.path(), Some(&dir.path().join("other")), Ask::Logout).await;
+    assert!(matches!(ended, Reply::LoggedOut { .. }), "{ended:?}");
+    server.await.unwrap().unwrap();
 }
 
 #[tokio::test]
