@@ -3,6 +3,7 @@
 
 pub mod bastion;
 pub mod carrier;
+pub mod chain;
 pub mod direct;
 pub mod endpoint;
 pub mod hand_over;

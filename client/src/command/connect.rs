@@ -9,6 +9,7 @@ use crate::control::client::Agent;
 use crate::control::message::{Ask, ConnectAsk, NotReached, Reply};
 use crate::exit_code::{self, Failure};
 use crate::terminal;
+use crate::transport::chain::Chain;
 use crate::transport::{Link, hand_over};
 
 mod ways;
@@ -54,6 +55,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
         endpoint: options.optional("endpoint")?,
         dns_name: options.optional("dns-name")?,
         max_duration: options.optional("max-duration")?,
+        behind: Chain::from_env()?,
     };
     let login = options.login()?;
     let agent = Agent::new(&login.dir)?;
@@ -100,11 +102,18 @@ fn try_once(
     let (mut conversation, reply) = agent.ask(Ask::Connect(ask.clone()))?;
     let ways = match reply {
         Reply::Route {
+            instance,
             addresses,
             port,
             ways,
-            ..
-        } => Ways::new(agent.run_dir.clone(), ask, given, addresses, port, ways),
+        } => {
+            let behind = given.behind.with(&instance)?;
+            let given = Given {
+                behind,
+                ..given.clone()
+            };
+            Ways::new(agent.run_dir.clone(), ask, &given, addresses, port, ways)
+        }
         Reply::Failed(failure) => return Err(failure),
         _ => return Err(unexpected()),
     };

@@ -23,6 +23,8 @@ use crate::credentials::Selection;
 use crate::fallback::{self, CaOutcome, Push, Situation, stricter};
 use crate::key::{EphemeralKey, KeyType};
 use crate::ssh_agent::conversation::Login;
+use crate::ssh_config::host_users::is_covered;
+use crate::transport::{Via, Way};
 
 /// sshd's default port: where ssh was given no other, the host's own counts.
 const DEFAULT_PORT: u16 = 22;
@@ -71,13 +73,33 @@ impl Resident {
     ) -> Result<(), LoginError> {
         let host = ask.host.clone();
         let begun = self.begin(ask).await?;
-        let _ = frame::write_async(stream, &begun.route()).await;
+        let route = begun.route(self.is_its_own_bastion(&begun).await);
+        let _ = frame::write_async(stream, &route).await;
         let notes = self.finish(begun).await?;
         let _ = frame::write_async(stream, &Reply::Ready { notes }).await;
         if frame::read_async::<NotReached>(stream).await.is_ok() {
             self.routes.forget(&host);
         }
         Ok(())
+    }
+
+    /// Whether the profile names the very host as its bastion: one profile may cover both.
+    async fn is_its_own_bastion(&self, begun: &Begun) -> bool {
+        let Some(bastion) = &begun.profile.bastion else {
+            return false;
+        };
+        let (host, config) = (bastion.host(), &begun.setting.config);
+        let id = begun.target.view.id.as_str();
+        if [id, begun.ask.host.as_str()].contains(&host.as_str()) {
+            return true;
+        }
+        // ssh comes back here for covered names only; others are not looked up.
+        if !is_covered(host, config) {
+            return false;
+        }
+        let selection = &begun.ask.selection;
+        let found = self.resolve(&begun.setting, selection, host).await;
+        found.is_ok_and(|(target, _)| target.view.id.as_str() == id)
     }
 
     /// Resolves the host, and starts what does not depend on it.
@@ -426,8 +448,14 @@ fn no_task() -> LoginError {
 }
 
 impl Begun {
-    fn route(&self) -> Reply {
+    /// The host that is its own bastion is reached as if it had none.
+    fn route(&self, own_bastion: bool) -> Reply {
         let view = &self.target.view;
+        let bastion = self.profile.bastion.clone().filter(|_| !own_bastion);
+        let via = match self.profile.via {
+            Via::Only(Way::Bastion) if own_bastion => Via::Auto,
+            via => via,
+        };
         let port = if self.ask.port == DEFAULT_PORT {
             view.ssh_port
         } else {
@@ -438,8 +466,8 @@ impl Begun {
             addresses: view.addresses.clone(),
             port,
             ways: RouteWays {
-                via: self.profile.via,
-                bastion: self.profile.bastion.clone(),
+                via,
+                bastion,
                 endpoint: self.profile.endpoint.clone(),
                 session_by: self.profile.ssm,
                 group: format!("{}/{}", view.account, view.region.as_str()),

@@ -91,11 +91,13 @@ fn names(view: &InstanceView, config: &Config) -> Vec<HostName> {
         .map(|(alias, _)| alias.clone());
     names
         .chain(own)
-        .filter(|name| is_ours(name, config))
+        .filter(|name| is_covered(name, config))
         .collect()
 }
 
-fn is_ours(name: &HostName, config: &Config) -> bool {
+/// Whether plain ssh comes by this program for a host.
+#[must_use]
+pub fn is_covered(name: &HostName, config: &Config) -> bool {
     let patterns = config.patterns.iter().map(String::as_str);
     OWN_PATTERNS
         .into_iter()

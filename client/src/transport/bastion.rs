@@ -16,6 +16,7 @@ use eic_protocol::text::printable;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
+use super::chain::{self, Chain};
 use super::race::Canceller;
 use crate::exit_code::{self, Failure};
 use crate::host_name::HostName;
@@ -33,6 +34,12 @@ pub struct Bastion {
 }
 
 impl Bastion {
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+
     /// The arguments of ssh: its options end before the destination (H-03).
     fn arguments(&self, address: IpAddr, port: u16) -> Vec<String> {
         let target = match address {
@@ -103,7 +110,7 @@ impl fmt::Display for Bastion {
 pub struct InvalidBastion(String);
 
 /// Connects to an address as the bastion sees it. `user_agent` is the agent for the bastion's login: the one in our
-/// own environment may be a socket for the login that is being made.
+/// own environment may be a socket for the login that is being made. `behind` are the hosts that wait for that login.
 ///
 /// # Errors
 /// A [`Failure`]; ssh has said more on stderr.
@@ -112,6 +119,7 @@ pub fn open(
     address: IpAddr,
     port: u16,
     user_agent: Option<&Path>,
+    behind: &Chain,
     canceller: &Canceller,
 ) -> Result<UnixStream, Failure> {
     let broken = |e: io::Error| Failure::of(&e).context("cannot run ssh for the bastion");
@@ -120,6 +128,7 @@ pub fn open(
     let mut command = Command::new("ssh");
     command
         .args(bastion.arguments(address, port))
+        .env(chain::VARIABLE, behind.value())
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::from(OwnedFd::from(out)));
     match user_agent {

@@ -1,6 +1,5 @@
 //! Plain ssh through an endpoint: what is refused and how it is told, then logins, bulk data and the end of a tunnel.
 
-use std::process::Command;
 use std::time::Instant;
 
 use crate::scene::{Scene, output, said};
@@ -247,45 +246,6 @@ async fn every_way_that_failed_is_named() {
         said(&unknown).contains("`teleport` is not a way to a host"),
         "{}",
         said(&unknown)
-    );
-}
-
-#[tokio::test]
-async fn a_host_behind_a_bastion_is_reached_through_it() {
-    let scene = Scene::new().await;
-    scene.world.state().address = "127.0.0.1".to_owned();
-    // The inner ssh reads the scene's configuration, as a user's own would.
-    let bin = scene.world.dir.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    let shim = format!(
-        "#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n",
-        scene.config().display()
-    );
-    std::fs::write(bin.join("ssh"), shim).unwrap();
-    Command::new("chmod")
-        .arg("755")
-        .arg(bin.join("ssh"))
-        .status()
-        .unwrap();
-    let bastion = format!(
-        "--via bastion --bastion {}@{INSTANCE}:{}",
-        scene.user, scene.port
-    );
-    let mut command = scene.through("/usr/bin/ssh", &bastion, &[INSTANCE, "echo in"]);
-    command.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
-    let out = output(command).await;
-    assert!(
-        out.status.success() && out.stdout == b"in\n",
-        "{}",
-        said(&out)
-    );
-    // Once for the bastion, once for the host behind it.
-    assert_eq!(scene.world.state().pushes.len(), 2);
-    let none = scene.echo("--via bastion").await;
-    assert!(
-        said(&none).contains("no bastion is named"),
-        "{}",
-        said(&none)
     );
 }
 

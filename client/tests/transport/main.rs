@@ -9,6 +9,7 @@
 )]
 
 mod administration;
+mod bastion;
 mod drop_ins;
 mod endpoint;
 mod scene;

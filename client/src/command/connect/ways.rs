@@ -13,6 +13,7 @@ use crate::paths::Paths;
 use crate::terminal;
 use crate::transport::bastion::{self, Bastion};
 use crate::transport::carrier::{self, Order, Wish};
+use crate::transport::chain::Chain;
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
 use crate::transport::order::{TunnelAsk, TunnelTarget};
 use crate::transport::race::{Canceller, Opener, race};
@@ -29,6 +30,8 @@ pub(super) struct Given {
     pub(super) endpoint: Option<EndpointId>,
     pub(super) dns_name: Option<DnsName>,
     pub(super) max_duration: Option<TunnelSeconds>,
+    /// The hosts that wait for this login.
+    pub(super) behind: Chain,
 }
 
 /// One login's ways.
@@ -195,6 +198,7 @@ impl Ways {
             self.port,
             self.ask.user_agent.clone(),
         );
+        let behind = self.given.behind.clone();
         Box::new(move |canceller| {
             let address = inner(&addresses).ok_or_else(|| {
                 Failure::new(
@@ -202,7 +206,8 @@ impl Ways {
                     direct::NotReached::NoAddress.to_string(),
                 )
             })?;
-            bastion::open(&bastion, address, port, agent.as_deref(), canceller).map(Link::Carried)
+            let agent = agent.as_deref();
+            bastion::open(&bastion, address, port, agent, &behind, canceller).map(Link::Carried)
         })
     }
 }

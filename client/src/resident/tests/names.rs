@@ -4,11 +4,13 @@ use eic_protocol::api::discovery::SessionMode;
 use eic_protocol::api::instance::Enrolment;
 
 use super::stub::{INSTANCE, OTHER_INSTANCE, World};
-use crate::config::{Config, Place};
+use crate::config::{Config, HostProfile, Place};
 use crate::control::message::{Ask, ConnectAsk, Reply};
 use crate::exit_code;
 use crate::files;
 use crate::host_cache::HostCache;
+use crate::transport::bastion::Bastion;
+use crate::transport::{Via, Way};
 
 /// Two places: each profile of the stand-in has an access key of its own.
 fn two_places(world: &World, ca: Option<&str>) {
@@ -320,5 +322,53 @@ async fn a_published_image_tells_the_account_and_no_permission_tells_none() {
         };
         let failure = world.connect(login).await.unwrap_err();
         assert!(failure.message.contains(told), "{failure:?}");
+    }
+}
+
+/// A profile for every host whose bastion is `ops@BASTION`; names `web-*` are ours.
+fn behind(world: &World, bastion: &str) {
+    let profile = HostProfile {
+        pattern: "*".to_owned(),
+        via: Via::Only(Way::Bastion),
+        bastion: Some(format!("ops@{bastion}").parse().unwrap()),
+        ..HostProfile::default()
+    };
+    world.configure(None, vec![profile]);
+    let config = Config {
+        patterns: vec!["web-*".to_owned()],
+        ..Config::load(&world.paths).unwrap()
+    };
+    let text = config.to_toml().unwrap();
+    files::write_atomic(&world.paths.config_file(), text.as_bytes(), 0o600).unwrap();
+}
+
+/// The way and the bastion that a login is told.
+async fn way(world: &World, host: &str) -> (Via, Option<Bastion>) {
+    match world.ask(Ask::Connect(world.login("alice", host))).await.1 {
+        Reply::Route { ways, .. } => (ways.via, ways.bastion),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_never_its_own_bastion_whatever_both_are_called() {
+    let world = World::new().await;
+    world.state().by_filter = [(OTHER_INSTANCE.to_owned(), vec![OTHER_INSTANCE.to_owned()])].into();
+    for (bastion, host) in [
+        (INSTANCE, INSTANCE),
+        (INSTANCE, "web-1"),
+        ("web-1", "web-1"),
+        ("web-1", INSTANCE),
+        ("web-1", "web-2"),
+    ] {
+        behind(&world, bastion);
+        assert_eq!(way(&world, host).await, (Via::Auto, None), "{host}");
+    }
+    for bastion in [INSTANCE, "web-1", "jump.example.com"] {
+        behind(&world, bastion);
+        let (via, led) = way(&world, OTHER_INSTANCE).await;
+        let led = led.map(|bastion| bastion.to_string());
+        assert_eq!(via, Via::Only(Way::Bastion));
+        assert_eq!(led, Some(format!("ops@{bastion}")));
     }
 }

@@ -355,6 +355,7 @@ impl World {
         let agent = Agent {
             run_dir: self.run_dir.clone(),
             program: PathBuf::from("/bin/false"),
+            config_dir: self.paths.config_dir.clone(),
         };
         let socket = crate::control::socket_path(&self.run_dir);
         wait_for(|| socket.exists()).await;

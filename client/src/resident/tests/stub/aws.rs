@@ -79,7 +79,9 @@ fn query(head: &str, body: &str, state: &mut State) -> String {
     }
     if body.contains("Action=GetConsoleOutput") {
         let output = base64::engine::general_purpose::STANDARD.encode(&state.console);
-        return format!("<R><instanceId>{INSTANCE}</instanceId><output>{output}</output></R>");
+        let asked = body.split("InstanceId=").nth(1);
+        let id = asked.map_or(INSTANCE, |rest| rest.split('&').next().unwrap());
+        return format!("<R><instanceId>{id}</instanceId><output>{output}</output></R>");
     }
     let action = |action: &&&str| body.contains(&format!("Action={action}&"));
     let answered = state.aws_answers.keys().find(action).copied();
@@ -90,10 +92,11 @@ fn query(head: &str, body: &str, state: &mut State) -> String {
     described(found(head, body, state), state)
 }
 
-/// The instances that a filter, else an access key, leads to.
+/// The instances that an id, a filter, else an access key, leads to.
 fn found<'s>(head: &str, body: &str, state: &'s State) -> &'s [String] {
     let by_tag = body.contains("Name=tag%3AName");
-    let filter = body.split("Value.1=").nth(1);
+    let by_id = body.split("InstanceId.1=").nth(1);
+    let filter = by_id.or_else(|| body.split("Value.1=").nth(1));
     let filter = filter.map(|rest| rest.split('&').next().unwrap());
     let filtered = filter.and_then(|value| {
         let tagged = state.by_tag.get(value).filter(|_| by_tag);
