@@ -48,14 +48,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks for a new listing, and reads it from the cache.
+/// Asks for a new listing, and reads it from the cache, or takes it where that cannot be written.
 pub(super) fn list(paths: &Paths) -> Result<Listing, Failure> {
     let agent = Agent::new(&run_dir(paths)?)?;
     match agent.ask(Ask::Hosts(Selection::from_env()))?.1 {
         Reply::Hosts(listed) => {
             listed.notes.iter().for_each(|note| terminal::note(note));
-            let listing = HostCache::new(&paths.cache_dir).listing(&listed.source);
-            listing.ok_or_else(|| {
+            let kept = || HostCache::new(&paths.cache_dir).listing(&listed.source);
+            listed.unkept.or_else(kept).ok_or_else(|| {
                 Failure::new(
                     exit_code::FAILURE,
                     "the listing is not in the cache: try again",

@@ -12,6 +12,7 @@ use super::settings::{Ca, Setting};
 use super::{LoginError, Resident};
 use crate::control::message::HostsListed;
 use crate::credentials::Selection;
+use crate::files::FileError;
 use crate::host_cache::{CachedHost, HostCache, Listing};
 use crate::key::KeyType;
 use crate::ssh_config::host_users;
@@ -19,6 +20,9 @@ use crate::ssh_config::installation::Installation;
 
 /// Most pages of one listing: 50,000 hosts, about what the cache holds.
 const MAX_PAGES: usize = 50;
+
+/// Most hosts of a listing that could not be kept: as many as fit into one frame.
+const MAX_UNKEPT: usize = 1_000;
 
 /// What the CA shows.
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ impl Resident {
             return self.hosts_by_ec2(&setting, &selection, Vec::new()).await;
         };
         match self.list_by_ca(ca, &selection).await {
-            Ok(listing) => self.keep_hosts(&setting, &selection, listing, Vec::new()),
+            Ok(listing) => Ok(self.keep_hosts(&setting, &selection, listing, Vec::new())),
             Err(LoginError::Ca(error)) if error.is_absence() => {
                 let note = format!("EC2 was asked instead, since {error}");
                 self.hosts_by_ec2(&setting, &selection, vec![note]).await
@@ -118,29 +122,57 @@ impl Resident {
             truncated: false,
             hosts: hosts.into_iter().map(cached).collect(),
         };
-        self.keep_hosts(setting, selection, listing, notes)
+        Ok(self.keep_hosts(setting, selection, listing, notes))
     }
 
-    /// Keeps a listing: in the cache, and as accounts for ssh where setup was run.
+    /// Keeps a listing. Where that cannot be, it is said, and it goes on as far as it fits into an answer: neither
+    /// sign-in nor list depends on a cache.
     pub(super) fn keep_hosts(
         &self,
         setting: &Setting,
         selection: &Selection,
         listing: Listing,
-        notes: Vec<String>,
-    ) -> Result<HostsListed, LoginError> {
+        mut notes: Vec<String>,
+    ) -> HostsListed {
+        let source = source(setting, selection);
+        let kept = self.try_to_keep(setting, &source, listing.clone());
+        let unkept = kept.err().map(|error| {
+            notes.push(format!(
+                "the list of hosts cannot be kept for completion: {error}"
+            ));
+            shortened(listing)
+        });
+        HostsListed {
+            source,
+            unkept,
+            notes,
+        }
+    }
+
+    /// In the cache, and as accounts for ssh where setup was run.
+    fn try_to_keep(
+        &self,
+        setting: &Setting,
+        source: &str,
+        listing: Listing,
+    ) -> Result<(), FileError> {
         let paths = self.settings.paths();
         let cache = HostCache::new(&paths.cache_dir);
-        let source = source(setting, selection);
-        cache.keep(&source, listing)?;
+        cache.keep(source, listing)?;
         if Installation::new(&paths.ssh_dir).is_in_place() {
             let all = cache.all();
             let views = all.iter().flat_map(|l| &l.hosts).map(|host| &host.view);
             let text = host_users::render(&views.collect::<Vec<_>>(), &setting.config);
             host_users::write(&paths.ssh_dir, &text)?;
         }
-        Ok(HostsListed { source, notes })
+        Ok(())
     }
+}
+
+fn shortened(mut listing: Listing) -> Listing {
+    listing.truncated |= listing.hosts.len() > MAX_UNKEPT;
+    listing.hosts.truncate(MAX_UNKEPT);
+    listing
 }
 
 /// What a listing is called: hosts differ by who asks.

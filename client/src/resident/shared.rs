@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::login_board::{ACCEPT_PAUSE, MAX_SOCKET_PATH, peer};
 use super::{LoginError, Resident, lock};
 use crate::control::message::ConnectAsk;
+use crate::control::run_folder;
 use crate::credentials::Selection;
 use crate::files;
 use crate::key::KeyType;
@@ -23,6 +24,7 @@ use crate::ssh_agent::conversation::Step;
 use crate::ssh_agent::lock::AgentLock;
 use crate::ssh_agent::message;
 use crate::ssh_agent::shared::{Identity, SharedConversation, Withdrawal};
+use crate::terminal;
 
 /// The socket's name in its folder.
 pub(super) const SOCKET: &str = "agent.sock";
@@ -46,6 +48,16 @@ pub enum Wanted {
     Fleet(CertificateScope, Selection),
 }
 
+impl Wanted {
+    /// As it was asked for.
+    fn name(&self) -> String {
+        match self {
+            Self::Target(ask) => format!("{}@{}", ask.user, ask.host),
+            Self::Fleet(scope, _) => scope.principal().to_string(),
+        }
+    }
+}
+
 /// The socket and what it offers.
 #[derive(Debug)]
 pub struct SharedSocket {
@@ -54,6 +66,8 @@ pub struct SharedSocket {
     lock: Arc<AgentLock>,
     own_agent: Option<PathBuf>,
     folder: PathBuf,
+    /// What was told of renewals that failed: tools ask before each of their logins.
+    told: std::sync::Mutex<HashSet<String>>,
     /// Those of ssh before 8.9.
     logged_in: std::sync::Mutex<HashSet<SshProcess>>,
 }
@@ -100,7 +114,7 @@ impl SharedSocket {
         wanted: Vec<Wanted>,
         own_agent: Option<PathBuf>,
     ) -> Result<(Arc<Self>, Vec<String>), LoginError> {
-        files::private_dir(run_dir)?;
+        run_folder::make(run_dir)?;
         let folder = run_dir.join(format!("exec-{}", files::random_name()?));
         let socket = Arc::new(Self {
             resident,
@@ -108,9 +122,10 @@ impl SharedSocket {
             lock: Arc::default(),
             own_agent,
             folder,
+            told: std::sync::Mutex::default(),
             logged_in: std::sync::Mutex::default(),
         });
-        let notes = socket.renew().await?;
+        let notes = socket.get_all().await?;
         let path = socket.path();
         if path.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(LoginError::SocketName(path.display().to_string()));
@@ -186,8 +201,8 @@ impl SharedSocket {
             // It may hold a passphrase.
             let request = Zeroizing::new(request);
             if request.first() == Some(&message::REQUEST_IDENTITIES) {
-                // What cannot be renewed now is offered as it is: it may still be good, and the host decides.
-                let _ = self.renew().await;
+                let failed = self.renew().await;
+                failed.iter().for_each(|line| terminal::note(line));
             }
             let identities = self.identities().await;
             let step = conversation.step(&request, &identities);
@@ -230,13 +245,29 @@ impl SharedSocket {
         held.iter().filter_map(|h| h.identity.clone()).collect()
     }
 
-    /// One renewal at a time; certificates that are still good are kept ones.
-    async fn renew(&self) -> Result<Vec<String>, LoginError> {
+    /// All or nothing; returns lines for stderr.
+    async fn get_all(&self) -> Result<Vec<String>, LoginError> {
         let mut notes = Vec::new();
         for held in self.held.lock().await.iter_mut() {
             notes.extend(self.renew_one(held).await?);
         }
         Ok(notes)
+    }
+
+    /// One renewal at a time; certificates that are still good are kept ones. What cannot be renewed now keeps no other
+    /// from it, and is offered as it is: it may still be good, and the host decides. Returns what was not told before.
+    async fn renew(&self) -> Vec<String> {
+        let mut news = Vec::new();
+        for held in self.held.lock().await.iter_mut() {
+            let Err(error) = self.renew_one(held).await else {
+                continue;
+            };
+            let line = format!("{} cannot be renewed: {error}", held.wanted.name());
+            if lock(&self.told).insert(line.clone()) {
+                news.push(line);
+            }
+        }
+        news
     }
 
     async fn renew_one(&self, held: &mut Held) -> Result<Vec<String>, LoginError> {
@@ -318,3 +349,6 @@ impl Resident {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
