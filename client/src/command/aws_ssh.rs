@@ -22,6 +22,15 @@ use crate::exit_code::{self, Failure};
 use crate::ssh_config::block::Block;
 use crate::transport::endpoint::{DnsName, EndpointId, TunnelSeconds};
 
+/// ssh's own defaults in front of what setup has told it for `i-*` (ssh_config(5)).
+const WITHOUT_US: [&str; 5] = [
+    "-oKnownHostsCommand=none",
+    "-oUserKnownHostsFile=~/.ssh/known_hosts ~/.ssh/known_hosts2",
+    "-oGlobalKnownHostsFile=/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",
+    "-oStrictHostKeyChecking=ask",
+    "-oIdentityAgent=SSH_AUTH_SOCK",
+];
+
 /// The options (AWS CLI command reference, `ec2-instance-connect ssh`).
 #[derive(Debug, Parser)]
 #[command(
@@ -167,7 +176,7 @@ impl Arguments {
 
     fn with_identity(&self, selection: &Selection) -> Result<Vec<OsString>, Failure> {
         let paths = paths()?;
-        let config = Config::load(&paths)?;
+        let config = Config::in_force(&paths)?;
         let run_dir = config.run_dir(&paths);
         let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
         let block = Block::new(&program, &run_dir, &config.patterns);
@@ -175,12 +184,14 @@ impl Arguments {
         match &self.private_key_file {
             None => Ok(self.block_options(&block)),
             Some(file) => {
-                let addresses = match (self.instance_ip, self.is_tunnelled()) {
-                    (Some(address), false) => vec![address],
-                    (None, false) => self.addresses(&Agent::new(&run_dir)?, selection)?,
-                    (_, true) => Vec::new(),
+                let direct = match (self.instance_ip, self.is_tunnelled()) {
+                    (_, true) => None,
+                    (Some(address), false) => Some(address),
+                    (None, false) => {
+                        self.direct(&self.addresses(&Agent::new(&run_dir)?, selection)?)
+                    }
                 };
-                Ok(self.key_options(file, &program.display().to_string(), &addresses))
+                Ok(self.key_options(file, &program.display().to_string(), direct))
             }
         }
     }
@@ -223,32 +234,43 @@ impl Arguments {
         self.connection_type == ConnectionType::Eice || self.eice_options.is_some()
     }
 
+    /// The address to connect to; none: through the endpoint. Without a wish as AWS's own client has it: the public
+    /// IPv4 address, else a tunnel to the private one, else IPv6.
+    fn direct(&self, addresses: &[IpAddr]) -> Option<IpAddr> {
+        let mut all = addresses.iter().copied();
+        if self.connection_type == ConnectionType::Direct {
+            return all.next();
+        }
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = all.partition(IpAddr::is_ipv4);
+        match v4.first() {
+            None => v6.first().copied(),
+            Some(_) => v4.into_iter().find(is_public),
+        }
+    }
+
     /// A key of the user's own: nothing is pushed, and his own known_hosts decide about the host.
     fn key_options(
         &self,
         file: &std::path::Path,
         program: &str,
-        addresses: &[IpAddr],
+        direct: Option<IpAddr>,
     ) -> Vec<OsString> {
-        let mut words: Vec<OsString> =
-            vec!["-i".into(), file.into(), "-oIdentitiesOnly=yes".into()];
-        let public = |address: &&IpAddr| match address {
-            IpAddr::V4(v4) => !v4.is_private(),
-            IpAddr::V6(v6) => !v6.is_unique_local(),
-        };
-        let direct = match self.connection_type {
-            ConnectionType::Direct => addresses.first(),
-            _ => addresses.iter().find(public),
-        };
-        words.push(match direct.filter(|_| !self.is_tunnelled()) {
-            Some(address) => format!("-oHostName={address}").into(),
-            None => format!(
-                "-oProxyCommand='{program}' tunnel --instance-id '{}'{}",
-                self.instance_id,
-                self.tunnel_options()
-            )
-            .into(),
-        });
+        let mut words: Vec<OsString> = WITHOUT_US.into_iter().map(OsString::from).collect();
+        words.extend(["-i".into(), file.into(), "-oIdentitiesOnly=yes".into()]);
+        match direct {
+            Some(address) => words.extend([
+                "-oProxyCommand=none".into(),
+                format!("-oHostName={address}").into(),
+            ]),
+            None => words.push(
+                format!(
+                    "-oProxyCommand='{program}' tunnel --instance-id '{}'{}",
+                    self.instance_id,
+                    self.tunnel_options()
+                )
+                .into(),
+            ),
+        }
         words
     }
 
@@ -260,6 +282,10 @@ impl Arguments {
                 text.push_str(&format!(" --{name} '{value}'"));
             }
         };
+        add(
+            "private-ip-address",
+            self.instance_ip.map(|address| address.to_string()),
+        );
         add(
             "instance-connect-endpoint-id",
             options.endpoint.map(|e| e.to_string()),
@@ -314,6 +340,18 @@ impl Arguments {
             format!("{}@{}", self.os_user, self.instance_id),
         ]);
         words.into_iter().map(OsString::from).collect()
+    }
+}
+
+/// Neither RFC 1918 nor RFC 6598 (carriers' own, which a VPC may use).
+fn is_public(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            let of_carriers = first == 100 && (64..128).contains(&second);
+            !v4.is_private() && !of_carriers
+        }
+        IpAddr::V6(_) => false,
     }
 }
 
@@ -418,37 +456,110 @@ mod tests {
         );
     }
 
+    fn with_key(args: &str) -> Arguments {
+        parsed(&format!("--instance-id {ID} --private-key-file k {args}")).unwrap()
+    }
+
+    fn addresses(all: &[&str]) -> Vec<IpAddr> {
+        all.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    fn key_words(args: &str, direct: Option<&str>) -> Vec<String> {
+        let direct = direct.map(|address| address.parse().unwrap());
+        let arguments = with_key(args);
+        let words = arguments.key_options(std::path::Path::new("k"), "/opt/eic-login", direct);
+        words
+            .into_iter()
+            .map(|w| w.into_string().unwrap())
+            .collect()
+    }
+
     #[test]
-    fn a_key_of_ones_own_is_used_alone_and_nothing_is_pushed() {
-        let words = |args: &str, addresses: &[&str]| {
-            let arguments =
-                parsed(&format!("--instance-id {ID} --private-key-file k {args}")).unwrap();
-            let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-            let words =
-                arguments.key_options(std::path::Path::new("k"), "/opt/eic-login", &addresses);
-            words
-                .into_iter()
-                .map(|w| w.into_string().unwrap())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        let own = "-i k -oIdentitiesOnly=yes";
+    fn only_a_public_ipv4_address_or_ipv6_alone_is_connected_to_without_a_tunnel() {
+        for (all, direct) in [
+            (&["10.0.0.5"][..], None),
+            (&["100.64.0.5"], None),
+            (&["100.127.255.254", "172.16.0.1", "192.168.0.1"], None),
+            (&["2001:db8::1", "10.0.0.5"], None),
+            (&[], None),
+            (&["192.0.2.1", "2001:db8::1", "10.0.0.5"], Some("192.0.2.1")),
+            (&["10.0.0.5", "100.63.0.1"], Some("100.63.0.1")),
+            (&["100.128.0.1"], Some("100.128.0.1")),
+            (&["2001:db8::1"], Some("2001:db8::1")),
+        ] {
+            let found = with_key("").direct(&addresses(all));
+            assert_eq!(found.map(|a| a.to_string()).as_deref(), direct, "{all:?}");
+        }
+        let first = with_key("--connection-type direct").direct(&addresses(&["10.0.0.5"]));
+        assert_eq!(first, addresses(&["10.0.0.5"]).pop());
+    }
+
+    #[test]
+    fn a_tunnel_leads_to_the_address_that_was_given() {
+        let tunnel = |args: &str| key_words(args, None).pop().unwrap();
+        let plain = format!(
+            "-oProxyCommand='/opt/eic-login' tunnel --instance-id '{ID}' --remote-port '%p'"
+        );
+        assert_eq!(tunnel(""), plain);
+        assert_eq!(tunnel("--connection-type eice"), plain);
         assert_eq!(
-            words("", &["192.0.2.1", "10.0.0.5"]),
-            format!("{own} -oHostName=192.0.2.1")
+            tunnel("--connection-type eice --instance-ip 10.0.0.5"),
+            format!("{plain} --private-ip-address '10.0.0.5'")
         );
-        assert_eq!(
-            words("--connection-type direct", &["10.0.0.5"]),
-            format!("{own} -oHostName=10.0.0.5")
-        );
-        let tunnel = format!(
-            "{own} -oProxyCommand='/opt/eic-login' tunnel --instance-id '{ID}' --remote-port '%p'"
-        );
-        assert_eq!(words("", &["10.0.0.5"]), tunnel);
-        assert_eq!(words("--connection-type eice", &["192.0.2.1"]), tunnel);
         assert!(
-            words("--eice-options endpointId=eice-01234567", &[])
+            tunnel("--eice-options endpointId=eice-01234567")
                 .contains("--instance-connect-endpoint-id 'eice-01234567'")
         );
+    }
+
+    /// What the installed ssh makes of it where setup was run.
+    fn shown(words: &[String]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config");
+        let run_dir = std::path::Path::new("/run/eic");
+        let block = Block::new(std::path::Path::new("/opt/eic-login"), run_dir, &[]).unwrap();
+        std::fs::write(&file, block.render()).unwrap();
+        // ssh leaves out a key that is not there.
+        std::fs::write(dir.path().join("k"), "").unwrap();
+        let mut command = Command::new("ssh");
+        command.current_dir(dir.path());
+        let output = command
+            .arg("-G")
+            .arg("-F")
+            .arg(&file)
+            .args(words)
+            .arg(ID)
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn with_a_key_of_ones_own_nothing_that_setup_told_ssh_is_left() {
+        let direct = shown(&key_words("--connection-type direct", Some("192.0.2.1")));
+        let tunnel = shown(&key_words("", None));
+        assert!(!direct.contains("eic-login"), "{direct}");
+        assert!(direct.contains("\nhostname 192.0.2.1\n"), "{direct}");
+        let ours: Vec<_> = tunnel.lines().filter(|l| l.contains("eic-login")).collect();
+        assert!(
+            ours.len() == 1 && ours[0].starts_with("proxycommand '/opt/eic-login' tunnel"),
+            "{tunnel}"
+        );
+        for text in [&direct, &tunnel] {
+            for line in [
+                "stricthostkeychecking ask",
+                "globalknownhostsfile /etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",
+                "identitiesonly yes",
+            ] {
+                assert!(text.lines().any(|l| l == line), "{line}: {text}");
+            }
+            let known = text.lines().find(|l| l.starts_with("userknownhostsfile "));
+            assert!(known.unwrap().contains("/.ssh/known_hosts "), "{text}");
+            let keys: Vec<_> = text
+                .lines()
+                .filter(|l| l.starts_with("identityfile "))
+                .collect();
+            assert_eq!(keys, ["identityfile k", "identityfile none"], "{text}");
+            assert!(!text.contains("/run/eic"), "{text}");
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Before the CA is asked: a certificate that cannot be stored would be in its audit for nothing.
     let place = Place::prepare(&out).map_err(|e| Failure::of(&e))?;
     let resident = Resident::new(&paths, &paths.run_dir, program)?;
-    Config::load(&paths)
+    Config::in_force(&paths)
         .map_err(Failure::from)
         .and_then(|config| sign_in::for_this_command(&resident, &config))
         .inspect_err(|_| place.give_up())?;
@@ -123,29 +123,42 @@ impl Place {
             .map_or_else(|| instance.to_string(), |address| address.to_string());
         format!(
             "Certificate for {user}@{instance} until {}.\n\
-             ssh -F none -i {key} -o CertificateFile={certificate} -o IdentitiesOnly=yes -o IdentityAgent=none \
-             -o UserKnownHostsFile={known} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes \
+             ssh -F none {key} -o {certificate} -o IdentitiesOnly=yes -o IdentityAgent=none \
+             -o {known} -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes \
              -o HostKeyAlias={instance} -p {port} {user}@{host}\n",
             moment(issued.valid_before),
-            key = quoted(&self.key),
-            certificate = quoted(&self.certificate),
-            known = quoted(&self.known_hosts),
+            key = identity(&self.key),
+            certificate = option("CertificateFile", &self.certificate),
+            known = option("UserKnownHostsFile", &self.known_hosts),
             port = issued.port,
         )
     }
 }
 
-/// For a shell, where the path needs it.
-fn quoted(path: &Path) -> String {
+/// `-i` takes its file by two rules at once where there is a `%` in it: only plain ones are given so.
+fn identity(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b));
-    if plain {
-        text
+    if is_plain(&text) {
+        format!("-i {text}")
     } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
+        format!("-o {}", option("IdentityFile", path))
     }
+}
+
+/// `NAME=PATH` for a shell and then for ssh, which splits at blanks and knows tokens (ssh_config(5)).
+fn option(name: &str, path: &Path) -> String {
+    let text = path.display().to_string();
+    if is_plain(&text) {
+        return format!("{name}={text}");
+    }
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    let text = text.replace('%', "%%").replace('\'', "'\\''");
+    format!("'{name}=\"{text}\"'")
+}
+
+fn is_plain(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
+    text.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -230,11 +243,39 @@ mod tests {
         let told = place.told(&issued(), &user, &instance);
         assert!(
             told.contains("HostKeyAlias=i-01234567")
-                && told.contains("a job/id'")
+                && told.contains("a job/id\"'")
                 && told.ends_with("deploy@10.0.0.5\n"),
             "{told}"
         );
         assert!(!told.contains("private\n"));
+    }
+
+    #[test]
+    fn the_command_names_the_files_of_any_folder_as_ssh_reads_them() {
+        let (user, instance) = parse_target("deploy@i-01234567").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["job", "a job", "it's 100% \"mine\""] {
+            let place = Place::prepare(&dir.path().join(name)).unwrap();
+            place.write(&issued()).unwrap();
+            let told = place.told(&issued(), &user, &instance);
+            let command = told.lines().last().unwrap().replacen("ssh ", "ssh -G ", 1);
+            let shell = std::process::Command::new("sh")
+                .args(["-c", &command])
+                .output();
+            let shown = String::from_utf8(shell.unwrap().stdout).unwrap();
+            // `-G` shows `%` before it is expanded.
+            let told = |path: &Path| path.display().to_string().replace('%', "%%");
+            for (option, path) in [
+                ("identityfile", &place.key),
+                ("certificatefile", &place.certificate),
+            ] {
+                let line = format!("{option} {}\n", told(path));
+                assert!(shown.contains(&line), "{line}: {command}\n{shown}");
+            }
+            let known = shown.lines().find(|l| l.starts_with("userknownhostsfile "));
+            let path = place.known_hosts.display().to_string();
+            assert!(known.unwrap().ends_with(&path), "{known:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use eic_protocol::os_user::OsUser;
 
+use super::ssh::WITH_VALUE;
 use super::ssh_caller;
 use crate::control::message::ConnectAsk;
 use crate::credentials::Selection;
@@ -167,11 +168,19 @@ fn names_user(line: &[u8], user: &OsUser, host: &HostName) -> bool {
         destination.starts_with(&format!("{user}@"))
             || option.trim_start().starts_with("user=")
             || option.trim_start().starts_with("user ")
-            || (word.starts_with('-') && !word.starts_with("--") && word.contains('l'))
+            || names_by_letter(word)
     };
     // What follows the host is the remote command.
     let before_host = |word: &&String| !word.eq_ignore_ascii_case(host.as_str());
     words.iter().skip(1).take_while(before_host).any(names)
+}
+
+/// Whether a cluster such as `-vl` has `-l` among its options; what follows an option with a value is that value
+/// (scp gives `-oPermitLocalCommand=no`).
+fn names_by_letter(word: &str) -> bool {
+    let letters = word.strip_prefix('-').unwrap_or_default();
+    let mut with_value = letters.chars().filter(|c| WITH_VALUE.contains(*c));
+    !letters.starts_with('-') && with_value.next() == Some('l')
 }
 
 /// The ssh process that started this one. ssh puts `exec` before its ProxyCommand, so there is no shell between.
@@ -196,6 +205,14 @@ mod tests {
         for (line, named) in [
             ("ssh\0web-1\0", false),
             ("ssh\0-v\0-p\x0022\0web-1\0ls\0-l\0", false),
+            // As scp and sftp start it.
+            (
+                "ssh\0-x\0-oPermitLocalCommand=no\0-oClearAllForwardings=yes\0-oRemoteCommand=none\0-oRequestTTY=no\0--\0web-1\0",
+                false,
+            ),
+            ("ssh\0-i/keys/all\0-o\0ControlPath=~/l\0web-1\0", false),
+            ("ssh\0-oPermitLocalCommand=no\0-l\0alice\0--\0web-1\0", true),
+            ("ssh\0-vl\0alice\0web-1\0", true),
             ("ssh\0alice@web-1\0", true),
             ("ssh\0ssh://alice@web-1\0", true),
             ("ssh\0-l\0alice\0web-1\0", true),

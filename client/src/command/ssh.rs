@@ -13,12 +13,11 @@ use crate::config::Config;
 use crate::exit_code::Failure;
 use crate::host_name::HostName;
 use crate::ssh_config::block::Block;
-use crate::ssh_config::installation::Installation;
 use crate::transport::Via;
 use crate::transport::bastion::Bastion;
 
 /// ssh's options that take a value (ssh(1), 9.9).
-const WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
+pub(super) const WITH_VALUE: &str = "BbcDEeFIiJLlmOoPpQRSWw";
 
 /// How long `--wait` waits for a booting instance where no number is given. Seconds.
 const DEFAULT_WAIT: u64 = 300;
@@ -32,27 +31,29 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
     }
     let split = checked(args)?;
     let paths = paths()?;
-    let is_in_place = Installation::new(&paths.ssh_dir).is_in_place();
+    let config = Config::in_force(&paths)?;
+    let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
+    let block = Block::new(&program, &config.run_dir(&paths), &config.patterns)
+        .map_err(|e| Failure::usage(e.to_string()))?;
+    let mut command = command(&block, &own, &split);
+    Err(Failure::of(&command.exec()).context("cannot run ssh"))
+}
+
+/// All settings every time: what setup has written need not cover this host, and without them ssh would go wherever
+/// DNS leads, with the user's own keys.
+fn command(block: &Block, own: &str, split: &Split<'_>) -> Command {
     let mut command = Command::new("ssh");
-    if !own.is_empty() || !is_in_place {
-        let config = Config::load(&paths)?;
-        let program = std::env::current_exe().map_err(|e| Failure::of(&e))?;
-        let block = Block::new(&program, &config.run_dir(&paths), &config.patterns)
-            .map_err(|e| Failure::usage(e.to_string()))?;
-        // Where setup was run, only what differs from it.
-        let wanted = |name: &str| !is_in_place || name == "ProxyCommand";
-        let options = block.options().into_iter().filter(|(name, _)| wanted(name));
-        command.args(options.map(|(name, value)| match name {
-            "ProxyCommand" => format!("-o{name}={value}{own}"),
-            _ => format!("-o{name}={value}"),
-        }));
-    }
+    let options = block.options().into_iter();
+    command.args(options.map(|(name, value)| match name {
+        "ProxyCommand" => format!("-o{name}={value}{own}"),
+        _ => format!("-o{name}={value}"),
+    }));
     command
         .args(split.options)
         .arg("--")
         .arg(split.destination)
         .args(split.rest);
-    Err(Failure::of(&command.exec()).context("cannot run ssh"))
+    command
 }
 
 /// Whether `args` are a command line of ssh's options with ours in front.
@@ -271,6 +272,35 @@ mod tests {
                 && !is_long(&words(&["--", "x"]))
                 && !is_long(&words(&["-v"]))
         );
+    }
+
+    #[test]
+    fn a_host_that_no_installed_pattern_covers_gets_every_setting() {
+        // H-10: ssh itself is the judge; `-G` prints what it would use.
+        let (dir, run_dir) = (
+            tempfile::tempdir().unwrap(),
+            std::path::Path::new("/run/eic"),
+        );
+        let program = std::path::Path::new("/opt/eic-login");
+        let block = Block::new(program, run_dir, &["web-*".to_owned()]).unwrap();
+        let users_own = "Host *\n  StrictHostKeyChecking no\n  ProxyCommand none\n";
+        let file = dir.path().join("config");
+        std::fs::write(&file, format!("{}{users_own}", block.render())).unwrap();
+        let (file, host) = (file.to_str().unwrap(), "db-1.example.org");
+        let args = words(&["-G", "-F", file, "-l", "alice", host]);
+        let own = " --wait 9";
+        let output = command(&block, own, &split(&args).unwrap()).output();
+        let shown = String::from_utf8(output.unwrap().stdout).unwrap();
+        for told in [
+            "proxycommand '/opt/eic-login' connect",
+            "stricthostkeychecking true",
+            "userknownhostsfile /dev/null",
+            "knownhostscommand \"/opt/eic-login\" known-hosts",
+            "identityagent /run/eic/alice@db-1.example.org",
+            own,
+        ] {
+            assert!(shown.contains(told), "{told}: {shown}");
+        }
     }
 
     #[test]

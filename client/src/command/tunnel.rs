@@ -95,9 +95,12 @@ fn ask(arguments: &Arguments) -> Result<TunnelAsk, Failure> {
             "specify an instance connect endpoint id when providing a DNS name",
         ));
     }
-    let target = match (host, arguments.private_ip_address) {
-        // An address beside an id is AWS's way of choosing among several; which one leads there is EC2's word.
-        (_, Some(_)) if endpoint.is_none() => {
+    let private = arguments.private_ip_address;
+    // Beside an instance, and where no endpoint is named: that one is found by the instance.
+    let address = private.filter(|_| host.is_some() && endpoint.is_none());
+    let target = match (host, private) {
+        (Some(host), Some(_)) if endpoint.is_none() => TunnelTarget::Host(host),
+        (None, Some(_)) if endpoint.is_none() => {
             return Err(Failure::usage(
                 "specify an instance connect endpoint id when providing a private ip",
             ));
@@ -113,7 +116,7 @@ fn ask(arguments: &Arguments) -> Result<TunnelAsk, Failure> {
     Ok(TunnelAsk {
         selection: aws_options::selection(arguments.profile.as_deref(), arguments.region),
         target,
-        address: None,
+        address,
         port: arguments.remote_port,
         endpoint,
         dns_name,
@@ -306,6 +309,15 @@ mod tests {
                 .variables()
                 .any(|pair| pair == ("AWS_REGION", "eu-west-1"))
         );
+        let of_several = asked(&[
+            "--instance-id",
+            "i-0123456789abcdef0",
+            "--private-ip-address",
+            "10.0.0.6",
+        ]);
+        let of_several = of_several.unwrap();
+        assert!(matches!(of_several.target, TunnelTarget::Host(_)));
+        assert_eq!(of_several.address, "10.0.0.6".parse().ok());
         let by_address = asked(&[
             "--private-ip-address",
             "fd00::5",

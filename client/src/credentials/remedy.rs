@@ -30,8 +30,12 @@ fn advise(profile: Option<&str>, from_environment: bool, config: &str) -> String
         return "renew AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or unset them".to_owned();
     }
     let name = profile.unwrap_or("default");
-    let option = profile.map_or_else(String::new, |p| format!(" --profile {}", printable(p)));
     let base = source(name, config);
+    // The sign-in is that of the profile at the end of the chain.
+    let option = match profile {
+        None if base == name => String::new(),
+        _ => format!(" --profile {}", printable(&base)),
+    };
     match keys(&base, config) {
         Some(keys)
             if keys
@@ -114,13 +118,14 @@ mod tests {
     use super::*;
 
     const CONFIG: &str = "[default]\nregion = eu-west-1\n[profile dev]\nsso_session = corp\n# x\n[profile prod]\nsource_profile = dev\n\
-                          role_arn = x\n[profile proc]\ncredential_process = /bin/x\n[profile loop]\nsource_profile = loop\n[sso-session corp]\nsso_start_url = x\n";
+                          role_arn = x\n[profile proc]\ncredential_process = /bin/x\n[profile loop]\nsource_profile = loop\n[profile lost]\nsource_profile = gone\n[sso-session corp]\nsso_start_url = x\n";
 
     #[test]
     fn each_kind_of_profile_has_its_own_remedy() {
         for (profile, told) in [
             (Some("dev"), "run `aws sso login --profile dev`"),
-            (Some("prod"), "run `aws sso login --profile prod`"),
+            (Some("prod"), "run `aws sso login --profile dev`"),
+            (Some("lost"), "run `aws configure sso --profile gone`"),
             (Some("proc"), "credential_process of profile `proc`"),
             (Some("loop"), "renew the credentials of profile `loop`"),
             (Some("none"), "run `aws configure sso --profile none`"),
@@ -130,6 +135,11 @@ mod tests {
             assert!(advice.contains(told), "{profile:?}: {advice}");
         }
         assert!(advise(None, false, "").contains("set AWS_PROFILE"));
+        let default = CONFIG.replace("[default]", "[default]\nsource_profile = dev");
+        let told = advise(None, false, &default);
+        assert_eq!(told, "run `aws sso login --profile dev`");
+        let own = CONFIG.replace("[default]", "[default]\nsso_session = corp");
+        assert_eq!(advise(None, false, &own), "run `aws sso login`");
         assert!(advise(Some("dev"), true, CONFIG).contains("AWS_SESSION_TOKEN"));
     }
 
