@@ -16,6 +16,7 @@ use crate::credentials::Selection;
 use crate::exit_code::{self, Failure};
 use crate::host_name::HostName;
 use crate::paths::Paths;
+use crate::ssh_config::home;
 use crate::ssh_config::installation::Installation;
 use crate::ssh_config::version::SshVersion;
 
@@ -118,7 +119,7 @@ type Failed = (&'static str, Failure);
 fn steps(patient: &Patient, diagnosis: &mut Diagnosis) -> Result<(), Failed> {
     let at = |step: &'static str| move |failure: Failure| (step, failure);
     diagnosis.passed("ssh", ssh_version().map_err(at("ssh"))?);
-    let config = Config::load(&patient.paths).map_err(|e| ("configuration", e.into()))?;
+    let config = Config::in_force(&patient.paths).map_err(|e| ("configuration", e.into()))?;
     let ca = config.ca.as_ref().map(|ca| ca.url.to_string());
     let told = ca.unwrap_or_else(|| "no CA: EC2 Instance Connect only".to_owned());
     diagnosis.passed("configuration", told);
@@ -250,9 +251,15 @@ fn unexpected(reply: Reply) -> Failure {
     }
 }
 
-/// Whether setup was run for these folders.
+/// Whether setup was run for these folders, and ssh reads them.
 fn is_set_up(paths: &Paths) -> bool {
-    Installation::new(&paths.ssh_dir).is_in_place()
+    Installation::new(&paths.ssh_dir).is_in_place() && home::not_read(&paths.ssh_dir).is_none()
+}
+
+/// Why what setup wrote does not count, where ssh reads another folder.
+fn not_read(paths: &Paths) -> Option<String> {
+    let written = Installation::new(&paths.ssh_dir).is_in_place();
+    written.then(|| home::not_read(&paths.ssh_dir)).flatten()
 }
 
 /// ssh's configuration file, where another than the user's own is to be examined.

@@ -2,7 +2,9 @@
 //! a second run changes nothing; `--undo` takes all of it back.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use eic_protocol::api::discovery::Discovery;
@@ -14,6 +16,7 @@ use crate::ca::CaClient;
 use crate::config::{CaConfig, Config, RootChain};
 use crate::control::client::Agent;
 use crate::control::message::Ask;
+use crate::control::run_folder;
 use crate::credentials::IdTokenConfig;
 use crate::exit_code::{self, Failure};
 use crate::files::{self, FileError};
@@ -21,10 +24,14 @@ use crate::host_cache::HostCache;
 use crate::oidc::IssuerUrl;
 use crate::paths::Paths;
 use crate::ssh_config::block::Block;
-use crate::ssh_config::host_users;
 use crate::ssh_config::installation::{Change, Installation};
 use crate::ssh_config::version::SshVersion;
+use crate::ssh_config::{home, host_users};
 use crate::terminal;
+use crate::transport::{slots, winner};
+
+/// What this program is called where it is installed.
+const PROGRAM: &str = "eic-login";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -93,18 +100,34 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.undo {
         return undo(&paths, arguments.yes);
     }
-    let before = Config::load(&paths)?.id_token;
-    let id_token = arguments.id_token(before.as_ref())?;
+    let before = Config::load(&paths)?;
+    let id_token = arguments.id_token(before.id_token.as_ref())?;
     SshVersion::installed().map_err(|e| Failure::usage(e.to_string()))?;
     let pinned = match &arguments.url {
-        Some(url) => Some(pin(url, arguments)?),
+        Some(url) => Some(pin(url, arguments, &paths, before.ca.as_ref())?),
         None => None,
     };
     let program = std::env::current_exe()
         .map_err(|e| Failure::of(&e).context("cannot tell which program this is"))?;
+    let program = std::env::var_os("PATH")
+        .and_then(|path| named_in(&path, &program))
+        .filter(|named| Block::new(named, &paths.run_dir, &[]).is_ok())
+        .unwrap_or(program);
     let pinned = pinned.map(|pinned| pinned.after(&paths)).transpose()?;
     let plan = Plan::make(&paths, &program, pinned, &arguments.patterns, id_token)?;
     plan.carry_out(&paths, arguments.yes)
+}
+
+/// This very file as `PATH` names it: what it is a link to may be gone with the next update.
+fn named_in(path: &OsStr, program: &Path) -> Option<PathBuf> {
+    let identity = |file: &Path| {
+        let meta = std::fs::metadata(file).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    let ours = identity(program)?;
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    let mut files = folders.map(|folder| folder.join(PROGRAM));
+    files.find(|file| identity(file) == Some(ours))
 }
 
 /// A verified root and what is remembered of its CA.
@@ -151,7 +174,15 @@ fn not_following(error: &dyn std::fmt::Display) -> Failure {
     )
 }
 
-fn pin(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
+/// `before` is the CA as it is configured now: what was pinned of the same one stays pinned where nothing else is said,
+/// from the first connection on.
+fn pin(
+    url: &Audience,
+    arguments: &Arguments,
+    paths: &Paths,
+    before: Option<&CaConfig>,
+) -> Result<Pinned, Failure> {
+    let before = before.filter(|before| before.url == *url);
     let ca_file = arguments
         .ca_file
         .as_ref()
@@ -161,13 +192,23 @@ fn pin(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
     let mut ca = CaConfig {
         url: url.clone(),
         root_fingerprints: BTreeSet::new(),
-        ca_file,
+        ca_file: ca_file.or_else(|| before.and_then(|before| before.ca_file.clone())),
     };
     let discovery = runtime()?.block_on(async { CaClient::new(&ca)?.discovery().await })?;
-    ca.root_fingerprints = match arguments.fingerprint.as_slice() {
-        [] => ask_for_fingerprints(&discovery)?,
-        given => given.iter().cloned().collect(),
+    ca.root_fingerprints = match (arguments.fingerprint.as_slice(), before) {
+        ([], Some(before)) => before.root_fingerprints.clone(),
+        ([], None) => ask_for_fingerprints(&discovery)?,
+        (given, _) => given.iter().cloned().collect(),
     };
+    // An installed chain decides about the next root, see `after`: its first keys need not be the CA's any more.
+    let installed = before.filter(|_| arguments.fingerprint.is_empty());
+    if let Some(roots) = installed.and_then(|before| RootChain::load(paths, before).ok()) {
+        return Ok(Pinned {
+            ca,
+            roots,
+            root: discovery.root,
+        });
+    }
     let untrusted = |e| {
         Failure::new(
             exit_code::UNTRUSTED,
@@ -216,14 +257,14 @@ struct Plan {
     changes: Vec<Change>,
     config_text: String,
     config_differs: bool,
-    /// What of [id_token] was configured and will not be.
-    lost: Vec<&'static str>,
+    /// What was configured and will not be.
+    lost: Vec<String>,
 }
 
 impl Plan {
     fn make(
         paths: &Paths,
-        program: &std::path::Path,
+        program: &Path,
         pinned: Option<Pinned>,
         patterns: &[String],
         id_token: Option<IdTokenConfig>,
@@ -235,15 +276,14 @@ impl Plan {
         } else {
             patterns.to_vec()
         };
-        let run_dir = before
-            .run_dir
-            .clone()
-            .unwrap_or_else(|| paths.run_dir.clone());
+        // Only somebody's own choice is kept: the default is this session's, and earlier setups wrote it down.
+        let chosen = before.run_dir.clone().filter(|dir| *dir != paths.run_dir);
+        let run_dir = chosen.clone().unwrap_or_else(|| paths.run_dir.clone());
         let block =
             Block::new(program, &run_dir, &patterns).map_err(|e| Failure::usage(e.to_string()))?;
         let (ca, root) = pinned.map(|p| (p.ca, (p.roots, p.root))).unzip();
         let config = Config {
-            run_dir: Some(run_dir.clone()),
+            run_dir: chosen,
             patterns,
             ca,
             id_token: id_token.or_else(|| before.id_token.clone()),
@@ -255,7 +295,7 @@ impl Plan {
             .map_err(|e| Failure::usage(e.to_string()))?;
         let config_text = config.to_toml()?;
         let config_differs = config != before;
-        let lost = lost(before.id_token.as_ref(), config.id_token.as_ref());
+        let lost = lost(&before, &config);
         Ok(Self {
             config,
             root,
@@ -285,6 +325,9 @@ impl Plan {
         terminal::print(
             "Done. Sign in with `eic-login`, then use ssh, scp, rsync and git as usual.\n",
         );
+        if let Some(told) = home::not_read(&paths.ssh_dir) {
+            terminal::note(&told);
+        }
         Ok(())
     }
 
@@ -304,8 +347,8 @@ impl Plan {
                 lines.collect::<String>()
             ));
         }
-        for name in &self.lost {
-            text.push_str(&format!("  - `{name}` in [id_token] is removed\n"));
+        for what in &self.lost {
+            text.push_str(&format!("  - {what} is removed\n"));
         }
         if self.root.is_some() {
             text.push_str(&format!(
@@ -332,8 +375,35 @@ impl Plan {
     }
 }
 
-/// Which keys of [id_token] were there before and are gone after: none of them is lost silently.
-fn lost(before: Option<&IdTokenConfig>, after: Option<&IdTokenConfig>) -> Vec<&'static str> {
+/// What was configured before and is not after: no pin and no key of [id_token] is lost silently.
+fn lost(before: &Config, after: &Config) -> Vec<String> {
+    let of_ca = lost_pins(before.ca.as_ref(), after.ca.as_ref());
+    let of_token = lost_keys(before.id_token.as_ref(), after.id_token.as_ref());
+    let of_token = of_token.into_iter();
+    of_ca
+        .into_iter()
+        .chain(of_token.map(|name| format!("`{name}` in [id_token]")))
+        .collect()
+}
+
+fn lost_pins(before: Option<&CaConfig>, after: Option<&CaConfig>) -> Vec<String> {
+    let Some(before) = before else {
+        return Vec::new();
+    };
+    let mut lost = Vec::new();
+    if after.is_none_or(|after| after.url != before.url) {
+        lost.push(format!("the CA {}", before.url));
+    }
+    let file = after.and_then(|after| after.ca_file.as_ref());
+    if let Some(gone) = before.ca_file.as_ref().filter(|gone| file != Some(gone)) {
+        let shown = terminal::one_line(&gone.display().to_string());
+        lost.push(format!("the TLS pin `{shown}`"));
+    }
+    lost
+}
+
+/// Which keys of [id_token] are gone.
+fn lost_keys(before: Option<&IdTokenConfig>, after: Option<&IdTokenConfig>) -> Vec<&'static str> {
     let names = |config: &IdTokenConfig| {
         [
             ("command", !config.command.is_empty()),
@@ -370,6 +440,7 @@ fn undo(paths: &Paths, yes: bool) -> Result<(), Failure> {
     let config = Config::load(paths);
     let run_dir = config.map_or_else(|_| paths.run_dir.clone(), |config| config.run_dir(paths));
     let files = our_files(paths, &run_dir);
+    let folders = run_folder::login_folders(&run_dir);
     let mut text = String::from("This will change:\n");
     text.extend(changes.iter().map(Change::diff));
     text.extend(
@@ -387,14 +458,14 @@ fn undo(paths: &Paths, yes: bool) -> Result<(), Failure> {
         files::remove(&file).map_err(failed)?;
     }
     installation.remove_empty_folder(made);
-    let of_logins = entries_of(&run_dir);
     let ours = [
         paths.config_dir.clone(),
         paths.state_dir.clone(),
         paths.cache_dir.clone(),
+        slots::folder(&run_dir),
         run_dir,
     ];
-    for folder in of_logins.into_iter().chain(ours).chain(parents) {
+    for folder in folders.into_iter().chain(ours).chain(parents) {
         // Refused by the system where something of somebody else's is in it, as it should be.
         let _ = std::fs::remove_dir(folder);
     }
@@ -403,7 +474,7 @@ fn undo(paths: &Paths, yes: bool) -> Result<(), Failure> {
 }
 
 /// Every file that setup and the resident agent made. Others in those folders are the user's.
-fn our_files(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
+fn our_files(paths: &Paths, run_dir: &Path) -> Vec<PathBuf> {
     let hosts = paths.state_dir.join("hosts.json");
     let events = paths.state_dir.join("events.json");
     let mut files = vec![
@@ -411,6 +482,7 @@ fn our_files(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
         paths.root_file(),
         host_users::file(&paths.ssh_dir),
         HostCache::new(&paths.cache_dir).file().to_owned(),
+        winner::file(&paths.cache_dir),
         hosts.clone(),
         events.clone(),
         files::lock_file(&paths.root_file()),
@@ -419,25 +491,14 @@ fn our_files(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
         crate::control::socket_path(run_dir),
         crate::control::lock_path(run_dir),
     ];
-    let logins = entries_of(run_dir)
-        .into_iter()
-        .filter(|path| path.to_string_lossy().contains('@'));
-    for login in logins {
-        // `user@place/name` lies in a folder `user@place`.
-        let inner = entries_of(&login);
-        files.extend(if inner.is_empty() { vec![login] } else { inner });
-    }
+    files.extend(run_folder::login_entries(run_dir));
+    files.extend(slots::files(run_dir));
     files.retain(|file| std::fs::symlink_metadata(file).is_ok_and(|meta| !meta.is_dir()));
     files
 }
 
-fn entries_of(folder: &std::path::Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
-}
-
 /// The folders above ours that do not exist yet: `~/.config`, `~/.local`, …
-fn missing_parents(paths: &Paths, run_dir: &std::path::Path) -> Vec<PathBuf> {
+fn missing_parents(paths: &Paths, run_dir: &Path) -> Vec<PathBuf> {
     let ours = [
         paths.config_dir.as_path(),
         paths.state_dir.as_path(),

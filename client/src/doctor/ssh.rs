@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eic_protocol::os_user::OsUser;
 
-use super::{Patient, SshConfigFile, is_set_up, ssh_output};
+use super::{Patient, SshConfigFile, is_set_up, not_read, ssh_output};
 use crate::cause::Cause;
 use crate::config::Config;
 use crate::control::message::ConnectAsk;
@@ -129,10 +129,9 @@ impl Settings {
             .any(|pattern| matches_pattern(pattern, host));
         let set_up = patient.ssh.config.is_some() || is_set_up(&patient.paths);
         let (message, cause) = if !set_up {
-            (
-                "plain ssh does not use this program yet".to_owned(),
-                Cause::NotSetUp,
-            )
+            let elsewhere = not_read(&patient.paths);
+            let told = || "plain ssh does not use this program yet".to_owned();
+            (elsewhere.unwrap_or_else(told), Cause::NotSetUp)
         } else if !covered {
             (
                 format!("no pattern covers `{host}`: plain ssh does not use this program for it"),

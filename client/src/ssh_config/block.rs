@@ -10,6 +10,9 @@ use crate::host_name::{InvalidPattern, check_pattern};
 /// Patterns that are always ours.
 pub(super) const OWN_PATTERNS: [&str; 2] = ["i-*", "mi-*"];
 
+/// A login's socket, in the folder of sockets.
+const LOGIN_SOCKET: &str = "/%r@%h\"";
+
 /// What the block depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -76,7 +79,7 @@ impl Block {
             ),
             fixed("ProxyUseFdpass", "yes"),
             // Of its own for each login, so that no key of the user's counts towards MaxAuthTries (H-08).
-            ("IdentityAgent", format!("\"{run_dir}/%r@%h\"")),
+            ("IdentityAgent", format!("\"{run_dir}{LOGIN_SOCKET}")),
             fixed("IdentitiesOnly", "no"),
             fixed("IdentityFile", "none"),
             fixed("CertificateFile", "none"),
@@ -97,6 +100,14 @@ impl Block {
             ),
         ]
     }
+}
+
+/// The folder of sockets in the text of [`Block::render`].
+#[must_use]
+pub fn run_dir_of(text: &str) -> Option<PathBuf> {
+    let mut lines = text.lines().map(str::trim);
+    let agent = lines.find_map(|line| line.strip_prefix("IdentityAgent \""))?;
+    agent.strip_suffix(LOGIN_SOCKET).map(PathBuf::from)
 }
 
 /// A path without any character that ssh_config, its tokens or a shell would interpret.

@@ -4,6 +4,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::block;
 use crate::files::{self, FileError};
 
 /// The line; relative to `~/.ssh` (ssh_config(5), `Include`).
@@ -48,9 +49,16 @@ impl Installation {
     #[must_use]
     pub fn is_in_place(&self) -> bool {
         let config = files::read_capped(&self.ssh_dir.join("config"), MAX_FILE);
-        let included =
-            config.is_ok_and(|bytes| bytes.is_some_and(|b| b.starts_with(INCLUDE.as_bytes())));
+        let included = config.is_ok_and(|bytes| bytes.is_some_and(|bytes| is_included(&bytes)));
         included && self.ssh_dir.join("eic.config").exists()
+    }
+
+    /// The folder of sockets that ssh was told.
+    #[must_use]
+    pub fn run_dir(&self) -> Option<PathBuf> {
+        let bytes = files::read_capped(&self.ssh_dir.join("eic.config"), MAX_FILE).ok()??;
+        let told = block::run_dir_of(&String::from_utf8_lossy(&bytes));
+        told.filter(|_| self.is_in_place())
     }
 
     /// What putting `block` in place changes; nothing where it is there already. `parents` are folders that come
@@ -65,10 +73,10 @@ impl Installation {
         let header = self.header(ours.before.as_deref(), users.before.is_none(), parents);
         let ours = ours.becoming(Some(format!("{header}{block}").into_bytes()));
         let kept = users.before.clone().unwrap_or_default();
-        let wanted = if kept.starts_with(INCLUDE.as_bytes()) {
+        let wanted = if is_included(&kept) {
             kept
         } else {
-            [INCLUDE.as_bytes(), &kept].concat()
+            [INCLUDE.as_bytes(), &without_include(&kept)].concat()
         };
         Ok(changes([ours, users.becoming(Some(wanted))]))
     }
@@ -88,10 +96,7 @@ impl Installation {
             .before
             .as_ref()
             .is_some_and(|b| contains(b, MADE_CONFIG));
-        let rest = users
-            .before
-            .as_ref()
-            .map(|b| b.strip_prefix(INCLUDE.as_bytes()).unwrap_or(b).to_vec());
+        let rest = users.before.as_deref().map(without_include);
         let rest = rest.filter(|rest| !(made && rest.is_empty()));
         Ok(changes([users.becoming(rest), ours.becoming(None)]))
     }
@@ -246,6 +251,29 @@ impl Change {
     }
 }
 
+/// Whether our line comes before every setting: nothing but comments and blank lines stands above it.
+fn is_included(users: &[u8]) -> bool {
+    let mut lines = users.split_inclusive(|byte| *byte == b'\n');
+    let is_setting = |line: &&[u8]| {
+        let text = line.trim_ascii();
+        !text.is_empty() && !text.starts_with(b"#")
+    };
+    lines.find(is_setting).is_some_and(is_include)
+}
+
+fn without_include(users: &[u8]) -> Vec<u8> {
+    let lines = users.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .filter(|line| !is_include(line))
+        .flatten()
+        .copied()
+        .collect()
+}
+
+fn is_include(line: &[u8]) -> bool {
+    line.trim_ascii() == INCLUDE.trim_end().as_bytes()
+}
+
 fn remembered_parents(bytes: &[u8]) -> Vec<PathBuf> {
     let text = String::from_utf8_lossy(bytes);
     let named = text
@@ -386,6 +414,31 @@ mod tests {
             home.config().is_empty(),
             "an empty file of the user's was removed"
         );
+    }
+
+    #[test]
+    fn a_line_below_the_users_own_comment_is_found_and_taken_back() {
+        let home = Home::with_config(b"Host a\n");
+        set_up(&home, "x\n");
+        let commented = b"# mine\n\nInclude eic.config\nHost a\n";
+        std::fs::write(home.ssh().join("config"), commented).unwrap();
+        assert!(Installation::new(&home.ssh()).is_in_place());
+        assert_eq!(set_up(&home, "x\n"), Vec::new());
+        undo(&home);
+        assert_eq!(home.config(), b"# mine\n\nHost a\n");
+    }
+
+    #[test]
+    fn a_line_below_a_setting_does_not_count_and_undo_takes_every_one() {
+        let home = Home::with_config(b"Host a\nInclude eic.config\n");
+        std::fs::write(home.ssh().join("eic.config"), "").unwrap();
+        assert!(!Installation::new(&home.ssh()).is_in_place());
+        set_up(&home, "x\n");
+        assert_eq!(home.config(), b"Include eic.config\nHost a\n");
+        let twice = b"Include eic.config\n# x\nInclude eic.config\nHost a\nInclude eic.config.d";
+        std::fs::write(home.ssh().join("config"), twice).unwrap();
+        undo(&home);
+        assert_eq!(home.config(), b"# x\nHost a\nInclude eic.config.d");
     }
 
     #[test]

@@ -391,3 +391,23 @@ async fn what_is_wrong_at_the_host_is_named() {
     ])
     .await;
 }
+
+#[tokio::test]
+async fn a_configuration_in_a_home_that_ssh_does_not_read_is_named() {
+    let scene = Scene::new(Some(INSTANCE)).await;
+    let ssh = &scene.world.paths.ssh_dir;
+    crate::files::private_dir(ssh).unwrap();
+    std::fs::write(ssh.join("config"), "Include eic.config\n").unwrap();
+    let block = scene.world.dir.path().join("ssh_config");
+    std::fs::copy(block, ssh.join("eic.config")).unwrap();
+    for args in [&["doctor", "web-1"][..], &["status"]] {
+        let mut command = scene.eic(args);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let text = said(&output.await.unwrap());
+        let told = format!("ssh -F {}/config", ssh.display());
+        assert!(
+            text.contains("ssh reads ") && text.contains(&told),
+            "{text}"
+        );
+    }
+}

@@ -113,6 +113,18 @@ impl Home {
     }
 }
 
+/// Of a CA that is not configured yet.
+fn pin_new(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
+    super::pin(url, arguments, &Home::new().paths(), None)
+}
+
+/// Of the CA that is configured.
+fn pin_again(home: &Home, url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
+    let before = Config::load(&home.paths()).unwrap().ca;
+    let pinned = super::pin(url, arguments, &home.paths(), before.as_ref())?;
+    pinned.after(&home.paths())
+}
+
 fn set_up(home: &Home, pinned: Option<Pinned>, patterns: &[&str]) -> Result<(), Failure> {
     set_up_with(home, pinned, patterns, None)
 }
@@ -138,7 +150,7 @@ fn set_up_with(
 fn a_ca_without_the_pinned_key_is_refused() {
     let right = vec![public(1).fingerprint()];
     for discovery in [discovery(2, 2), discovery(1, 2), discovery(2, 1)] {
-        let failure = pin(&serving(&discovery), &arguments(&right)).unwrap_err();
+        let failure = pin_new(&serving(&discovery), &arguments(&right)).unwrap_err();
         assert_eq!(failure.code, exit_code::UNTRUSTED, "{failure:?}");
     }
 }
@@ -147,7 +159,7 @@ fn a_ca_without_the_pinned_key_is_refused() {
 fn an_issuer_is_written_and_kept_by_the_next_setup() {
     let home = Home::new();
     let right = vec![public(1).fingerprint()];
-    let pinned = || pin(&serving(&discovery(1, 1)), &arguments(&right)).unwrap();
+    let pinned = || pin_new(&serving(&discovery(1, 1)), &arguments(&right)).unwrap();
     let bad = Arguments {
         issuer: "https://issuer.example".parse().ok(),
         client_id: Some(String::new()),
@@ -174,7 +186,7 @@ fn an_issuer_is_written_and_kept_by_the_next_setup() {
     let client_id = None;
     let same = Arguments { client_id, ..good };
     let kept = same.id_token(Some(&written)).unwrap().unwrap();
-    assert!(kept == written && lost(Some(&written), Some(&kept)).is_empty());
+    assert!(kept == written && lost_keys(Some(&written), Some(&kept)).is_empty());
     let client_id = Some("other".to_owned());
     let renamed = Arguments { client_id, ..same };
     let kept = renamed.id_token(Some(&written)).unwrap().unwrap();
@@ -212,7 +224,7 @@ fn what_another_issuer_takes_away_is_said_and_the_secret_is_not_shown_to_it() {
 
 #[test]
 fn without_a_terminal_a_fingerprint_is_demanded() {
-    let failure = pin(&serving(&discovery(1, 1)), &arguments(&[])).unwrap_err();
+    let failure = pin_new(&serving(&discovery(1, 1)), &arguments(&[])).unwrap_err();
     assert!(
         failure.code == exit_code::UNTRUSTED && failure.message.contains("--fingerprint"),
         "{failure:?}"
@@ -228,7 +240,7 @@ fn redirects_errors_and_foreign_answers_are_refused() {
         "HTTP/1.1 500 x\r\ncontent-length: 0\r\n\r\n",
     ] {
         assert!(
-            pin(
+            pin_new(
                 &server(answer.as_bytes().to_vec()),
                 &arguments(&[public(1).fingerprint()])
             )
@@ -260,7 +272,7 @@ fn undo_leaves_no_trace_and_every_byte_as_it_was() {
     files::private_dir(&paths.ssh_dir).unwrap();
     std::fs::write(paths.ssh_dir.join("config"), b"Host a\r\n\tUser b").unwrap();
     let before = home.files();
-    let pinned = pin(
+    let pinned = pin_new(
         &serving(&discovery(1, 1)),
         &arguments(&[public(1).fingerprint()]),
     )
@@ -268,7 +280,17 @@ fn undo_leaves_no_trace_and_every_byte_as_it_was() {
     set_up(&home, Some(pinned), &["web-*"]).unwrap();
     files::private_dir(&paths.state_dir).unwrap();
     std::fs::write(paths.state_dir.join("hosts.json"), "{}").unwrap();
-    files::private_dir(&Config::load(&paths).unwrap().run_dir(&paths)).unwrap();
+    files::private_dir(&paths.cache_dir).unwrap();
+    std::fs::write(winner::file(&paths.cache_dir), "{}").unwrap();
+    let run_dir = Config::load(&paths).unwrap().run_dir(&paths);
+    files::private_dir(&run_dir.join("alice@prod")).unwrap();
+    for link in ["alice@web-1", "alice@prod/web-1", ".0123456789abcdef"] {
+        let own = paths.ssh_dir.join("config");
+        std::os::unix::fs::symlink(own, run_dir.join(link)).unwrap();
+    }
+    files::private_dir(&slots::folder(&run_dir)).unwrap();
+    let slot = slots::folder(&run_dir).join("eice-0123456789abcdef0.19");
+    std::fs::write(slot, "").unwrap();
     assert!(home.files().len() > before.len() + 4);
     undo(&paths, true).unwrap();
     assert_eq!(home.files(), before);
@@ -288,7 +310,7 @@ fn undo_leaves_files_of_the_users_own_alone() {
 fn a_second_setup_changes_nothing_and_keeps_patterns_and_profiles() {
     let home = Home::new();
     let url = serving(&discovery(1, 1));
-    let pinned = || Some(pin(&url, &arguments(&[public(1).fingerprint()])).unwrap());
+    let pinned = || Some(pin_new(&url, &arguments(&[public(1).fingerprint()])).unwrap());
     set_up(&home, pinned(), &["web-*"]).unwrap();
     let file = home.paths().config_file();
     let text =
@@ -321,20 +343,155 @@ fn a_second_setup_takes_only_a_root_that_follows_the_installed_one() {
     let url = serving(&discovery(1, 1));
     set_up(
         &home,
-        Some(pin(&url, &arguments(&fingerprints)).unwrap()),
+        Some(pin_new(&url, &arguments(&fingerprints)).unwrap()),
         &[],
     )
     .unwrap();
     for (version, named, signed) in [(3, 1, 1), (2, 2, 2)] {
         let other = serving(&discovery_of(version, named, signed));
-        let mut pinned = pin(&other, &arguments(&fingerprints)).unwrap();
+        let mut pinned = pin_new(&other, &arguments(&fingerprints)).unwrap();
         pinned.ca.url = url.clone();
         let refused = pinned.after(&home.paths()).unwrap_err();
         assert_eq!(refused.code, exit_code::UNTRUSTED, "{version}");
     }
     let next = serving(&discovery_of(2, 1, 1));
-    let mut pinned = pin(&next, &arguments(&fingerprints)).unwrap();
+    let mut pinned = pin_new(&next, &arguments(&fingerprints)).unwrap();
     pinned.ca.url = url.clone();
     let pinned = pinned.after(&home.paths()).unwrap();
     assert_eq!(pinned.roots.root().version, 2);
+}
+
+#[test]
+fn undo_takes_nothing_of_the_users_own_from_a_folder_that_both_use() {
+    let home = Home::new();
+    let paths = home.paths();
+    let run_dir = home.0.path().join("shared");
+    files::private_dir(&paths.config_dir).unwrap();
+    let config = format!("run_dir = \"{}\"\n", run_dir.display());
+    std::fs::write(paths.config_file(), config).unwrap();
+    set_up(&home, None, &[]).unwrap();
+    let own = [
+        "mail@example.org",
+        ".bashrc",
+        ".0123456789abcdef",
+        "tunnels/notes.1",
+    ];
+    files::private_dir(&run_dir.join("tunnels")).unwrap();
+    for name in own {
+        std::fs::write(run_dir.join(name), "mine").unwrap();
+    }
+    std::fs::create_dir(run_dir.join("empty")).unwrap();
+    undo(&paths, true).unwrap();
+    for name in own.into_iter().chain(["empty"]) {
+        assert!(run_dir.join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_second_setup_of_the_same_ca_keeps_its_tls_pin_and_its_root_keys() {
+    let home = Home::new();
+    let url = serving(&discovery(1, 1));
+    let right = [public(1).fingerprint()];
+    let pem = home.0.path().join("ca.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let ca = rcgen::CertificateParams::default().self_signed(&key);
+    std::fs::write(&pem, ca.unwrap().pem()).unwrap();
+    let first = Arguments {
+        ca_file: Some(pem.clone()),
+        ..arguments(&right)
+    };
+    set_up(&home, Some(pin_new(&url, &first).unwrap()), &[]).unwrap();
+    let before = home.files();
+    // Without a terminal, and nobody asks for the fingerprint again.
+    let again = pin_again(&home, &url, &arguments(&[])).unwrap();
+    assert_eq!(again.ca.ca_file, Some(std::fs::canonicalize(&pem).unwrap()));
+    assert_eq!(again.ca.root_fingerprints, right.clone().into());
+    set_up(&home, Some(again), &[]).unwrap();
+    assert_eq!(home.files(), before);
+    // Another CA has none of it.
+    let other = serving(&discovery(1, 1));
+    let refused = pin_again(&home, &other, &arguments(&[])).unwrap_err();
+    assert!(refused.message.contains("--fingerprint"), "{refused:?}");
+}
+
+#[test]
+fn a_root_that_does_not_follow_is_refused_also_where_no_fingerprint_is_given() {
+    let home = Home::new();
+    let url = serving(&discovery(1, 1));
+    let right = [public(1).fingerprint()];
+    set_up(&home, Some(pin_new(&url, &arguments(&right)).unwrap()), &[]).unwrap();
+    let file = home.paths().config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let other = serving(&discovery_of(2, 2, 2));
+    std::fs::write(&file, text.replace(&url.to_string(), &other.to_string())).unwrap();
+    let refused = pin_again(&home, &other, &arguments(&[])).unwrap_err();
+    assert_eq!(refused.code, exit_code::UNTRUSTED, "{refused:?}");
+}
+
+#[test]
+fn a_pin_that_goes_is_shown_before_anything_is_written() {
+    let home = Home::new();
+    let right = [public(1).fingerprint()];
+    let mut pinned = pin_new(&serving(&discovery(1, 1)), &arguments(&right)).unwrap();
+    pinned.ca.ca_file = Some(PathBuf::from("/etc/ca.pem"));
+    let url = pinned.ca.url.to_string();
+    set_up(&home, Some(pinned), &[]).unwrap();
+    let program = Path::new("/usr/bin/eic-login");
+    let plan = Plan::make(&home.paths(), program, None, &[], None).unwrap();
+    let shown = plan.shown(&home.paths());
+    for line in [
+        "  - the TLS pin `/etc/ca.pem` is removed\n".to_owned(),
+        format!("  - the CA {url} is removed\n"),
+    ] {
+        assert!(shown.contains(&line), "{shown}");
+    }
+}
+
+#[test]
+fn the_sessions_folder_of_sockets_is_told_to_ssh_and_not_written_down() {
+    let home = Home::new();
+    set_up(&home, None, &[]).unwrap();
+    let paths = home.paths();
+    let config = Config::load(&paths).unwrap();
+    assert_eq!(config.run_dir, None);
+    // A session with a folder of its own, as a login has it: the next setup tells it to ssh.
+    let session = Paths {
+        run_dir: home.0.path().join("session/eic"),
+        ..paths.clone()
+    };
+    let program = Path::new("/usr/bin/eic-login");
+    let plan = Plan::make(&session, program, None, &[], None).unwrap();
+    plan.carry_out(&session, true).unwrap();
+    let block = std::fs::read_to_string(paths.ssh_dir.join("eic.config")).unwrap();
+    assert!(block.contains("session/eic/%r@%h"), "{block}");
+    // Sessions without it use the same agent, as long as the folder can be there.
+    assert_eq!(config.run_dir(&paths), paths.run_dir);
+    files::private_dir(&home.0.path().join("session")).unwrap();
+    assert_eq!(config.run_dir(&paths), session.run_dir);
+    // Somebody's own choice stays; what an earlier setup wrote down by itself does not.
+    let set = |dir: &Path| {
+        let text = format!("run_dir = \"{}\"\n", dir.display());
+        std::fs::write(paths.config_file(), text).unwrap();
+        set_up(&home, None, &[]).unwrap();
+        Config::load(&paths).unwrap().run_dir
+    };
+    let own = home.0.path().join("own");
+    assert_eq!(set(&own), Some(own));
+    assert_eq!(set(&paths.run_dir), None);
+}
+
+#[test]
+fn the_program_is_named_as_path_has_it_and_only_this_very_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["other", "bin", "versions"] {
+        std::fs::create_dir(at(folder)).unwrap();
+    }
+    std::fs::write(at("versions/1.2"), "this").unwrap();
+    std::fs::write(at("other/eic-login"), "another").unwrap();
+    std::os::unix::fs::symlink(at("versions/1.2"), at("bin/eic-login")).unwrap();
+    let path = std::env::join_paths([PathBuf::from("bin"), at("other"), at("none"), at("bin")]);
+    let found = named_in(&path.unwrap(), &at("versions/1.2"));
+    assert_eq!(found, Some(at("bin/eic-login")));
+    assert_eq!(named_in(at("other").as_os_str(), &at("versions/1.2")), None);
 }

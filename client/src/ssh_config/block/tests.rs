@@ -78,6 +78,19 @@ fn paths_and_patterns_with_a_meaning_of_their_own_are_refused() {
 }
 
 #[test]
+fn the_folder_of_sockets_is_read_back_and_from_nothing_else() {
+    let told = run_dir_of(&block(&["web-*"]).render());
+    assert_eq!(told, Some(PathBuf::from("/run/user/1000/eic")));
+    for other in [
+        "",
+        "    IdentityAgent ~/agent\n",
+        "    IdentityAgent \"/a/%r\"\n",
+    ] {
+        assert_eq!(run_dir_of(other), None, "{other:?}");
+    }
+}
+
+#[test]
 fn no_match_exec_is_written() {
     // H-17
     assert!(
