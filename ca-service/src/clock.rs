@@ -1,12 +1,13 @@
 //! The service's only clock: whole Unix seconds.
 //! Everything else takes `now` as an argument; `SystemTime::now` occurs in this file only.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// How far the machine's clock may run ahead of the one that nobody sets and be believed: a correction by NTP.
-const BELIEVED: Duration = Duration::from_secs(300);
+/// How fast what has surely passed follows a clock that is ahead: one that is a day ahead for ten minutes moves it by forty,
+/// less than the grace that revocations have; one that was set right after the start has it right in a quarter of the error.
+const HURRY: u32 = 4;
 
 /// Tells the time. Clones share one source.
 #[derive(Clone, Debug, Default)]
@@ -14,31 +15,35 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System(Start),
+    System(Arc<Mutex<Passed>>),
     Manual(Arc<AtomicU64>),
 }
 
 impl Default for Source {
     fn default() -> Self {
-        Self::System(Start {
-            wall: SystemTime::now(),
-            steady: Instant::now(),
-        })
+        let start = Passed {
+            time: SystemTime::now(),
+            at: Instant::now(),
+        };
+        Self::System(Arc::new(Mutex::new(start)))
     }
 }
 
-/// One moment by the clock that is set, and by the one that only runs.
+/// The time that has surely come, as of a moment of the clock that nobody sets.
 #[derive(Clone, Copy, Debug)]
-struct Start {
-    wall: SystemTime,
-    steady: Instant,
+struct Passed {
+    time: SystemTime,
+    at: Instant,
 }
 
-impl Start {
+impl Passed {
     /// Where the machine slept, less than has passed: what waits for it waits longer.
-    fn passed(&self) -> SystemTime {
-        let by_now = self.steady.elapsed().saturating_add(BELIEVED);
-        self.wall.checked_add(by_now).unwrap_or(self.wall)
+    fn by(&mut self, wall: SystemTime, at: Instant) -> SystemTime {
+        let since = at.saturating_duration_since(self.at);
+        let limit = self.time.checked_add(since.saturating_mul(HURRY));
+        let time = wall.min(limit.unwrap_or(wall));
+        *self = Self { time, at };
+        time
     }
 }
 
@@ -88,7 +93,10 @@ impl Clock {
     pub fn moment(&self) -> Moment {
         let now = self.now();
         let passed = match &self.0 {
-            Source::System(start) => unix(start.passed()),
+            Source::System(passed) => {
+                let mut passed = passed.lock().unwrap_or_else(PoisonError::into_inner);
+                unix(passed.by(SystemTime::now(), Instant::now()))
+            }
             Source::Manual(_) => now,
         };
         Moment {
@@ -112,25 +120,34 @@ fn unix(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn a_clock_that_jumped_ahead_makes_nothing_pass() {
-        let day = Duration::from_secs(86_400);
-        let clock = Clock(Source::System(Start {
-            wall: SystemTime::now() - day,
-            steady: Instant::now(),
-        }));
-        let moment = clock.moment();
-        assert_eq!(moment.now, Clock::system().now());
-        assert!(moment.passed + 86_000 < moment.now, "{moment:?}");
-        // One that went back is believed: nothing is forgotten too early.
-        let clock = Clock(Source::System(Start {
-            wall: SystemTime::now() + day,
-            steady: Instant::now(),
-        }));
-        assert_eq!(clock.moment().passed, clock.moment().now);
-        assert_eq!(Clock::system().moment(), Moment::of(Clock::system().now()));
+    fn a_clock_that_jumps_ahead_makes_little_pass_and_one_that_was_set_right_all_of_it() {
+        let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
+        let (start, at) = (SystemTime::now(), Instant::now());
+        let mut passed = Passed { time: start, at };
+        assert_eq!(passed.by(start + minute, at + minute), start + minute);
+        // A day ahead for ten minutes.
+        let mut steady = at + minute;
+        let mut ahead = start;
+        for _ in 0..10 {
+            steady += minute;
+            ahead = passed.by(start + day, steady);
+        }
+        assert!(ahead < start + 60 * minute, "{ahead:?}");
+        // Back again: it never is behind what has come, and never after now.
+        assert_eq!(
+            passed.by(start + 12 * minute, steady + minute),
+            start + 12 * minute
+        );
+        // A clock that stays is right after a while.
+        let wall = start + day;
+        assert!(passed.by(wall, steady + 2 * minute) < wall);
+        assert_eq!(passed.by(wall, steady + day), wall);
+        assert_eq!(Clock::system().moment().passed, Clock::system().now());
     }
 
     #[test]
