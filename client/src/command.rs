@@ -199,6 +199,7 @@ impl Destination {
             ssh_pid: None,
             user_agent: options::user_agent(run_dir, None),
             selection: Selection::from_env(),
+            given: None,
         })
     }
 }

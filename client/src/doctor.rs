@@ -199,6 +199,7 @@ fn login(patient: &Patient, settings: &ssh::Settings) -> ConnectAsk {
         ssh_pid: None,
         user_agent: None,
         selection: patient.selection.clone(),
+        given: None,
     }
 }
 

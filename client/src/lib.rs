@@ -33,5 +33,6 @@ pub mod terminal;
 mod testing;
 pub mod transport;
 pub mod ways_in;
+pub mod zone;
 
 pub use command::run;

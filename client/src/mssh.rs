@@ -12,6 +12,8 @@ use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 
+use crate::zone::Zone;
+
 pub use command_line::Refusal;
 
 /// Which program is meant.
@@ -81,6 +83,8 @@ pub struct Line {
     pub profile: Option<String>,
     /// `-r`.
     pub region: Option<AwsRegion>,
+    /// `-z`.
+    pub zone: Option<Zone>,
     /// `-d`.
     pub debug: bool,
     /// Flags for ssh or sftp, as they were.

@@ -17,16 +17,10 @@ fn overridden(selection: Selection, profile: Option<&str>, region: Option<AwsReg
         Some(profile) => selection.with_profile(profile),
         None => selection,
     };
-    let Some(region) = region else {
-        return selection;
-    };
-    let is_region = |name: &str| matches!(name, "AWS_REGION" | "AWS_DEFAULT_REGION");
-    let kept = selection
-        .variables()
-        .filter(|(name, _)| !is_region(name))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let own = ("AWS_REGION".to_owned(), region.as_str().to_owned());
-    Selection::from_variables(kept.chain([own]))
+    match region {
+        Some(region) => selection.with_region(region),
+        None => selection,
+    }
 }
 
 /// Gives a command the selection in place of what the environment says, so that its ProxyCommand means the same.

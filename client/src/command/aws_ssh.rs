@@ -312,6 +312,8 @@ impl Arguments {
             ssh_pid: None,
             user_agent: None,
             selection: selection.clone(),
+            // Its addresses are what is asked for.
+            given: None,
         };
         match agent.ask(Ask::Explain(ask))?.1 {
             Reply::Explained(explanation) => Ok(explanation.host.addresses),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::options::Options;
 use crate::control::client::Agent;
-use crate::control::message::{Ask, ConnectAsk, NotReached, Reply};
+use crate::control::message::{self, Ask, ConnectAsk, NotReached, Reply};
 use crate::exit_code::{self, Failure};
 use crate::terminal;
 use crate::transport::chain::Chain;
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const READY_FOR: Duration = Duration::from_secs(40);
 
 /// Its options. Beside those that ssh_config gives: how long to wait, and the way.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "dir",
     "user",
     "host",
@@ -33,6 +33,7 @@ const KNOWN: [&str; 11] = [
     "via",
     "bastion",
     "address",
+    "zone",
     "endpoint",
     "dns-name",
     "max-duration",
@@ -59,7 +60,13 @@ pub(super) fn run(args: &[OsString]) -> Result<(), Failure> {
     };
     let login = options.login()?;
     let agent = Agent::new(&login.dir)?;
-    let link = reach(&agent, &login.ask()?, &given, Instant::now() + patience)?;
+    let zone = options.optional("zone")?;
+    let ask = ConnectAsk {
+        // A tunnel is planned by what EC2 says of the instance.
+        given: given.needs_no_tunnel().then_some(message::Given { zone }),
+        ..login.ask()?
+    };
+    let link = reach(&agent, &ask, &given, Instant::now() + patience)?;
     hand_over::hand_over(link)
         .map_err(|e| Failure::new(exit_code::FAILURE, format!("the connection broke: {e}")))
 }

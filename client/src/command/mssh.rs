@@ -8,7 +8,7 @@ use std::process::Command;
 use super::{aws_options, paths};
 use crate::config::Config;
 use crate::control::client::Agent;
-use crate::control::message::{Ask, ConnectAsk, Reply};
+use crate::control::message::{Ask, ConnectAsk, Given, Reply};
 use crate::credentials::Selection;
 use crate::exit_code::{self, Failure};
 use crate::host_name::HostName;
@@ -69,11 +69,15 @@ fn command(line: &Line) -> Result<Command, Failure> {
         .map_err(|e| Failure::of(&e).context("the target has no address"))?;
     let selection = aws_options::selection(line.profile.as_deref(), line.region);
     resolve(line, &config.run_dir(&paths), &selection)?;
+    let zone = line.zone.as_ref();
+    let zone = zone.map_or_else(String::new, |zone| format!(" --zone '{zone}'"));
     let mut command = Command::new(line.program.runs());
     for (name, value) in block.options() {
         // An address of the user's own choice instead of the instance's.
         let more = address.filter(|_| name == "ProxyCommand");
-        let more = more.map_or_else(String::new, |address| format!(" --address '{address}'"));
+        let more = more.map_or_else(String::new, |address| {
+            format!(" --address '{address}'{zone}")
+        });
         command.arg(format!("-o{name}={value}{more}"));
     }
     command.args(line.arguments());
@@ -93,6 +97,9 @@ fn resolve(line: &Line, run_dir: &Path, selection: &Selection) -> Result<(), Fai
         ssh_pid: None,
         user_agent: None,
         selection: selection.clone(),
+        given: line.host.is_some().then(|| Given {
+            zone: line.zone.clone(),
+        }),
     };
     match Agent::new(run_dir)?.ask(Ask::Explain(ask))?.1 {
         Reply::Explained(_) => Ok(()),

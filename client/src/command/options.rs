@@ -123,6 +123,7 @@ impl LoginOptions {
             port: self.port,
             ssh_pid,
             selection: Selection::from_env(),
+            given: None,
         })
     }
 }

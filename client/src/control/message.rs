@@ -22,6 +22,7 @@ use crate::transport::bastion::Bastion;
 use crate::transport::endpoint::{Administration, EndpointId, EndpointStatus};
 use crate::transport::order::{Opening, TunnelAsk};
 use crate::transport::ssm::{PluginSession, SessionAsk, SessionBy, SessionOpening};
+use crate::zone::Zone;
 
 /// This build; the two ends of the socket must be the same one.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -108,6 +109,15 @@ pub struct ConnectAsk {
     pub user_agent: Option<PathBuf>,
     /// Whose credentials.
     pub selection: Selection,
+    /// Where no address of EC2's is needed: what is known of the instance without EC2.
+    pub given: Option<Given>,
+}
+
+/// What the command line says of an instance, beside its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Its zone.
+    pub zone: Option<Zone>,
 }
 
 /// A host key that ssh was shown.

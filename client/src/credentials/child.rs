@@ -87,6 +87,8 @@ pub struct Resolved {
     pub expires_at: Option<u64>,
     /// The Region that the selection names, or us-east-1.
     pub region: AwsRegion,
+    /// Whether it names one.
+    pub names_region: bool,
     /// Where EC2 is, if not at AWS's own place.
     pub ec2: Option<Endpoint>,
     /// Where EC2 Instance Connect is, if not at AWS's own place.
@@ -149,6 +151,7 @@ fn resolved(wire: Wire) -> Result<Resolved, CredentialsError> {
         credentials: Credentials::new(wire.access_key_id, secret, token, None, "eic-login"),
         expires_at: wire.expires_at,
         region: region.parse().map_err(|e| invalid(&e))?,
+        names_region: wire.region.is_some(),
         ec2: endpoint(wire.endpoint_ec2).map_err(|e| invalid(&e))?,
         instance_connect: endpoint(wire.endpoint_instance_connect).map_err(|e| invalid(&e))?,
         ssm: endpoint(wire.endpoint_ssm).map_err(|e| invalid(&e))?,

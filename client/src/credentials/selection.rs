@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,16 @@ impl Selection {
             .map(|(name, value)| (name.clone(), value.clone()));
         let profile = ("AWS_PROFILE".to_owned(), Secret::new(profile.to_owned()));
         Self(kept.chain([profile]).collect())
+    }
+
+    /// The same credentials in another Region.
+    #[must_use]
+    pub fn with_region(&self, region: AwsRegion) -> Self {
+        let is_region = |name: &str| matches!(name, "AWS_REGION" | "AWS_DEFAULT_REGION");
+        let kept = self.variables().filter(|(name, _)| !is_region(name));
+        let own = ("AWS_REGION", region.as_str());
+        let all = kept.chain([own]);
+        Self::from_variables(all.map(|(name, value)| (name.to_owned(), value.to_owned())))
     }
 
     /// The variables, for the child's environment.

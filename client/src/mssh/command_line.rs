@@ -9,6 +9,7 @@ use eic_protocol::os_user::OsUser;
 use eic_protocol::text::printable;
 
 use super::{Line, Program};
+use crate::zone::InvalidZone;
 
 /// The account where none is named.
 const DEFAULT_USER: &str = "ec2-user";
@@ -285,7 +286,8 @@ impl Reading {
         };
         let (instance, host) = destination(self.instance_id.as_deref(), place)?;
         let region = self.region.as_deref().map(region).transpose()?;
-        self.zone.as_deref().map_or(Ok(()), zone)?;
+        let zone = self.zone.as_deref().map(str::parse).transpose();
+        let zone = zone.map_err(|e: InvalidZone| meaning(e.to_string()))?;
         if program == Program::Msftp && !self.command.is_empty() {
             let words: Vec<_> = self
                 .command
@@ -308,6 +310,7 @@ impl Reading {
             host,
             profile: self.profile,
             region,
+            zone,
             debug: self.debug,
             flags: self.flags,
             command: self.command,
@@ -371,22 +374,4 @@ fn host(text: &str) -> Result<String, Refusal> {
 fn region(text: &str) -> Result<AwsRegion, Refusal> {
     text.parse()
         .map_err(|_| meaning(format!("{} is not a valid region", printable(text))))
-}
-
-/// `eu-west-1a`, `us-west-2-lax-1a`: checked, and otherwise not needed, since EC2 knows the instance's zone.
-fn zone(text: &str) -> Result<(), Refusal> {
-    let words: Vec<&str> = text.split('-').collect();
-    let last = words.last().copied().unwrap_or_default();
-    let numbered = last.starts_with(|c: char| c.is_ascii_digit())
-        && last.ends_with(|c: char| c.is_ascii_lowercase());
-    let plain = words.iter().all(|w| {
-        !w.is_empty()
-            && w.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    });
-    if words.len() >= 3 && numbered && plain {
-        Ok(())
-    } else {
-        Err(meaning(format!("{} is not a valid zone", printable(text))))
-    }
 }

@@ -16,11 +16,16 @@ use crate::fallback::{CaOutcome, Push, decide_console};
 impl Resident {
     /// Resolves the host and pushes the key, to sshd or to the serial console.
     pub(super) async fn push_by_hand(self: &Arc<Self>, ask: PushAsk) -> Result<Pushed, LoginError> {
+        let login = ConnectAsk {
+            // A push needs no address.
+            given: Some(ask.login.given.unwrap_or_default()),
+            ..ask.login
+        };
         if ask.serial_console {
-            return self.push_to_console(ask.login, &ask.key).await;
+            return self.push_to_console(login, &ask.key).await;
         }
         // A certificate is asked for as for a login: where policy gives none, nobody's key is pushed.
-        let begun = self.begin(ask.login).await?;
+        let begun = self.begin(login).await?;
         let decided = self.decide(begun).await?;
         let cause = match decided.push {
             Push::NotNeeded => return Err(LoginError::NotByPush(decided.target.view.id)),
@@ -78,7 +83,9 @@ impl Resident {
         let selection = login.selection.filtered();
         let setting = self.settings.current()?;
         let profile = setting.config.profile(login.host.as_str());
-        let (target, ca) = self.resolve(&setting, &selection, &login.host).await?;
+        let given = login.given.as_ref();
+        let found = self.resolve_given(&setting, &selection, &login.host, given);
+        let (target, ca) = found.await?;
         let outcome = match (&setting.ca, &ca) {
             (None, _) => CaOutcome::NotConfigured,
             (Some(_), Some(_)) => CaOutcome::Absent,

@@ -118,7 +118,7 @@ impl Resident {
             .ok()
             .and_then(|id| self.start_certificate(&setting, &ask, id, &profile));
         let (target, absent) = self
-            .resolve(&setting, &ask.selection, &ask.host)
+            .resolve_given(&setting, &ask.selection, &ask.host, ask.given.as_ref())
             .await
             .and_then(|found| user_is_named(&ask, &profile, &found.0).map(|()| found))
             .inspect_err(|_| abort(early.as_ref()))?;

@@ -15,7 +15,9 @@ impl Resident {
         let selection = ask.selection.clone().filtered();
         let setting = self.settings.current()?;
         let profile = setting.config.profile(ask.host.as_str());
-        let (target, absent) = self.resolve(&setting, &selection, &ask.host).await?;
+        let given = ask.given.as_ref();
+        let found = self.resolve_given(&setting, &selection, &ask.host, given);
+        let (target, absent) = found.await?;
         let reached = match &setting.ca {
             Some(_) => CaOutcome::Issued { restricted: false },
             None => CaOutcome::NotConfigured,

@@ -21,6 +21,7 @@ use crate::host_spec::{Meaning, meanings};
 use crate::key::KeyType;
 
 mod ec2;
+mod given;
 
 pub(super) use ec2::Listed;
 

@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod fallback;
+mod given;
 mod host_keys;
 mod logins;
 mod names;

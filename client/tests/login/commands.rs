@@ -101,6 +101,30 @@ async fn a_key_of_ones_own_is_pushed_under_the_rules_of_a_login() {
 }
 
 #[tokio::test]
+async fn a_key_is_pushed_by_id_where_ec2_may_not_be_asked_and_never_by_name() {
+    let scene = Scene::new(None).await;
+    scene.world.configure(None, Vec::new());
+    scene.world.state().aws_refuses = Some(("DescribeInstances", "UnauthorizedOperation"));
+    let file = scene.world.dir.path().join("own.pub");
+    std::fs::write(&file, public(50).to_string()).unwrap();
+    let key = format!("file://{}", file.display());
+    let push = |host| {
+        let user = ["--instance-os-user", "ubuntu"];
+        let key = ["--ssh-public-key", &key, "--json"];
+        [&["push", "--instance-id", host][..], &user, &key].concat()
+    };
+    let refused = run(&scene, &push("web-1")).await;
+    assert!(
+        refused.status.code() == Some(4) && said(&refused).contains("ec2:DescribeInstances"),
+        "{}",
+        said(&refused)
+    );
+    let pushed = run(&scene, &push(INSTANCE)).await;
+    assert_eq!(json(&pushed)["Success"], true, "{}", said(&pushed));
+    assert_eq!(scene.world.state().pushes, [format!("ubuntu@{INSTANCE}")]);
+}
+
+#[tokio::test]
 async fn the_status_is_told_to_scripts_with_and_without_an_agent() {
     // H-05
     let scene = Scene::new(Some(INSTANCE)).await;

@@ -101,6 +101,72 @@ async fn an_address_of_ones_own_is_used_instead_of_the_instances() {
     assert!(scene.service.state().tunnels.is_empty());
 }
 
+/// A role that may push and nothing else.
+fn forbid(scene: &Scene) {
+    let refused = ("DescribeInstances", "UnauthorizedOperation");
+    scene.world.state().aws_refuses = Some(refused);
+}
+
+#[tokio::test]
+async fn who_may_not_look_up_and_gives_no_address_reaches_nothing() {
+    let scene = Scene::new().await;
+    forbid(&scene);
+    let login = login(&scene);
+    let port = scene.port.to_string();
+    let eice = ["--connection-type", "eice", "--instance-ip", "127.0.0.1"];
+    let ssh = ["ssh", "--instance-id", INSTANCE, "--os-user", &scene.user];
+    for (code, command) in [
+        (
+            1,
+            named(&scene, "mssh", &["-z", "eu-west-1a", "-p", &port, &login]),
+        ),
+        (255, scene.eic(&ssh)),
+        (
+            4,
+            scene.eic(&[&ssh[..], &["--private-key-file", "k"]].concat()),
+        ),
+        (255, scene.eic(&[&ssh[..], &eice].concat())),
+    ] {
+        let out = output(command).await;
+        let look_up = "cannot look up the host (ec2:DescribeInstances)";
+        assert!(
+            out.status.code() == Some(code) && said(&out).contains(look_up),
+            "{code}: {}",
+            said(&out)
+        );
+    }
+    assert!(scene.world.state().pushes.is_empty());
+}
+
+#[tokio::test]
+async fn who_may_only_push_gets_in_at_an_address_of_his_own() {
+    let scene = Scene::new().await;
+    forbid(&scene);
+    let port = scene.port.to_string();
+    let user = format!("{}@127.0.0.1", scene.user);
+    let line = ["-t", INSTANCE, "-z", "eu-west-1a", "-p", &port, &user];
+    let out = output(named(
+        &scene,
+        "mssh",
+        &[&line[..], &["echo", "in"]].concat(),
+    ))
+    .await;
+    assert!(
+        out.status.success() && out.stdout == b"in\n",
+        "{}",
+        said(&out)
+    );
+    let pushed_in = scene.world.state().pushed_in.clone();
+    assert_eq!(pushed_in, ["eu-west-1 eu-west-1a"]);
+    // No command can be named there: the shell ends with its empty input.
+    let direct = ["--connection-type", "direct", "--instance-ip", "127.0.0.1"];
+    let line = ["ssh", "--instance-id", INSTANCE, "--os-user", &scene.user];
+    let at = ["--ssh-port", &port];
+    let out = output(scene.eic(&[&line[..], &direct, &at].concat())).await;
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(scene.world.state().pushes.len(), 2);
+}
+
 #[tokio::test]
 async fn msftp_fetches_a_file() {
     let scene = Scene::new().await;

@@ -34,6 +34,14 @@ pub(super) struct Given {
     pub(super) behind: Chain,
 }
 
+impl Given {
+    /// Whether the address that is named is all that the way needs.
+    pub(super) fn needs_no_tunnel(&self) -> bool {
+        let tunnel = [Via::Only(Way::Endpoint), Via::Only(Way::Ssm)];
+        self.address.is_some() && self.via.is_none_or(|via| !tunnel.contains(&via))
+    }
+}
+
 /// One login's ways.
 #[derive(Clone, Debug)]
 pub(super) struct Ways {

@@ -20,9 +20,9 @@ use crate::resident::{LoginError, Resident};
 
 /// One account in one Region, and the credentials for it.
 #[derive(Clone, Debug)]
-struct Corner {
-    selection: Selection,
-    region: Option<AwsRegion>,
+pub(super) struct Corner {
+    pub(super) selection: Selection,
+    pub(super) region: Option<AwsRegion>,
     label: String,
     /// [`crate::config::Place::optional`]
     optional: bool,
@@ -108,7 +108,10 @@ impl Resident {
             .collect())
     }
 
-    async fn credentials_of(&self, corner: &Corner) -> Result<Arc<Resolved>, LoginError> {
+    pub(super) async fn credentials_of(
+        &self,
+        corner: &Corner,
+    ) -> Result<Arc<Resolved>, LoginError> {
         let found = self.aws.credentials(&corner.selection, self.now()).await?;
         Ok(match corner.region {
             Some(region) if region != found.region => Arc::new(Resolved {
@@ -234,7 +237,7 @@ fn is_up(instance: &Instance) -> bool {
 }
 
 /// Where to ask: the configured places, or the environment's own account and Region.
-fn corners(config: &Config, selection: &Selection, within: &Within) -> Vec<Corner> {
+pub(super) fn corners(config: &Config, selection: &Selection, within: &Within) -> Vec<Corner> {
     let places: Vec<_> = match &within.place {
         Some(place) => vec![place],
         None => own_places(config, selection),

@@ -7,8 +7,16 @@ use crate::control::message::{Ask, Explanation, PushAsk, Pushed, Reply};
 use crate::exit_code::{self, Failure};
 
 async fn push(world: &World, serial_console: bool) -> Result<Pushed, Failure> {
+    push_to(world, "web-1", serial_console).await
+}
+
+pub(super) async fn push_to(
+    world: &World,
+    host: &str,
+    serial_console: bool,
+) -> Result<Pushed, Failure> {
     let ask = PushAsk {
-        login: world.login("ubuntu", "web-1"),
+        login: world.login("ubuntu", host),
         key: public(40),
         serial_console,
     };

@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub(crate) discoveries: usize,
     /// The access key of each push.
     pub(crate) pushed_with: Vec<String>,
+    /// The Region of each push, and the zone that it names.
+    pub(crate) pushed_in: Vec<String>,
     /// The root document that discovery shows.
     pub(crate) root: Envelope,
     /// Who signs in, as STS names him.
@@ -178,6 +180,7 @@ impl World {
             host_keys: Vec::new(),
             discoveries: 0,
             pushed_with: Vec::new(),
+            pushed_in: Vec::new(),
             root: root(),
             user_id: "AIDA".to_owned(),
             grants: Vec::new(),
@@ -285,6 +288,18 @@ impl World {
         std::fs::write(&program, changed).unwrap();
     }
 
+    /// From now on they name the Region of the environment, else none.
+    pub(crate) fn credentials_name_no_region(&self) {
+        let program = self.credentials_program();
+        let script = std::fs::read_to_string(&program).unwrap();
+        let own = r#""region":"eu-west-1""#;
+        assert!(script.contains(own), "{script}");
+        let changed = script.replace(own, r#""region":'"$region"'"#);
+        let told = "region=null\n[ -z \"$AWS_REGION\" ] || region=\"\\\"$AWS_REGION\\\"\"\n";
+        let changed = changed.replace("#!/bin/sh\n", &format!("#!/bin/sh\n{told}"));
+        std::fs::write(&program, changed).unwrap();
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -308,6 +323,7 @@ impl World {
             ssh_pid: None,
             user_agent: None,
             selection: self.selection("MAIN"),
+            given: None,
         }
     }
 

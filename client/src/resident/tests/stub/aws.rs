@@ -48,6 +48,10 @@ fn push(head: &str, body: &str, state: &mut State) -> String {
     state.pushed_with.push(access_key(head));
     let fields: BTreeMap<String, String> = serde_json::from_str(body).unwrap();
     let (user, id) = (&fields["InstanceOSUser"], &fields["InstanceId"]);
+    let zone = fields.get("AvailabilityZone");
+    let region = head.split("credential=").nth(1).unwrap().split('/').nth(2);
+    let words = [region, zone.map(String::as_str)].into_iter().flatten();
+    state.pushed_in.push(words.collect::<Vec<_>>().join(" "));
     state.pushes.push(format!("{user}@{id}"));
     if let Some(file) = &state.authorized_keys {
         std::fs::write(file, format!("{}\n", fields["SSHPublicKey"])).unwrap();
