@@ -8,7 +8,7 @@ use eic_lab::load::ca::{LoadedCa, fresh_key, public};
 use eic_lab::load::server::Server;
 use eic_lab::load::{Round, key_service, run};
 
-use crate::openbao::OpenBao;
+use crate::openbao::{OpenBao, Record};
 use crate::process::{fsync_p99, ms};
 use crate::summary::{Goal, Row};
 
@@ -19,6 +19,7 @@ const ROUNDS: usize = 3;
 /// What one call takes.
 const KMS_TAKES: Duration = Duration::from_millis(20);
 const PEER: &str = "OpenBao 2.7.2";
+const RECORDING_PEER: &str = "OpenBao, audit file";
 
 struct Measured {
     round: Round,
@@ -39,7 +40,7 @@ pub(crate) async fn certificates(
     folder: &Path,
 ) -> Result<Vec<Row>, String> {
     let ca = LoadedCa::start(&binaries.join("eic-ca"), folder, Duration::ZERO, None).await?;
-    let bao = OpenBao::start(cache, folder).await?;
+    let bao = OpenBao::start(cache, folder, Record::None).await?;
     let (us, them) = rounds(&ca, &bao).await?;
     let fsync = fsync_p99(folder)?;
     println!(
@@ -59,7 +60,27 @@ pub(crate) async fn certificates(
         bao.server.peak_mib(),
         fsync,
     ));
+    drop(bao);
+    rows.extend(beside_a_record(&ca, cache, folder).await?);
     Ok(rows)
+}
+
+/// The same beside a peer that keeps a record too, as one in production does: ours cannot do without.
+async fn beside_a_record(ca: &LoadedCa, cache: &Path, folder: &Path) -> Result<Vec<Row>, String> {
+    let place = folder.join("recorded");
+    std::fs::create_dir_all(&place).map_err(|e| e.to_string())?;
+    let bao = OpenBao::start(cache, &place, Record::File).await?;
+    let (us, them) = rounds(ca, &bao).await?;
+    let row = |name, unit, value: fn(&Measured) -> f64| {
+        let peer = Some((RECORDING_PEER, of(&them, value)));
+        Row::new(name, of(&us, value), unit, peer, (Goal::None, "printed"))
+    };
+    Ok(vec![
+        row("certificates/s beside a peer that records", "1/s", |m| {
+            m.round.rate
+        }),
+        row("CPU per certificate beside that peer", "ms", |m| m.cpu_ms),
+    ])
 }
 
 /// The same where KMS has the CA's key and takes 20 ms, and keys in memory sign.
@@ -93,7 +114,7 @@ async fn ca_with_keys_in_memory(
 ) -> Result<Vec<Row>, String> {
     ca.restart_with(&[]).await?;
     ca.signs_in_memory().await?;
-    let bao = OpenBao::start(cache, place).await?;
+    let bao = OpenBao::start(cache, place, Record::None).await?;
     let (us, them) = rounds(ca, &bao).await?;
     let names = Names {
         rate: "certificates/s by keys in memory, KMS of 20 ms",

