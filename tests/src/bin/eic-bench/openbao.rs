@@ -33,11 +33,7 @@ pub(crate) struct OpenBao {
 
 impl OpenBao {
     /// Installs (once, into `cache`), starts and configures it.
-    pub(crate) async fn start(
-        cache: &Path,
-        folder: &Path,
-        record: Record,
-    ) -> Result<Self, String> {
+    pub(crate) async fn start(cache: &Path, folder: &Path, record: Record) -> Result<Self, String> {
         let program = install(cache)?;
         let address = free_port()?;
         let mut command = Command::new(program);
