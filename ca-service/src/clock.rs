@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How fast what has surely passed follows a clock that is ahead: one that is a day ahead for ten minutes moves it by forty,
-/// less than the grace that revocations have; one that was set right after the start has it right in a quarter of the error.
+/// less than the grace that revocations have; one that was set right after the start has it right in a third of the error.
 const HURRY: u32 = 4;
 
 /// Tells the time. Clones share one source.

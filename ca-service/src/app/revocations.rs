@@ -48,13 +48,18 @@ impl App {
     ) -> Result<RevocationResponse, Refusal> {
         check_version(request.protocol)?;
         let authorized = self.admit(context, presented, request, None).await?;
-        let permitted = self.may_revoke(context, &authorized, request).await;
+        let ca = self.named_ca(&request.target).await?;
+        let permitted = self.may_revoke(context, &authorized, request, ca.as_ref());
+        let permitted = permitted.await;
         if let Err(Refusal::Denied(_)) = permitted
             && matches!(request.target, RevocationTarget::RequestId(_))
         {
             self.take_own_turn(authorized.caller())?;
         }
-        let meant = self.meant(&request.target, context.now).await?;
+        let meant = match ca {
+            Some(ca) => Meant::Other(What::Entry(Target::CaKey(ca), None)),
+            None => self.meant(&request.target, context.now).await?,
+        };
         let own = is_own(&authorized, &request.target, &meant);
         if let Err(refusal) = permitted
             && !(own
@@ -147,11 +152,8 @@ impl App {
         Ok(self.trust.book.ca(print).await?)
     }
 
-    /// Looks up what is named. Nothing of it is told before it is known who may.
+    /// Looks up what is named, and is no CA's key. Nothing of it is told before it is known who may.
     async fn meant(&self, target: &RevocationTarget, now: u64) -> Result<Meant, Refusal> {
-        if let Some(ca) = self.named_ca(target).await? {
-            return Ok(Meant::Other(What::Entry(Target::CaKey(ca), None)));
-        }
         let key = |key: RevokedKey| Meant::Other(What::Entry(Target::Key(key), None));
         Ok(match target {
             RevocationTarget::Serial { ca, serial } => {
@@ -228,6 +230,7 @@ impl App {
         context: &Context,
         authorized: &Authorized,
         request: &RevocationRequest,
+        ca: Option<&CaKey>,
     ) -> Result<(), Refusal> {
         let caller = authorized.caller();
         let facts = Facts::of(caller, context, &self.nat);
@@ -235,10 +238,10 @@ impl App {
             reason: Some(request.reason.as_str()),
             ..Asked::default()
         };
-        let action = match self.named_ca(&request.target).await? {
-            Some(_) => Action::Administer,
-            None if matches!(request.target, RevocationTarget::CaKey(_)) => Action::Administer,
-            None => Action::Revoke,
+        let of_a_ca = ca.is_some() || matches!(request.target, RevocationTarget::CaKey(_));
+        let action = match of_a_ca {
+            true => Action::Administer,
+            false => Action::Revoke,
         };
         let record = match &request.target {
             RevocationTarget::Host(id) => {

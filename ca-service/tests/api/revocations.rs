@@ -164,6 +164,23 @@ async fn who_has_no_certificate_lists_no_key() {
 }
 
 #[tokio::test]
+async fn who_may_not_revoke_looks_so_many_requests_up() {
+    // Each look reads a day of the journal.
+    let world = world().await;
+    let bob = Caller::new(&world, 2, BOB).await;
+    for n in 0..=16 {
+        let answer = bob
+            .ask(&world, json!({ "request-id": format!("{n:032x}") }))
+            .await;
+        let expected = match n {
+            16 => ProblemCode::TooManyRequests,
+            _ => ProblemCode::NotAllowed,
+        };
+        assert_eq!(code(&answer), expected, "{n}");
+    }
+}
+
+#[tokio::test]
 async fn ones_own_keys_are_listed_so_often_and_no_more() {
     let world = world().await;
     Caller::new(&world, 1, ALICE)

@@ -3,8 +3,8 @@
 use super::context::World;
 use super::fixture::{allow, compile, policy};
 use crate::policy::{
-    Decision, Denial, DenialKind, Permit, PolicySet, Reach, UNIFORM_DENIAL, evaluate, explain,
-    reach,
+    Caller, Decision, Denial, DenialKind, Permit, PolicySet, Reach, UNIFORM_DENIAL, concerns,
+    evaluate, explain, reach,
 };
 
 fn decide(set: &PolicySet, request: &str) -> Decision {
@@ -20,6 +20,21 @@ fn denied(set: &PolicySet, request: &str) -> Denial {
 
 fn permitted(set: &PolicySet, request: &str) -> Permit {
     decide(set, request).permit().unwrap()
+}
+
+#[test]
+fn a_policy_concerns_whom_an_allow_may_cover_and_nobody_else() {
+    let alice = Caller::oidc("https://idp.example", "alice", Default::default());
+    let about = |principal: &str, effect: &str| {
+        let statement = format!(
+            r#"{{"Effect":"{effect}","Principal":{principal},"Action":"ec2-instance-connect:SendSSHPublicKey","Resource":"*"}}"#
+        );
+        concerns(&policy(&statement), &alice)
+    };
+    assert!(!about(r#"{"Federated":"other.example"}"#, "Allow"));
+    assert!(!about(r#"{"Federated":"idp.example"}"#, "Deny"));
+    assert!(about(r#"{"Federated":"idp.example"}"#, "Allow"));
+    assert!(about(r#""*""#, "Allow"));
 }
 
 #[test]

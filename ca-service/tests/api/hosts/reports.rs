@@ -17,7 +17,7 @@ use crate::program::real_now;
 use crate::sts::{ALICE, OTHER_INSTANCE};
 use crate::world::{WEB, code, read};
 
-fn report(instance: &str, logins: Vec<AcceptedLogin>) -> HostReport {
+pub(super) fn report(instance: &str, logins: Vec<AcceptedLogin>) -> HostReport {
     HostReport {
         protocol: 1,
         instance: instance.parse().unwrap(),
@@ -61,7 +61,7 @@ fn login(user: &str, serial: u64, ca: KeyFingerprint) -> AcceptedLogin {
     }
 }
 
-fn sign(key: &Client, report: HostReport) -> SignedHostReport {
+pub(super) fn sign(key: &Client, report: HostReport) -> SignedHostReport {
     let canonical = CanonicalRequest::of(&audience(), &report);
     SignedHostReport {
         host_key: key.public.clone(),
@@ -70,7 +70,7 @@ fn sign(key: &Client, report: HostReport) -> SignedHostReport {
     }
 }
 
-async fn post(world: &HostWorld, signed: &SignedHostReport) -> Answer {
+pub(super) async fn post(world: &HostWorld, signed: &SignedHostReport) -> Answer {
     let body = serde_json::to_value(signed).unwrap();
     world.world.post("/v1/hosts/report", None, &body).await
 }

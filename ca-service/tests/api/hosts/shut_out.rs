@@ -7,6 +7,7 @@ use eic_protocol::api::problem::ProblemCode;
 
 use super::aws::{HOST, HostWorld, MANAGED};
 use super::enrolment::revoked;
+use super::reports::{post, report, sign};
 use super::requests::{Ask, with_key, with_token};
 use crate::client::Client;
 use crate::program::real_now;
@@ -73,6 +74,9 @@ async fn a_key_that_was_revoked_is_certified_no_more_and_vouches_for_none() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(code(&refused), ProblemCode::KeyNotAccepted);
+    let reported = sign(&host, report(MANAGED, Vec::new()));
+    let answer = post(&world, &reported).await;
+    assert_eq!(code(&answer), ProblemCode::KeyNotAccepted);
     let vouched = with_key(&Ask {
         previous: Some(&host),
         ..managed(&thief)
