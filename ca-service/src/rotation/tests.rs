@@ -164,6 +164,30 @@ fn a_key_that_does_not_answer_signs_in_nobodys_place() {
 }
 
 #[test]
+fn of_two_successors_at_once_the_second_is_refused() {
+    let ca = Ca::new();
+    let present = ca.roots().present().unwrap().clone();
+    let retired = |at| {
+        let next = root::with_retired(&present, &ca.first.fingerprint(), None, at);
+        ca.root_key.seal(&next.unwrap()).unwrap()
+    };
+    let (first, second) = (retired(ANNOUNCED + 1), retired(ANNOUNCED + 2));
+    let lock = std::fs::File::create(ca.path().with_extension("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let path = ca.path();
+    let waiting = std::thread::spawn(move || root_history::succeed(&path, &second));
+    // Were there no lock, it would be in place in this time.
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(200);
+    while !waiting.is_finished() && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    root::write(&ca.path(), &first).unwrap();
+    drop(lock);
+    assert!(waiting.join().unwrap().is_err());
+    assert_eq!(root::read(&ca.path()).unwrap().0, first);
+}
+
+#[test]
 fn who_signs_when_a_root_retires_another_key_is_active_in_it() {
     let ca = Ca::new();
     let present = ca.roots().present().unwrap().clone();

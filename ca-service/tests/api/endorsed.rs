@@ -260,6 +260,18 @@ async fn a_published_bundle_names_the_keys_of_the_running_service() {
     assert!(list.contains("signs from"), "{list}");
 }
 
+/// Who signed before, the key in memory that signs now, and a certificate of it.
+async fn by_a_key_in_memory(
+    world: &World,
+    client: &Client,
+) -> (String, String, UserCertificateResponse) {
+    let first = ca_of(&issued(world, client).await);
+    let key = another_signer(world, &first).await;
+    let certificate = issued(world, client).await;
+    assert_eq!(ca_of(&certificate), key);
+    (first, key, certificate)
+}
+
 #[tokio::test]
 async fn who_retires_a_compromised_user_ca_ends_the_keys_that_it_endorsed() {
     let (world, spare) = with_spare(0).await;
@@ -269,10 +281,7 @@ async fn who_retires_a_compromised_user_ca_ends_the_keys_that_it_endorsed() {
     world.clock.set(crate::program::real_now());
     let world = world.restarted().await;
     let client = Client::new(1);
-    let first = ca_of(&issued(&world, &client).await);
-    let key = another_signer(&world, &first).await;
-    let certificate = issued(&world, &client).await;
-    assert_eq!(ca_of(&certificate), key);
+    let (first, key, certificate) = by_a_key_in_memory(&world, &client).await;
     done(&world, &["keys", "activate", &spare, "--reason", "drill"]).await;
     let end = Instant::now() + Duration::from_secs(10);
     while [&first, &key].contains(&&ca_of(&issued(&world, &client).await)) {
@@ -300,11 +309,7 @@ async fn a_key_in_memory_is_revoked_by_its_fingerprint() {
     let world = World::with(|config| endorsed(&config, 0)).await;
     world.clock.set(crate::program::real_now());
     let world = world.restarted().await;
-    let client = Client::new(1);
-    let first = ca_of(&issued(&world, &client).await);
-    let key = another_signer(&world, &first).await;
-    let certificate = issued(&world, &client).await;
-    assert_eq!(ca_of(&certificate), key);
+    let (_, key, certificate) = by_a_key_in_memory(&world, &Client::new(1)).await;
     done(&world, &["revoke", "ca-key", &key, "--reason", "drill"]).await;
     until(&world, |krl| krl.is_revoked(&parsed(&certificate))).await;
 }

@@ -38,6 +38,13 @@ async fn printed(rig: &Rig) -> (Edition, BundleKey) {
 }
 
 #[tokio::test]
+async fn an_edition_is_due_in_a_while_and_at_once_where_the_clock_went_back() {
+    let (edition, _) = printed(&Rig::new()).await;
+    assert!(!edition.is_due(NOW) && !edition.is_due(NOW - 60));
+    assert!(edition.is_due(NOW + 60) && edition.is_due(NOW - 86_400));
+}
+
+#[tokio::test]
 async fn a_newer_bundle_does_not_wait_for_views_and_nothing_is_put_twice() {
     let rig = Rig::new();
     let (edition, key) = printed(&rig).await;
