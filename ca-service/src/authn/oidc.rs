@@ -16,7 +16,7 @@ use crate::caller::{Caller, OidcIdentity, TokenClaims};
 use crate::policy::json::Json;
 use crate::web_token::claims::{InvalidToken, TokenRules, Verified, claimed_issuer, verify};
 use crate::web_token::issuer::{Issuer, IssuerRules};
-use crate::web_token::jwt::Jwt;
+use crate::web_token::jwt::{Jwt, TokenType};
 use crate::web_token::key_sets::{IssuerKeys, NoKeys};
 
 /// An issuer whose tokens are taken, with its keys.
@@ -124,7 +124,7 @@ impl Oidc {
         let audiences: Vec<&str> = [ours].into_iter().chain(client_id).collect();
         let verified = taken.trusted.verify(&jwt, &audiences, now).await?;
         if verified.audience != ours {
-            check_party(&verified)?;
+            check_id_token(&jwt, &verified)?;
         }
         check_bound(&verified, &bound_nonce(&self.audience, key))?;
         taken.check_required(&verified)?;
@@ -143,8 +143,12 @@ impl Oidc {
     }
 }
 
-/// A token for a client id is its client's own (OpenID Connect Core §3.1.3.7).
-fn check_party(verified: &Verified) -> Result<(), InvalidToken> {
+/// A token for a client id is an ID token, and its client's own (OpenID Connect Core §3.1.3.7). An access token for that
+/// name has been shown to whichever service the client called.
+fn check_id_token(jwt: &Jwt<'_>, verified: &Verified) -> Result<(), InvalidToken> {
+    if jwt.token_type() == TokenType::Access {
+        return Err(InvalidToken::AccessToken);
+    }
     let party = verified.text("azp");
     if verified.get("azp").is_some() && party != Some(&verified.audience) {
         return Err(InvalidToken::Party);

@@ -73,6 +73,13 @@ pub fn verify(
         ));
     };
     let of = |name: &str| find(&members, name);
+    // A logout token has a client id for its audience, as an ID token has, and may have no `typ` (OpenID Connect
+    // Back-Channel Logout §2.4; RFC 8417 §2.2).
+    if of("events").is_some() {
+        return Err(InvalidToken::Claims(
+            "it reports security `events`, which is no way to sign in",
+        ));
+    }
     if text(of("iss")) != Some(rules.issuer.as_str()) {
         return Err(InvalidToken::Issuer);
     }
@@ -241,6 +248,9 @@ pub enum InvalidToken {
     /// Of a client id, but given to another party (OpenID Connect Core §3.1.3.7).
     #[error("the token was given to another client than it is meant for (`azp`); sign in again")]
     Party,
+    /// Of a client id, but for a service that the client calls (RFC 9068 §5).
+    #[error("the token is an access token (`typ`), not an ID token; sign in with the ID token")]
+    AccessToken,
     /// Bound to another key or CA by its nonce.
     #[error("the token was asked for with another key, or for another CA; sign in again")]
     Bound,

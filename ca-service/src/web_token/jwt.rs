@@ -66,6 +66,11 @@ pub enum InvalidJwt {
         "the token's header carries a key, an extension or another token; only issuer's published keys count"
     )]
     Header,
+    /// Made for something else than to show who somebody is.
+    #[error(
+        "the token's header says in `typ` that it is neither a JWT nor an access token; only these show who somebody is"
+    )]
+    Type,
     /// Not an algorithm that the configuration names.
     #[error(
         "the token's algorithm is not one that the configuration takes; the CA's operator names those of each issuer in `algorithms`"
@@ -81,10 +86,32 @@ pub enum InvalidJwt {
     Signature,
 }
 
+/// What a token says that it is for (`typ`; RFC 8725 §3.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    /// Nothing in particular, as ID tokens and those of jobs: no `typ`, `JWT`, or `JOSE` (SPIFFE).
+    Plain,
+    /// `at+jwt` (RFC 9068 §2.1): for the service that its `aud` names, and never an ID token.
+    Access,
+}
+
+impl TokenType {
+    /// Media types are compared without regard to case, and `application/` may be left out (RFC 7515 §4.1.9).
+    fn of(typ: Option<&str>) -> Option<Self> {
+        let named = typ.unwrap_or("JWT").to_ascii_lowercase();
+        match named.strip_prefix("application/").unwrap_or(&named) {
+            "jwt" | "jose" => Some(Self::Plain),
+            "at+jwt" => Some(Self::Access),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Header {
     alg: String,
     kid: String,
+    typ: Option<String>,
     crit: Option<IgnoredAny>,
     jwk: Option<IgnoredAny>,
     jku: Option<IgnoredAny>,
@@ -103,6 +130,7 @@ pub struct Jwt<'t> {
     payload: Vec<u8>,
     signature: Vec<u8>,
     algorithm: Algorithm,
+    token_type: TokenType,
     key_id: String,
 }
 
@@ -130,6 +158,7 @@ impl<'t> Jwt<'t> {
             payload: decode(payload)?,
             signature: decode(signature)?,
             algorithm: Algorithm::named(&header.alg).ok_or(InvalidJwt::Algorithm)?,
+            token_type: TokenType::of(header.typ.as_deref()).ok_or(InvalidJwt::Type)?,
             key_id: header.kid,
         })
     }
@@ -138,6 +167,12 @@ impl<'t> Jwt<'t> {
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// What its header says that it is for; signed, and so true only of a token that is [verified](Self::verified).
+    #[must_use]
+    pub fn token_type(&self) -> TokenType {
+        self.token_type
     }
 
     /// The part of the text that is signed.

@@ -163,6 +163,17 @@ fn tokens_without_the_claims_of_an_id_token_are_refused() {
 }
 
 #[test]
+fn a_report_of_security_events_signs_nobody_in() {
+    // B-24: a logout token, which need not say so in its header.
+    let desk = Desk::new();
+    let event = "http://schemas.openid.net/event/backchannel-logout";
+    for events in [json!({ event: {} }), json!({}), json!(null)] {
+        let refused = desk.with("events", events.clone()).unwrap_err();
+        assert!(matches!(refused, InvalidToken::Claims(_)), "{events}");
+    }
+}
+
+#[test]
 fn repeated_members_are_refused_wherever_they_are() {
     // B-13
     let desk = Desk::new();

@@ -89,6 +89,40 @@ fn headers_that_bring_keys_or_extensions_are_refused() {
 }
 
 #[test]
+fn tokens_that_say_they_are_for_something_else_are_refused() {
+    // B-24: several kinds of token come from one issuer, signed by one key (CVE-2020-16251).
+    let issuer = TokenIssuer::new();
+    let typed = |typ| {
+        let header = json!({ "alg": "ES384", "kid": "ec", "typ": typ });
+        issuer.sign(&header, &json!({}))
+    };
+    for typ in [
+        "logout+jwt",
+        "secevent+jwt",
+        "application/dpop+jwt",
+        "oauth-authz-req+jwt",
+        "kb+jwt",
+        "JWS",
+        "",
+    ] {
+        let refused = check(&issuer, &typed(json!(typ)), BOTH);
+        assert_eq!(refused, Err(InvalidJwt::Type), "{typ}");
+    }
+    assert!(check(&issuer, &typed(json!(["JWT"])), BOTH).is_err());
+    for (typ, is) in [
+        ("JWT", TokenType::Plain),
+        ("application/jwt", TokenType::Plain),
+        ("JOSE", TokenType::Plain),
+        ("at+JWT", TokenType::Access),
+        ("application/at+jwt", TokenType::Access),
+    ] {
+        let token = typed(json!(typ));
+        assert_eq!(check(&issuer, &token, BOTH), Ok(()), "{typ}");
+        assert_eq!(Jwt::parse(&token).unwrap().token_type(), is, "{typ}");
+    }
+}
+
+#[test]
 fn other_encodings_of_a_token_are_refused() {
     // B-13, B-14, B-26
     let issuer = TokenIssuer::new();

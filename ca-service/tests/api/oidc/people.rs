@@ -1,5 +1,7 @@
 //! People whom an issuer signed in by a public client: tokens for its client id (OpenID Connect Core §2, §3.1.3.7).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::wire::Writer;
 use serde_json::{Value, json};
@@ -83,6 +85,28 @@ async fn a_persons_token_for_another_client_is_refused() {
         ("another tenant", with("owner_id", json!("9"))),
     ];
     refuses(&desk, ProblemCode::ProofRefused, tokens).await;
+}
+
+#[tokio::test]
+async fn an_access_token_for_the_client_is_no_id_token_and_one_for_the_ca_is_taken() {
+    // B-08, B-24
+    let desk = Desk::new().await;
+    let typed = |typ: &str, audience: &str| {
+        let plain = desk.person("rsa", |claims| claims["aud"] = json!(audience));
+        let claims = plain.split('.').nth(1).unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let header = json!({ "alg": "RS256", "kid": "rsa", "typ": typ });
+        let claims = String::from_utf8(claims).unwrap();
+        desk.issuer.sign_text(&header.to_string(), &claims)
+    };
+    let tokens = vec![
+        ("an access token", typed("at+jwt", CLIENT)),
+        ("a logout token", typed("logout+jwt", CLIENT)),
+        ("a logout token for us", typed("logout+jwt", AUDIENCE)),
+    ];
+    refuses(&desk, ProblemCode::ProofRefused, tokens).await;
+    let access = typed("at+jwt", AUDIENCE);
+    desk.sign_in(&Client::new(1), &access).await;
 }
 
 #[tokio::test]
