@@ -4,15 +4,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::os_user::OsUser;
 use eic_protocol::subject_key::SubjectKey;
 
-use super::{Destination, paths, run_dir};
+use super::{Destination, aws_options, paths, run_dir};
 use crate::control::client::Agent;
-use crate::control::message::{Ask, PushAsk, Pushed, Reply};
+use crate::control::message::{Ask, ConnectAsk, Given, PushAsk, Pushed, Reply};
 use crate::exit_code::{self, Failure};
 use crate::files;
 use crate::terminal;
+use crate::zone::Zone;
 
 /// Largest file that is read for a public key. Bytes.
 const MAX_FILE: u64 = 16 * 1024;
@@ -34,6 +36,15 @@ pub(super) struct Arguments {
     /// File with the public key (`file://` in front is taken too).
     #[arg(long, alias = "ssh-public-key", value_name = "FILE")]
     key: String,
+    /// The AWS profile.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// The AWS Region.
+    #[arg(long, value_name = "REGION")]
+    region: Option<AwsRegion>,
+    /// The instance's zone; it counts where nothing else names a Region, or EC2 may not be asked.
+    #[arg(long, value_name = "ZONE")]
+    availability_zone: Option<Zone>,
     /// For the serial console, which asks for no account here.
     #[arg(long)]
     serial_console: bool,
@@ -58,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .flatten();
     let user = arguments.user.as_ref().or(console_user.as_ref());
     let ask = PushAsk {
-        login: destination.login(user, &dir)?,
+        login: arguments.over(destination.login(user, &dir)?),
         key: read_key(&arguments.key)?,
         serial_console: arguments.serial_console,
     };
@@ -73,6 +84,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             exit_code::FAILURE,
             "the resident agent gave an unexpected answer",
         )),
+    }
+}
+
+impl Arguments {
+    /// The login with what AWS's options say over what the environment says.
+    fn over(&self, login: ConnectAsk) -> ConnectAsk {
+        ConnectAsk {
+            selection: aws_options::selection(self.profile.as_deref(), self.region),
+            given: Some(Given {
+                zone: self.availability_zone.clone(),
+            }),
+            ..login
+        }
     }
 }
 

@@ -119,9 +119,25 @@ async fn a_key_is_pushed_by_id_where_ec2_may_not_be_asked_and_never_by_name() {
         "{}",
         said(&refused)
     );
-    let pushed = run(&scene, &push(INSTANCE)).await;
-    assert_eq!(json(&pushed)["Success"], true, "{}", said(&pushed));
-    assert_eq!(scene.world.state().pushes, [format!("ubuntu@{INSTANCE}")]);
+    // What AWS's command is told beside it counts: here it names another place than the instance's, and nobody's keys.
+    for (option, value, why) in [
+        ("--availability-zone", "us-east-1a", "ec2:DescribeInstances"),
+        ("--availability-zone", "somewhere", "not a valid zone"),
+        ("--region", "eu-west-9", "not a Region"),
+        ("--profile", "nobody", "--profile nobody"),
+    ] {
+        let refused = run(&scene, &[&push(INSTANCE)[..], &[option, value]].concat()).await;
+        assert!(!refused.status.success(), "{option} {value}");
+        assert!(said(&refused).contains(why), "{}", said(&refused));
+    }
+    assert!(scene.world.state().pushes.is_empty());
+    let there = ["--availability-zone", "eu-west-1a", "--region", "eu-west-1"];
+    for options in [&[][..], &there] {
+        let pushed = run(&scene, &[&push(INSTANCE)[..], options].concat()).await;
+        assert_eq!(json(&pushed)["Success"], true, "{}", said(&pushed));
+    }
+    let once = format!("ubuntu@{INSTANCE}");
+    assert_eq!(scene.world.state().pushes, [once.clone(), once]);
 }
 
 #[tokio::test]
