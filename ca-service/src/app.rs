@@ -131,6 +131,17 @@ impl App {
         may.then_some(()).ok_or(Refusal::TooMany)
     }
 
+    /// So many more of the caller's rate (and his role's), for a request that turned out to be dear.
+    fn charge_caller(&self, caller: &Caller, turns: usize) {
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        let now = std::time::Instant::now();
+        self.callers.charge(caller.user_id(), turns, now);
+        let role = caller.accountable_id();
+        if role != caller.user_id() {
+            self.roles.charge(role, turns, now);
+        }
+    }
+
     /// One request of the caller's (or account's) rate.
     fn take_turn(&self, who: &str) -> Result<(), Refusal> {
         let may = self.callers.take(who, std::time::Instant::now());

@@ -79,6 +79,22 @@ impl<K: Hash + Eq> Buckets<K> {
         taken
     }
 
+    /// Takes `tokens` more of a key that took one, for work that turned out to be dear: they may be owed, and nothing is
+    /// given until they are paid, but never more than a whole burst of them.
+    pub fn charge<Q>(&self, key: &Q, tokens: u32, now: Instant)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut shard = self.shard(key);
+        let bucket = shard.as_mut().and_then(|shard| shard.get_mut(key));
+        if let Some(bucket) = bucket {
+            let most = now + self.interval.saturating_mul(self.burst.saturating_mul(2));
+            let owed = bucket.full_at.max(now) + self.interval.saturating_mul(tokens);
+            bucket.full_at = owed.min(most);
+        }
+    }
+
     /// Puts a token back that turned out not to be owed.
     pub fn give_back<Q>(&self, key: &Q)
     where
@@ -152,6 +168,24 @@ mod tests {
             buckets.give_back("a");
         }
         assert_eq!((0..5).filter(|_| buckets.take("a", later)).count(), 2);
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_before_anything_is_given_and_never_more_than_a_burst() {
+        // G-13
+        let buckets = Buckets::<String>::new(10, 20, 1_000);
+        let start = Instant::now();
+        let takes = |key: &str, seconds: u64| {
+            let now = start + Duration::from_secs(seconds);
+            (0..50).filter(|_| buckets.take(key, now)).count()
+        };
+        assert!(buckets.take("a", start) && buckets.take("b", start));
+        buckets.charge("a", 29, start);
+        buckets.charge("b", u32::MAX, start);
+        buckets.charge("nobody", 5, start);
+        assert_eq!([takes("a", 0), takes("a", 1), takes("a", 2)], [0, 0, 10]);
+        assert_eq!([takes("b", 1), takes("b", 2), takes("b", 3)], [0, 0, 10]);
+        assert_eq!(takes("nobody", 0), 20);
     }
 
     #[test]

@@ -23,6 +23,8 @@ const MAX_HOSTS: usize = 1_000;
 const MAX_NAMESAKES: usize = 20;
 /// Hosts that are asked about between two pauses for other requests.
 const BATCH: usize = 64;
+/// Hosts that one request of a caller's rate pays for. Whoever sees few of many has all of them looked at for each page.
+const HOSTS_OF_A_TURN: usize = 1_000;
 
 impl App {
     /// Lists hosts.
@@ -57,7 +59,8 @@ impl App {
             None => self.inventory.all(context.now).await?,
         };
         let hosts = in_pages(hosts, query.after.as_ref());
-        let mut visible = self.visible(&facts, hosts, context.now).await;
+        let (mut visible, looked_at) = self.visible(&facts, hosts, context.now).await;
+        self.charge_caller(authorized.caller(), looked_at / HOSTS_OF_A_TURN);
         if query.host.is_some() {
             self.add_legacy_keys(&mut visible).await?;
         }
@@ -73,27 +76,29 @@ impl App {
         Ok(())
     }
 
+    /// Those that the caller may see, and how many were looked at to find them.
     async fn visible(
         &self,
         facts: &Facts,
         hosts: Vec<Arc<InstanceRecord>>,
         now: u64,
-    ) -> Vec<InstanceView> {
+    ) -> (Vec<InstanceView>, usize) {
         if self.policy.is_stale(now) {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         // One policy for the whole answer (threats C-17).
         let set = self.policy.current();
         if !concerns(&set, facts.caller()) {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
         let sees_all = may_read_inventory(&set, facts);
-        let mut views = Vec::new();
+        let (mut views, mut looked_at) = (Vec::new(), 0);
         for batch in hosts.chunks(BATCH) {
             // One more than fits says that there are more.
             if views.len() > MAX_HOSTS {
                 break;
             }
+            looked_at += batch.len();
             let up = batch.iter().filter(|host| host.is_up());
             views.extend(up.filter_map(|host| {
                 let users = visible_users(&set, facts, host, sees_all)?;
@@ -101,7 +106,7 @@ impl App {
             }));
             tokio::task::yield_now().await;
         }
-        views
+        (views, looked_at)
     }
 }
 

@@ -188,6 +188,36 @@ async fn more_hosts_than_an_answer_holds_come_page_by_page_each_once() {
 }
 
 #[tokio::test]
+async fn listings_of_a_large_fleet_cost_whoever_asks_what_they_cost_the_ca() {
+    // G-13: he sees none of these, so that each page would look at all.
+    let host = |n: usize| {
+        format!(
+            "[[instance]]\nid = \"i-{n:08x}\"\naccount = \"999988887777\"\nregion = \"eu-west-1\"\n"
+        )
+    };
+    let many: String = (0..10_000).map(host).collect();
+    let change = |config: String| {
+        let config = config.replace("inventory.toml", "many.toml");
+        config + "\n[limits]\ncaller_rate = 1\nburst_seconds = 4\n"
+    };
+    let world = World::with_files(change, &[("many.toml", &many)]).await;
+    let (alice, bob) = (Client::new(1), Client::new(2));
+    let grant = alice.sign_in(&world, ALICE).await.grant;
+    let theirs = bob.sign_in(&world, BOB).await.grant;
+    assert_eq!(
+        ids(&world, &alice, &grant, None).await,
+        Vec::<String>::new()
+    );
+    let next = list(&world, &alice, &grant, None).await;
+    assert_eq!(code(&next), ProblemCode::TooManyRequests);
+    // One host is found without looking at all, and nobody else waits.
+    for _ in 0..2 {
+        let one = list(&world, &bob, &theirs, Some("i-00000001")).await;
+        assert_eq!(one.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn an_event_is_recorded_once_as_its_doers_report() {
     let world = World::new().await;
     let alice = Client::new(1);
