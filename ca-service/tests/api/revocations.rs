@@ -432,6 +432,30 @@ async fn hosts_that_wait_hear_of_it_within_a_second() {
 }
 
 #[tokio::test]
+async fn many_revocations_make_few_lists_and_all_are_in_the_last() {
+    // G-13: each list is signed, pressed and sent to every host that waits.
+    const MANY: u8 = 6;
+    const PACE: Duration = Duration::from_millis(200);
+    let world = world().await;
+    let officer = Caller::new(&world, 1, OFFICER).await;
+    let list = async || bundle(&documents(&fetch(&world, "", None).await)).revocations;
+    let (before, began) = (list().await.number, Instant::now());
+    for n in 0..MANY {
+        let key = Client::new(100 + n).public.to_string();
+        officer.revoke(&world, json!({ "public-key": key })).await;
+    }
+    let end = began + Duration::from_secs(30);
+    while list().await.read().unwrap().count() < u64::from(MANY) {
+        assert!(Instant::now() < end, "some are missing");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // One at once, one that waits for its moment, and one more for each moment that has passed.
+    let most = began.elapsed().as_millis() / PACE.as_millis() + 2;
+    let made = u128::from(list().await.number - before);
+    assert!(made <= most, "{made} lists, {most} at most");
+}
+
+#[tokio::test]
 async fn what_has_ended_leaves_the_list_in_a_way_that_hosts_accept() {
     // F-06, F-12
     let world = world().await;
