@@ -77,10 +77,7 @@ impl Existing {
                 self.tolerated.push((keyword.to_owned(), value));
             }
             if loses_its_ca(statement, statements) {
-                self.remarks.push(format!(
-                    "`Match {condition}` ({}) trusts a CA of its own, whose certificates open nothing there any more: this agent is asked for their names; an AuthorizedPrincipalsFile or AuthorizedPrincipalsCommand in that block brings them back",
-                    statement.place()
-                ));
+                self.remarks.push(lost_ca(condition, statement));
             } else if !keyword.ends_with("user") {
                 self.remarks.push(format!(
                     "`Match {condition}` keeps its own {keyword} ({}): this agent's does not count there",
@@ -89,6 +86,20 @@ impl Existing {
             }
         }
     }
+}
+
+/// The Match blocks whose own CA opens nothing beside our principals command, in words: those that came after the
+/// installation as well.
+pub(super) fn lost_cas(statements: &[Statement]) -> impl Iterator<Item = String> {
+    let losers = statements.iter().filter(|s| loses_its_ca(s, statements));
+    losers.filter_map(|loser| Some(lost_ca(loser.condition.as_deref()?, loser)))
+}
+
+fn lost_ca(condition: &str, loser: &Statement) -> String {
+    format!(
+        "`Match {condition}` ({}) trusts a CA of its own, whose certificates open nothing there any more: this agent is asked for their names; an AuthorizedPrincipalsFile or AuthorizedPrincipalsCommand in that block brings them back",
+        loser.place()
+    )
 }
 
 /// The first unconditional statement of a keyword, unless it says `none`.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::accounts::{self, Account};
 use super::drop_in::KEYWORDS;
 use super::execution::principals_for_root;
+use super::existing::lost_cas;
 use super::manifest::Manifest;
 use super::placement::foreign;
 use super::plan::CA_KEYS;
@@ -101,6 +102,7 @@ impl Inspection {
             self.check_effective(&sshd, &ours, &others, &accounts, options);
             self.try_commands(&ours, &accounts, trust);
             self.remarks.extend(amazons_account(&ours));
+            self.remarks.extend(lost_cas(&others));
         }
         self.host_certificate = value(&ours, "hostcertificate").map(PathBuf::from);
         self.sshd = Some(sshd);

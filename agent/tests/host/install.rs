@@ -169,10 +169,8 @@ fn another_ca_of_a_match_block_is_not_closed_unless_that_is_meant() {
         "{said}"
     );
     let said = ok(&host.install(&["--replace"]));
-    assert!(
-        said.contains("note: `Match User backup` (/etc/ssh/sshd_config.d/50-site.conf:2) trusts a CA of its own"),
-        "{said}"
-    );
+    let told = "`Match User backup` (/etc/ssh/sshd_config.d/50-site.conf:2) trusts a CA of its own";
+    assert!(said.contains(&format!("note: {told}")), "{said}");
     ok(&host.agent(&["uninstall"]));
     let with_names = format!("{block}  AuthorizedPrincipalsFile /etc/ssh/names\n");
     host.write("etc/ssh/sshd_config.d/50-site.conf", with_names);
@@ -181,6 +179,11 @@ fn another_ca_of_a_match_block_is_not_closed_unless_that_is_meant() {
         said.contains("note: `Match User backup` keeps its own trustedusercakeys"),
         "{said}"
     );
+    assert!(!ok(&host.agent(&["status"])).contains(told));
+    // Names taken out, or a block put in, after the installation.
+    host.write("etc/ssh/sshd_config.d/50-site.conf", block);
+    let said = ok(&host.agent(&["status"]));
+    assert!(said.contains(&format!("note: {told}")), "{said}");
 }
 
 #[test]
