@@ -247,20 +247,40 @@ mod tests {
         format!("i-{number:017x}").parse().unwrap()
     }
 
+    fn facts() -> HostFacts {
+        HostFacts {
+            fleets: Vec::new(),
+            stage: Stage::CertificatesOnly,
+            root_version: 1,
+        }
+    }
+
+    #[test]
+    fn a_view_of_a_clock_that_was_ahead_is_looked_at_and_signed_again() {
+        // Else hosts keep what they are called until that moment comes: a host that left a fleet stays in it.
+        const NOW: u64 = 1_800_000_000;
+        let key = BundleKey::new(local_signer(KeyType::Ed25519));
+        let views = HostViews::new(key, BundleConfig::default());
+        let signed = views.sign(&host(0), 1, facts(), BTreeMap::new(), NOW + 86_400);
+        assert!(signed.is_ok());
+        let kept = views.kept(&host(0)).unwrap();
+        assert!(!kept.is_recent(NOW, 1) && !views.still_good(&kept, &facts(), NOW));
+        // What the machines of one service differ by is no such thing.
+        assert!(kept.is_recent(NOW + 86_399, 1) && kept.is_recent(NOW + 86_401, 1));
+        assert!(views.still_good(&kept, &facts(), NOW + 86_399));
+        assert!(!kept.is_recent(NOW + 86_400, 2));
+    }
+
     /// More hosts than signed views: each would else get a new version at each question, and never a 304.
     #[test]
     fn a_view_that_made_room_is_the_same_when_it_is_asked_for_again() {
         let key = BundleKey::new(local_signer(KeyType::Ed25519));
         let views = HostViews::new(key, BundleConfig::default());
         let room = u64::try_from(views.room()).unwrap();
-        let facts = HostFacts {
-            fleets: Vec::new(),
-            stage: Stage::CertificatesOnly,
-            root_version: 1,
-        };
         let sign = |number, now| {
-            let (facts, joined) = (facts.clone(), BTreeMap::new());
-            views.sign(&host(number), 1, facts, joined, now).unwrap()
+            views
+                .sign(&host(number), 1, facts(), BTreeMap::new(), now)
+                .unwrap()
         };
         let first = sign(0, 10);
         for number in 1..room + 2 {
