@@ -73,7 +73,7 @@ impl Row {
 /// Prints the table.
 pub(crate) fn print(rows: &[Row]) {
     println!(
-        "{:<52} {:>12} {:<6} {:<18} {:>12} {:>7}  goal",
+        "{:<52} {:>12} {:<6} {:<20} {:>12} {:>7}  goal",
         "measured", "eic", "", "peer", "", "ratio"
     );
     for row in rows {
@@ -84,7 +84,7 @@ pub(crate) fn print(rows: &[Row]) {
             None => "printed only",
         };
         println!(
-            "{:<52} {:>12.2} {:<6} {:<18} {:>12} {:>7}  {} ({met})",
+            "{:<52} {:>12.2} {:<6} {:<20} {:>12} {:>7}  {} ({met})",
             row.name,
             row.value,
             row.unit,
