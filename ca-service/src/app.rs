@@ -16,6 +16,7 @@ pub(crate) mod facts;
 mod fleets;
 mod hosts;
 mod instances;
+mod listings;
 mod refused_proofs;
 mod reload;
 mod revocations;
@@ -73,6 +74,8 @@ pub struct App {
     roles: Buckets<String>,
     /// What callers revoke of their own without permission to revoke, by role.
     own_revocations: Buckets<String>,
+    /// Listings of all hosts.
+    listings: listings::Listings,
     hosts: hosts::HostDesk,
     trust: trust_bundle::TrustDesk,
     refused_proofs: refused_proofs::RefusedProofs,
@@ -140,6 +143,14 @@ impl App {
         if role != caller.user_id() {
             self.roles.charge(role, turns, now);
         }
+    }
+
+    /// Whether the caller (and his role) has paid for what was dear.
+    fn check_paid(&self, caller: &Caller) -> Result<(), Refusal> {
+        let now = std::time::Instant::now();
+        let (own, role) = (caller.user_id(), caller.accountable_id());
+        let owes = self.callers.owes(own, now) || self.roles.owes(role, now);
+        (!owes).then_some(()).ok_or(Refusal::TooMany)
     }
 
     /// One request of the caller's (or account's) rate.

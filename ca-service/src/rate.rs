@@ -86,13 +86,24 @@ impl<K: Hash + Eq> Buckets<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut shard = self.shard(key);
-        let bucket = shard.as_mut().and_then(|shard| shard.get_mut(key));
-        if let Some(bucket) = bucket {
+        self.change(key, |bucket| {
             let most = now + self.interval.saturating_mul(self.burst.saturating_mul(2));
             let owed = bucket.full_at.max(now) + self.interval.saturating_mul(tokens);
             bucket.full_at = owed.min(most);
-        }
+        });
+    }
+
+    /// Whether a key has been [charged](Self::charge) more than it had.
+    #[must_use]
+    pub fn owes<Q>(&self, key: &Q, now: Instant) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let shard = self.shard(key);
+        let bucket = shard.as_ref().and_then(|shard| shard.get(key));
+        let had = self.interval.saturating_mul(self.burst);
+        bucket.is_some_and(|bucket| bucket.full_at.saturating_duration_since(now) > had)
     }
 
     /// Puts a token back that turned out not to be owed.
@@ -101,14 +112,24 @@ impl<K: Hash + Eq> Buckets<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut shard = self.shard(key);
-        let bucket = shard.as_mut().and_then(|shard| shard.get_mut(key));
-        if let Some(bucket) = bucket {
+        self.change(key, |bucket| {
             // One that is full already stays so: `take` counts from now at the earliest.
             bucket.full_at = bucket
                 .full_at
                 .checked_sub(self.interval)
                 .unwrap_or(bucket.full_at);
+        });
+    }
+
+    /// Changes the bucket of a key that has one.
+    fn change<Q>(&self, key: &Q, change: impl FnOnce(&mut Bucket))
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut shard = self.shard(key);
+        if let Some(bucket) = shard.as_mut().and_then(|shard| shard.get_mut(key)) {
+            change(bucket);
         }
     }
 
@@ -183,6 +204,8 @@ mod tests {
         buckets.charge("a", 29, start);
         buckets.charge("b", u32::MAX, start);
         buckets.charge("nobody", 5, start);
+        let owes = |key: &str, seconds| buckets.owes(key, start + Duration::from_secs(seconds));
+        assert!(owes("a", 0) && !owes("a", 1) && owes("b", 1) && !owes("b", 2) && !owes("c", 0));
         assert_eq!([takes("a", 0), takes("a", 1), takes("a", 2)], [0, 0, 10]);
         assert_eq!([takes("b", 1), takes("b", 2), takes("b", 3)], [0, 0, 10]);
         assert_eq!(takes("nobody", 0), 20);

@@ -48,10 +48,16 @@ impl App {
             )));
         }
         self.replay.claim(authorized.claim()).await?;
-        let facts = Facts::of(authorized.caller(), context, &self.nat);
+        let caller = authorized.caller();
+        let facts = Facts::of(caller, context, &self.nat);
+        let _turn = match query.host {
+            Some(_) => None,
+            None => self.listings.turn(caller.accountable_id()).await,
+        };
+        self.check_paid(caller)?;
         let Hosts { hosts, complete } = match &query.host {
             Some(host) => {
-                let asker = authorized.caller().accountable_id();
+                let asker = caller.accountable_id();
                 let hosts = self.inventory.find(host, asker, context.now).await?;
                 let complete = true;
                 Hosts { hosts, complete }
@@ -60,7 +66,7 @@ impl App {
         };
         let hosts = in_pages(hosts, query.after.as_ref());
         let (mut visible, looked_at) = self.visible(&facts, hosts, context.now).await;
-        self.charge_caller(authorized.caller(), looked_at / HOSTS_OF_A_TURN);
+        self.charge_caller(caller, looked_at / HOSTS_OF_A_TURN);
         if query.host.is_some() {
             self.add_legacy_keys(&mut visible).await?;
         }

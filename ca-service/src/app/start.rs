@@ -157,6 +157,7 @@ impl App {
                 MAX_CALLERS,
             ),
             own_revocations: Buckets::paced(OWN_REVOCATION_PACE, OWN_REVOCATIONS, MAX_CALLERS),
+            listings: super::listings::Listings::default(),
             refused_proofs: RefusedProofs::new(),
             discovery_source,
             policy_files: policy_files(&config.policy),
