@@ -79,6 +79,9 @@ pub(crate) async fn certificates(
     let (us, them) = rounds(&ca, &bao, Callers::SignedIn).await?;
     let fsync = fsync_p99(folder)?;
     println!(
+        "  {PEER} is asked by callers who signed in by AppRole, by its `default` policy and one for the role, where no other is named"
+    );
+    println!(
         "  fsync p99 of this disk right now: {:.2} ms; {ROUNDS} rounds of {REQUESTS}, the median of each",
         ms(fsync)
     );
