@@ -3,11 +3,16 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 
-/// 22 November 2026; OpenSSL is told to judge at this time.
-const NOW: u64 = 1_795_304_400;
+/// When this process began. `openssl ocsp` holds a status against the machine's clock, whatever time it is told.
+static NOW: LazyLock<u64> = LazyLock::new(|| {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_secs()
+});
 
 /// A folder with a chain's certificates as files.
 struct Judge {
@@ -29,7 +34,7 @@ impl Judge {
     }
 
     fn right() -> Judge {
-        Judge::of(SignerChain::right("us-east-1", "amazonaws.com", NOW).unwrap())
+        Judge::of(SignerChain::right("us-east-1", "amazonaws.com", *NOW).unwrap())
     }
 
     fn openssl(&self, line: &str) -> (bool, String) {
@@ -47,7 +52,11 @@ impl Judge {
 
     fn verify(&self, root: &Path) -> (bool, String) {
         let line = "verify -x509_strict -untrusted intermediate -CAfile";
-        self.openssl(&format!("{line} {} -attime {NOW} signer", root.display()))
+        self.openssl(&format!(
+            "{line} {} -attime {} signer",
+            root.display(),
+            *NOW
+        ))
     }
 
     /// What `openssl ocsp` says of the signer by this staple.
@@ -56,14 +65,14 @@ impl Judge {
         let response = staple.sign(&chain.signer, &chain.intermediate).unwrap();
         fs::write(folder.path().join("staple"), response).unwrap();
         let line = "ocsp -no_nonce -issuer intermediate -cert signer -VAfile intermediate -CAfile root -respin staple";
-        self.openssl(&format!("{line} -attime {NOW}")).1
+        self.openssl(&format!("{line} -attime {}", *NOW)).1
     }
 }
 
 #[test]
 fn expired_signer_and_foreign_root_are_refused() {
-    let expired = Subject::signer("us-east-1", "amazonaws.com", Period::past(NOW));
-    let judge = Judge::of(SignerChain::with_signer(&expired, NOW).unwrap());
+    let expired = Subject::signer("us-east-1", "amazonaws.com", Period::past(*NOW));
+    let judge = Judge::of(SignerChain::with_signer(&expired, *NOW).unwrap());
     let (accepted, text) = judge.verify(Path::new("root"));
     assert!(
         !accepted && text.contains("certificate has expired"),
@@ -79,9 +88,9 @@ fn expired_signer_and_foreign_root_are_refused() {
 
 #[test]
 fn second_common_name_is_written() {
-    let mut subject = Subject::signer("us-east-1", "amazonaws.com", Period::around(NOW, 1));
+    let mut subject = Subject::signer("us-east-1", "amazonaws.com", Period::around(*NOW, 1));
     subject.common_names.push("second".into());
-    let judge = Judge::of(SignerChain::with_signer(&subject, NOW).unwrap());
+    let judge = Judge::of(SignerChain::with_signer(&subject, *NOW).unwrap());
     let (_, text) = judge.openssl("x509 -in signer -noout -subject");
     assert_eq!(text.matches("CN = ").count(), 2, "{text}");
 }
@@ -89,7 +98,7 @@ fn second_common_name_is_written() {
 #[test]
 fn staples_say_what_was_asked_for() {
     let judge = Judge::right();
-    let good = Staple::good(NOW);
+    let good = Staple::good(*NOW);
     assert!(
         judge.ocsp(&good).contains("signer: good"),
         "{}",
@@ -104,7 +113,7 @@ fn staples_say_what_was_asked_for() {
         "openssl asks for SHA-1 names"
     );
     let revoked = Staple {
-        status: CertificateStatus::Revoked(NOW - 60),
+        status: CertificateStatus::Revoked(*NOW - 60),
         ..good.clone()
     };
     assert!(judge.ocsp(&revoked).contains("signer: revoked"));
@@ -125,7 +134,7 @@ fn staples_by_others_than_the_issuer_are_refused_unless_delegated() {
     let judge = Judge::right();
     let responder = |role| Subject {
         common_names: vec!["responder".into()],
-        period: Period::around(NOW, 10),
+        period: Period::around(*NOW, 10),
         role,
         alternative_names: Vec::new(),
     };
@@ -142,7 +151,7 @@ fn staples_by_others_than_the_issuer_are_refused_unless_delegated() {
     let by = |responder| {
         judge.ocsp(&Staple {
             responder,
-            ..Staple::good(NOW)
+            ..Staple::good(*NOW)
         })
     };
     assert!(by(Responder::Delegated(&delegate)).contains("Response verify OK"));
@@ -154,12 +163,12 @@ fn staples_by_others_than_the_issuer_are_refused_unless_delegated() {
 fn record_signature_is_pss_with_a_salt_of_32_bytes() {
     let judge = Judge::right();
     let record =
-        Record::new("ssh-ed25519 AAAA\n", "i-0123456789abcdef0", NOW + 60).asked_by("arn", "id");
+        Record::new("ssh-ed25519 AAAA\n", "i-0123456789abcdef0", *NOW + 60).asked_by("arn", "id");
     assert_eq!(
         record.signed_bytes(),
         format!(
             "#Timestamp={}\n#Instance=i-0123456789abcdef0\n#Caller=arn\n#Request=id\nssh-ed25519 AAAA\n",
-            NOW + 60
+            *NOW + 60
         )
     );
     let signature = judge
