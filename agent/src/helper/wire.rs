@@ -79,6 +79,13 @@ fn line<T: DeserializeOwned>(
     loop {
         stream.set_read_timeout(Some(wait(silent)?))?;
         let read = stream.read(&mut chunk);
+        // A process that is stopped and goes on meets EINTR where its socket has a time limit (signal(7)).
+        if read
+            .as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::Interrupted)
+        {
+            continue;
+        }
         silent = read.as_ref().is_err_and(is_silence);
         if silent {
             continue;

@@ -685,6 +685,25 @@ fn a_trial_login_that_is_refused_takes_everything_back() {
 }
 
 #[test]
+fn a_trial_login_that_was_broken_off_is_tried_again() {
+    // A loaded host may end the first attempt before sshd says a word.
+    let Some(host) = host() else { return };
+    std::fs::create_dir_all(host.path("usr/sbin")).unwrap();
+    std::fs::copy("/usr/sbin/sshd", host.path("usr/sbin/sshd.real")).unwrap();
+    host.write(
+        "usr/sbin/sshd",
+        "#!/bin/sh\ncase \" $* \" in *\" -i \"*) [ -e /run/tried ] || { >/run/tried; exit; } ;; esac\n\
+         exec /usr/sbin/sshd.real \"$@\"\n",
+    );
+    let mut chmod = std::process::Command::new("chmod");
+    chmod.arg("0755");
+    succeed(chmod.args([host.path("usr/sbin/sshd"), host.path("usr/sbin/sshd.real")]));
+    let said = ok(&host.install(&[]));
+    assert!(host.path("run/tried").exists());
+    assert!(said.starts_with("installed: "), "{said}");
+}
+
+#[test]
 fn a_trial_login_that_lets_the_wrong_one_in_takes_everything_back() {
     // J-09: a principals file is asked before the command
     let Some(host) = host() else { return };

@@ -120,13 +120,7 @@ fn killed_at_every_step_sshd_has_valid_files_and_the_next_start_heals() {
 
 /// The next start: what is half in place is completed without any server, and the newest is taken.
 fn heal(station: &Station, at: &str) {
-    assert!(
-        matches!(
-            station.helper().ask(&Request::Repair {}),
-            Ok(Answer::Trust(_))
-        ),
-        "{at}"
-    );
+    station.repair();
     let answer = station.install();
     assert_eq!(answer.refused, None, "{at}");
     assert_eq!(
@@ -264,9 +258,7 @@ fn files_that_others_could_write_are_made_anew() {
     let list = station.host.path("var-lib/eic/revoked-keys");
     crate::station::mode(&list, 0o666);
     std::fs::write(station.host.path("var-lib/eic/user-ca-keys"), "").unwrap();
-    let Ok(Answer::Trust(answer)) = station.helper().ask(&Request::Repair {}) else {
-        panic!()
-    };
+    let answer = station.repair();
     assert_eq!(answer.changed, ["revoked-keys", "user-ca-keys"]);
     assert_sshd_has_valid_files(&station, "repaired");
     let ca_keys = std::fs::read_to_string(station.host.path("var-lib/eic/user-ca-keys")).unwrap();
@@ -290,10 +282,7 @@ fn damaged_documents_bring_nothing_back_that_was_retired() {
     station
         .host
         .write("var-lib/eic/documents.json", "{\"roots\":");
-    assert!(matches!(
-        station.helper().ask(&Request::Repair {}),
-        Ok(Answer::Trust(_))
-    ));
+    station.repair();
     let keys = station.host.read("var-lib/eic/user-ca-keys");
     assert!(!keys.contains(&crate::documents::public(CA_KEY).to_string()));
     assert!(ok(&station.principals("alice", CA_KEY)).is_empty());

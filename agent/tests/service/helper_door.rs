@@ -44,6 +44,25 @@ fn strangers_are_not_served() {
 }
 
 #[test]
+fn a_helper_that_is_stopped_and_goes_on_serves_what_it_was_reading() {
+    let Some(station) = Station::new("") else {
+        return;
+    };
+    let stream = UnixStream::connect(station.host.path("run/eic-helper.sock")).unwrap();
+    for piece in ["{\"rep", "air\":", "{}}\n"] {
+        // Most of these find it waiting for the next piece.
+        for _ in 0..5 {
+            station.interrupt_helper();
+        }
+        (&stream).write_all(piece.as_bytes()).unwrap();
+    }
+    let mut answer = String::new();
+    BufReader::new(&stream).read_line(&mut answer).unwrap();
+    let answer: Answer = serde_json::from_str(&answer).unwrap();
+    assert!(matches!(answer, Answer::Trust(_)), "{answer:?}");
+}
+
+#[test]
 fn verbs_that_are_not_in_the_list_are_not_understood() {
     let Some(station) = Station::new("") else {
         return;

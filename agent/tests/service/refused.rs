@@ -1,6 +1,6 @@
 //! Documents and answers that a host must not take: each is refused with its reason, and what sshd reads stays.
 
-use eic_agent::helper::request::{Answer, Offer, Request, TrustAnswer};
+use eic_agent::helper::request::Offer;
 use eic_protocol::sshsig::Namespace;
 
 use crate::authority::{Authority, FOREIGN_KEY, NEXT_BUNDLE_KEY, envelope, list};
@@ -215,7 +215,7 @@ fn documents_of_an_older_backup_do_not_bring_the_older_list_back() {
     assert_eq!(station.install().refused, None);
     let newest = list_in_place(&station);
     station.host.write(DOCUMENTS, backup);
-    let told = repaired(&station);
+    let told = station.repair();
     assert!(
         told.warnings
             .concat()
@@ -231,13 +231,6 @@ const LIST: &str = "var-lib/eic/revoked-keys";
 
 fn list_in_place(station: &Station) -> Vec<u8> {
     std::fs::read(station.host.path(LIST)).unwrap()
-}
-
-fn repaired(station: &Station) -> TrustAnswer {
-    match station.helper().ask(&Request::Repair {}).unwrap() {
-        Answer::Trust(answer) => answer,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// A host with the list of somebody who has the bundle key, run up to a number that the CA will not reach, and the
@@ -271,7 +264,7 @@ fn a_list_by_replaced_bundle_keys_gives_way_whatever_its_number() {
     assert_eq!(list_in_place(&station), wanted);
     assert!(station.logs_in(8));
     assert!(!station.logs_in(7));
-    assert!(repaired(&station).changed.is_empty());
+    assert!(station.repair().changed.is_empty());
     // The new key's numbers count among themselves.
     station.authority.bundle.sequence -= 1;
     station.authority.bundle.revocations = list(&Default::default(), 1);
@@ -290,7 +283,7 @@ fn killed_before_the_list_by_new_bundle_keys_is_in_place_the_next_start_puts_it_
     assert_eq!(station.install().refused, None);
     let whole = station.files();
     station.host.write(LIST, thiefs);
-    assert_eq!(repaired(&station).changed, ["revoked-keys"]);
+    assert_eq!(station.repair().changed, ["revoked-keys"]);
     assert_eq!(station.files(), whole);
 }
 

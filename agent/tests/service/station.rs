@@ -15,6 +15,7 @@ use crate::documents::{CA_KEY, key};
 use crate::sandbox::{Host, Running, now, ok, wait_until};
 use crate::standin::Standin;
 use eic_protocol::subject_key::SubjectKey;
+use rustix::process::{Pid, Signal, kill_process};
 use ssh_key::certificate::{Builder, CertType};
 
 pub(crate) struct Station {
@@ -122,6 +123,20 @@ impl Station {
         running
     }
 
+    /// Has the helper stopped and go on, as a debugger or an administrator does (signal(7)).
+    pub(crate) fn interrupt_helper(&self) {
+        let id = self.helper.as_ref().unwrap().0.id();
+        let pid = Pid::from_raw(id.try_into().unwrap()).unwrap();
+        let is_stopped = || {
+            let about = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+            about.rsplit_once(')').unwrap().1.starts_with(" T")
+        };
+        kill_process(pid, Signal::STOP).unwrap();
+        wait_until("the helper's stop", is_stopped);
+        kill_process(pid, Signal::CONT).unwrap();
+        wait_until("the helper's going on", || !is_stopped());
+    }
+
     pub(crate) fn stop_helper(&mut self) {
         self.helper = None;
     }
@@ -178,9 +193,18 @@ impl Station {
     }
 
     pub(crate) fn install_offer(&self, offer: Offer) -> TrustAnswer {
-        match self.helper().ask(&Request::InstallTrust(offer)).unwrap() {
-            Answer::Trust(answer) => answer,
-            other => panic!("{other:?}"),
+        self.done(&Request::InstallTrust(offer))
+    }
+
+    /// Has the helper make its files anew from the documents.
+    pub(crate) fn repair(&self) -> TrustAnswer {
+        self.done(&Request::Repair {})
+    }
+
+    fn done(&self, request: &Request) -> TrustAnswer {
+        match self.helper().ask(request) {
+            Ok(Answer::Trust(answer)) => answer,
+            other => panic!("{request:?}: {other:?}; helper: {}", self.said()),
         }
     }
 

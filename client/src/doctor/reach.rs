@@ -1,6 +1,6 @@
 //! Whether something that speaks SSH answers at the host's addresses.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,20 +12,23 @@ use crate::transport::direct::{self, NotReached};
 
 /// How long sshd may take to say who it is.
 const BANNER: Duration = Duration::from_secs(5);
+/// Longest first line in bytes that is shown.
+const LINE: u64 = 64;
 
 /// Connects and reads the first line (RFC 4253 §4.2); returns it.
 pub(super) fn reach(addresses: &[IpAddr], port: u16) -> Result<String, Failure> {
     let failed = |message: String, cause: Cause| {
         Failure::new(exit_code::UNREACHABLE, message).because(cause)
     };
-    let mut stream = direct::connect(addresses, port).map_err(|error| {
+    let stream = direct::connect(addresses, port).map_err(|error| {
         let cause = cause(&error);
         failed(error.to_string(), cause)
     })?;
     let _ = stream.set_read_timeout(Some(BANNER));
-    let mut first = [0; 64];
-    let read = stream.read(&mut first).unwrap_or(0);
-    let text = String::from_utf8_lossy(first.get(..read).unwrap_or_default()).into_owned();
+    let mut first = Vec::new();
+    // What came before an error counts.
+    let _ = BufReader::new(stream.take(LINE)).read_until(b'\n', &mut first);
+    let text = String::from_utf8_lossy(&first).into_owned();
     let line = printable(text.lines().next().unwrap_or_default());
     match text.as_str() {
         "" => Err(failed(

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use eic_protocol::os_user::OsUser;
 use eic_protocol::text::printable;
+use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
@@ -162,7 +163,8 @@ fn unreached(bastion: &Bastion, address: IpAddr, port: u16, why: &str) -> Failur
 fn speaks(stream: &UnixStream) -> io::Result<bool> {
     stream.set_read_timeout(Some(FIRST_BYTE))?;
     let mut byte = [0];
-    let (_, received) = recv(stream.as_fd(), &mut byte[..], RecvFlags::PEEK)?;
+    // Ctrl-Z and fg stop this process too: a socket with a time limit then meets EINTR (signal(7)).
+    let (_, received) = retry_on_intr(|| recv(stream.as_fd(), &mut byte[..], RecvFlags::PEEK))?;
     stream.set_read_timeout(None)?;
     Ok(received > 0)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use eic_login::transport::{Via, Way};
 
 use crate::config::HostProfile;
-use crate::scene::{Scene, output, said};
+use crate::scene::{STOP_PARENT, Scene, output, said};
 use crate::stub::{INSTANCE, OTHER_INSTANCE};
 
 /// Two instances, both this machine; the inner ssh reads the scene's configuration, as a user's own would.
@@ -15,16 +15,20 @@ async fn scene() -> Scene {
     scene.world.state().address = "127.0.0.1".to_owned();
     scene.world.state().by_filter =
         [(OTHER_INSTANCE.to_owned(), vec![OTHER_INSTANCE.to_owned()])].into();
-    let bin = scene.world.dir.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
+    std::fs::create_dir(scene.world.dir.path().join("bin")).unwrap();
+    inner_ssh(&scene, "");
+    scene
+}
+
+/// The ssh to the bastion, which does `first` before it begins.
+fn inner_ssh(scene: &Scene, first: &str) {
     let shim = format!(
-        "#!/bin/sh\nexec /usr/bin/ssh -F {} \"$@\"\n",
+        "#!/bin/sh\n{first}exec /usr/bin/ssh -F {} \"$@\"\n",
         scene.config().display()
     );
-    std::fs::write(bin.join("ssh"), shim).unwrap();
-    let ssh = bin.join("ssh");
+    let ssh = scene.world.dir.path().join("bin/ssh");
+    std::fs::write(&ssh, shim).unwrap();
     Command::new("chmod").arg("755").arg(ssh).status().unwrap();
-    scene
 }
 
 fn profile(scene: &Scene, pattern: &str, bastion: &str) -> HostProfile {
@@ -77,6 +81,17 @@ async fn a_profile_that_covers_its_own_bastion_leads_through_it() {
     let of = |id: &str| format!("{}@{id}", scene.user);
     assert_eq!(pushes.len(), 2, "{pushes:?}");
     assert!(pushes.contains(&of(INSTANCE)) && pushes.contains(&of(OTHER_INSTANCE)));
+}
+
+#[tokio::test]
+async fn a_login_that_is_stopped_and_goes_on_waits_for_its_bastion_as_before() {
+    let scene = scene().await;
+    inner_ssh(&scene, STOP_PARENT);
+    scene
+        .world
+        .configure(None, vec![profile(&scene, INSTANCE, OTHER_INSTANCE)]);
+    let out = echo(&scene, "", INSTANCE).await;
+    assert!(out.stdout == b"in\n", "{}", said(&out));
 }
 
 #[tokio::test]

@@ -158,6 +158,12 @@ pub(crate) async fn output(mut command: Command) -> Output {
         .unwrap()
 }
 
+/// Shell: stops whoever started the script and has it go on, as Ctrl-Z and fg do. signal(7): a read with a time limit
+/// meets EINTR then.
+pub(crate) const STOP_PARENT: &str = "for i in 1 2 3 4 5; do\n\
+     sleep 0.02; kill -STOP $PPID; sleep 0.02; kill -CONT $PPID\n\
+     done\n";
+
 pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_eic-login"))
 }

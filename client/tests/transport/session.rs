@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use eic_login::config::HostProfile;
 use eic_login::transport::ssm::SessionBy;
 
-use crate::scene::{Scene, output, said};
+use crate::scene::{STOP_PARENT, Scene, output, said};
 use crate::session_service::started;
 use crate::stub::{INSTANCE, wait_for};
 
@@ -111,8 +111,8 @@ async fn the_reason_for_the_end_of_a_session_reaches_the_user() {
     );
 }
 
-/// A stand-in for AWS's plugin of this version, in a folder of its own: writes down how it was started, and connects
-/// stdin and stdout to the scene's sshd.
+/// A stand-in for AWS's plugin of this version, in a folder of its own: writes down how it was started, has the login
+/// stopped and go on, and connects stdin and stdout to the scene's sshd.
 fn with_plugin(scene: &Scene, version: &str) -> String {
     let folder = scene.world.dir.path().join("plugin");
     std::fs::create_dir(&folder).unwrap();
@@ -121,6 +121,7 @@ fn with_plugin(scene: &Scene, version: &str) -> String {
         "#!/bin/bash\n\
          [ \"$1\" = --version ] && {{ export > {log}.asked; echo {version}; exit; }}\n\
          {{ printf '%s\\n' \"$@\"; echo \"$AWS_SSM_START_SESSION_RESPONSE\"; echo \"$AWS_ACCESS_KEY_ID\"; }} > {log}\n\
+         {STOP_PARENT}\
          printf '\\nStarting session with SessionId: alice-0a1b\\n'\n\
          exec 3<>/dev/tcp/127.0.0.1/{}\n\
          cat <&3 &\n\

@@ -37,6 +37,10 @@ pub(super) enum Verdict {
 /// Longest attempt; an honest one takes a quarter of a second.
 const LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
+/// Most attempts.
+const ATTEMPTS: u8 = 3;
+/// What is told of an attempt of which sshd said nothing.
+const NOTHING: &str = "nothing";
 
 /// Whether the stock client is installed.
 pub(super) fn has_client() -> bool {
@@ -49,7 +53,20 @@ pub(super) fn has_client() -> bool {
 }
 
 impl Login<'_> {
+    /// An attempt of which sshd says nothing was broken off, by the client or by a host that had no time for it: that
+    /// judges no certificate, so there are some more.
     pub(super) fn run(&self) -> Result<Verdict, InstallError> {
+        let mut verdict = self.attempt()?;
+        for _ in 1..ATTEMPTS {
+            if verdict != Verdict::Refused(NOTHING.to_owned()) {
+                break;
+            }
+            verdict = self.attempt()?;
+        }
+        Ok(verdict)
+    }
+
+    fn attempt(&self) -> Result<Verdict, InstallError> {
         let log = self.folder.join("keys/log");
         let _ = std::fs::remove_file(&log);
         let client = Command::new("ssh")
@@ -149,7 +166,7 @@ fn last_words(log: &str) -> String {
     let from = said.len().saturating_sub(3);
     let last = said.get(from..).unwrap_or_default();
     if last.is_empty() {
-        return "nothing".to_owned();
+        return NOTHING.to_owned();
     }
     eic_protocol::text::printable(&last.join("; "))
 }

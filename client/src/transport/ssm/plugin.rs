@@ -16,6 +16,7 @@ use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
@@ -217,8 +218,12 @@ fn await_banner(stream: &mut UnixStream, until: Instant) -> Result<(), NoBanner>
         }
         let _ = stream.set_read_timeout(Some(left));
         let mut seen = [0; 1024];
-        let (_, count) = recv(stream.as_fd(), &mut seen[..], RecvFlags::PEEK)
-            .map_err(|_| NoBanner::Silent(told(&words)))?;
+        let count = match recv(stream.as_fd(), &mut seen[..], RecvFlags::PEEK) {
+            Ok((_, count)) => count,
+            // Stopped by Ctrl-Z and gone on (signal(7)): what is left of the time counts.
+            Err(Errno::INTR) => continue,
+            Err(_) => return Err(NoBanner::Silent(told(&words))),
+        };
         let seen = seen.get(..count).unwrap_or_default();
         if seen.is_empty() {
             return Err(NoBanner::Ended(told(&words)));
