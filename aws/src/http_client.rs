@@ -1,5 +1,5 @@
 //! An HTTPS client with a deadline and a size cap on every call.
-//! No redirects, no proxy variables, no cookies, no decompression.
+//! No redirects, no proxy variables (a [`Proxy`] is given), no cookies, no decompression.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::proxy::{Dial, NoTunnel, Proxy};
 
 /// How long a call may take in all, and how much it may answer.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,7 @@ pub enum Roots<'a> {
 /// A client with kept connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Dial>, Full<Bytes>>,
 }
 
 /// A complete answer.
@@ -55,11 +57,12 @@ pub struct Answer {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl HttpClient {
-    /// A client that trusts `roots`; plain `http://` is possible, the caller decides where it may be used.
+    /// A client that trusts `roots` and goes through `proxy`, where there is one, for `https://`; plain `http://` is
+    /// possible, the caller decides where it may be used.
     ///
     /// # Errors
     /// [`HttpError::Roots`] where the roots cannot be read or are none.
-    pub fn new(roots: Roots<'_>) -> Result<Self, HttpError> {
+    pub fn new(roots: Roots<'_>, proxy: Option<&Proxy>) -> Result<Self, HttpError> {
         let builder = builder()?;
         let config = match roots {
             Roots::System => builder
@@ -68,7 +71,7 @@ impl HttpClient {
             Roots::PemFile(path) => builder.with_root_certificates(read_roots(path)?),
         }
         .with_no_client_auth();
-        Ok(Self::with_tls(config))
+        Ok(Self::with_tls(config, proxy))
     }
 
     /// A client for plain `http://` on loopback; it trusts nobody for `https://`.
@@ -78,10 +81,10 @@ impl HttpClient {
     /// [`HttpError::Roots`] where the TLS provider cannot be set up.
     pub fn plain_only() -> Result<Self, HttpError> {
         let config = builder()?.with_root_certificates(RootCertStore::empty());
-        Ok(Self::with_tls(config.with_no_client_auth()))
+        Ok(Self::with_tls(config.with_no_client_auth(), None))
     }
 
-    fn with_tls(config: ClientConfig) -> Self {
+    fn with_tls(config: ClientConfig, proxy: Option<&Proxy>) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -90,7 +93,7 @@ impl HttpClient {
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(Dial::new(tcp, proxy));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .build(https);
@@ -170,6 +173,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> HttpError {
     let text = chain(error);
     let io = io_cause(error);
     match io.map(std::io::Error::kind) {
+        _ if is_of_proxy(error) => HttpError::Proxy(text),
         _ if is_tls(error) => HttpError::Tls(text),
         Some(std::io::ErrorKind::TimedOut) => HttpError::TimedOut(CONNECT_TIMEOUT),
         Some(std::io::ErrorKind::InvalidData) => HttpError::Tls(text),
@@ -183,6 +187,10 @@ fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a std:
     error
         .downcast_ref()
         .or_else(|| error.source().and_then(io_cause))
+}
+
+fn is_of_proxy(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.is::<NoTunnel>() || error.source().is_some_and(is_of_proxy)
 }
 
 /// hyper-util has no type for it, only the words of its connector.
@@ -219,6 +227,9 @@ pub enum HttpError {
     /// The server's name has no address. Not a sign that the server is down: the network may be another one.
     #[error("the server's name cannot be resolved: {0}")]
     Name(String),
+    /// The configured proxy is not there, or does not lead to the server: that says nothing about the server.
+    #[error("{0}")]
+    Proxy(String),
     /// Too slow.
     #[error("no complete answer within {0:?}")]
     TimedOut(Duration),

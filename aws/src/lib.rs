@@ -10,6 +10,7 @@ pub mod error;
 pub mod http_client;
 pub mod instance_connect;
 pub mod json_call;
+pub mod proxy;
 pub mod query;
 pub mod s3;
 pub mod sigv4;

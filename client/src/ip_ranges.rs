@@ -50,7 +50,7 @@ pub async fn fetch(url: &str, region: AwsRegion) -> Result<Ranges, RangesError> 
     let client = if is_loopback(url) {
         HttpClient::plain_only()?
     } else if url.starts_with("https://") {
-        HttpClient::new(Roots::System)?
+        HttpClient::new(Roots::System, None)?
     } else {
         return Err(RangesError::Url);
     };

@@ -202,7 +202,7 @@ impl Issuer<'_> {
 fn client(issuer: &IssuerUrl) -> Result<HttpClient, OidcError> {
     let client = match issuer.is_loopback() {
         true => HttpClient::plain_only(),
-        false => HttpClient::new(Roots::System),
+        false => HttpClient::new(Roots::System, None),
     };
     client.map_err(|cause| OidcError::http("the issuer cannot be asked", cause))
 }

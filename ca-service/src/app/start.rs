@@ -233,7 +233,7 @@ pub(crate) fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
     if plain(&config.aws_sts.endpoint_override) && only_plain && plain_issuers {
         HttpClient::plain_only()
     } else {
-        HttpClient::new(Roots::System)
+        HttpClient::new(Roots::System, None)
     }
 }
 

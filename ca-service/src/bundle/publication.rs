@@ -123,7 +123,7 @@ impl Bucket {
         let client = if plain {
             HttpClient::plain_only()?
         } else {
-            HttpClient::new(Roots::System)?
+            HttpClient::new(Roots::System, None)?
         };
         Ok(Self {
             client,

@@ -234,7 +234,7 @@ async fn tls_is_served_from_files_and_its_requests_are_secure() {
         &[("server.crt", &certificate), ("server.key", &key)],
     )
     .await;
-    let client = HttpClient::new(Roots::PemFile(&world.path("server.crt"))).unwrap();
+    let client = HttpClient::new(Roots::PemFile(&world.path("server.crt")), None).unwrap();
     let limits = Limits {
         deadline: Duration::from_secs(5),
         max_body: 1 << 16,

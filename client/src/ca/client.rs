@@ -100,8 +100,8 @@ impl CaClient {
         let plain = ca.url.as_str().starts_with("http://");
         let http = match &ca.ca_file {
             _ if plain => HttpClient::plain_only(),
-            Some(file) => HttpClient::new(Roots::PemFile(file)),
-            None => HttpClient::new(Roots::System),
+            Some(file) => HttpClient::new(Roots::PemFile(file), None),
+            None => HttpClient::new(Roots::System, None),
         }?;
         Ok(Self {
             http,

@@ -298,7 +298,7 @@ async fn ask_github(
     let client = if plain {
         HttpClient::plain_only()?
     } else {
-        HttpClient::new(Roots::System)?
+        HttpClient::new(Roots::System, None)?
     };
     let joint = if url.contains('?') { '&' } else { '?' };
     let request = Request::get(format!(

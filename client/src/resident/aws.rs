@@ -241,7 +241,7 @@ impl Aws {
         let mut https = lock(&self.https);
         let client = match &*https {
             Some(client) => client.clone(),
-            None => HttpClient::new(Roots::System)?,
+            None => HttpClient::new(Roots::System, None)?,
         };
         *https = Some(client.clone());
         Ok((client, endpoint))
