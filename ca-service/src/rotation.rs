@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use eic_protocol::subject_key::CaKey;
-use eic_protocol::trust::root::KeyState;
+use eic_protocol::trust::root::{KeyState, Root};
 
 use crate::keys::RootHistory;
 
@@ -16,7 +16,7 @@ mod endorsed;
 mod schedule;
 
 pub use endorsed::{EndorsedRules, Held, Hours, choose as choose_endorsed};
-pub use schedule::{Due, Scheduled, due};
+pub use schedule::{Due, Overdue, Scheduled, due, overdue};
 
 /// What the roots say of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,30 +150,34 @@ fn fetched_from(standing: &Standing, served: &BTreeMap<u64, u64>) -> Option<u64>
 /// The standing of a key; none: the present root does not name it.
 #[must_use]
 pub fn standing(roots: &RootHistory, key: &CaKey) -> Option<Standing> {
-    let state_in = |root: &eic_protocol::trust::root::Root| {
+    let state_in = |root: &Root| {
         let named = root.user_cas.iter().find(|ca| ca.key == *key);
         named.map(|ca| ca.state)
     };
     let state = state_in(roots.present()?)?;
-    let trusted = |root| state_in(root).is_some_and(|state| state != KeyState::Retired);
-    let (mut announced_at, mut announced_in, mut named_at) = (0, 0, 0);
-    let newest_first: Vec<_> = roots.iter().map(|(root, _)| root).collect();
-    for root in newest_first
-        .into_iter()
-        .rev()
-        .take_while(|root| trusted(root))
-    {
-        // The first root came with the hosts' installation.
-        announced_at = if root.version == 1 { 0 } else { root.issued };
-        announced_in = root.version;
-        named_at = root.issued;
-    }
+    let trusted = |root: &_| state_in(root).is_some_and(|state| state != KeyState::Retired);
+    let Some(root) = first_in_a_row(roots, trusted) else {
+        return Some(Standing {
+            state,
+            announced_at: 0,
+            announced_in: 0,
+            named_at: 0,
+        });
+    };
     Some(Standing {
         state,
-        announced_at,
-        announced_in,
-        named_at,
+        // The first root came with the hosts' installation.
+        announced_at: if root.version == 1 { 0 } else { root.issued },
+        announced_in: root.version,
+        named_at: root.issued,
     })
+}
+
+/// The oldest of the roots that, up to the present one, all `hold`; none: the present one does not.
+fn first_in_a_row(roots: &RootHistory, holds: impl Fn(&Root) -> bool) -> Option<&Root> {
+    let newest_first: Vec<_> = roots.iter().map(|(root, _)| root).collect();
+    let row = newest_first.into_iter().rev();
+    row.take_while(|root| holds(root)).last()
 }
 
 #[cfg(test)]

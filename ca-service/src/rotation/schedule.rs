@@ -1,9 +1,12 @@
 //! The schedule of user-CA keys: a spare takes over when the signing key's time is over, and the key before it is
-//! retired when nothing of it lives any more. A failover by hand before that time retires nothing. Times in Unix seconds.
+//! retired when nothing of it lives any more. A failover by hand before that time retires nothing. Of the keys that are
+//! exchanged by hand it tells whose time is over. Times in Unix seconds.
 
-use eic_protocol::trust::root::KeyState;
+use eic_protocol::subject_key::{CaKey, SubjectKey};
+use eic_protocol::trust::root::{KeyState, Root};
 
-use super::Standing;
+use super::{Standing, first_in_a_row};
+use crate::keys::RootHistory;
 
 /// How long a key that was replaced stays, so that a way back is open. Seconds.
 const GRACE: u64 = 86_400;
@@ -76,6 +79,39 @@ pub fn due(
         .into_iter()
         .chain(retire)
         .collect()
+}
+
+/// A key whose time is over and that only an operator exchanges: its successor and a root that names it are not made
+/// by the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// The configuration's word for it.
+    pub purpose: &'static str,
+    /// Its fingerprint.
+    pub key: String,
+}
+
+/// The host CA and the bundle key of the present root, where it and those before it have named them for `after`
+/// seconds at `now`.
+#[must_use]
+pub fn overdue(roots: &RootHistory, after: u64, now: u64) -> Vec<Overdue> {
+    let Some(present) = roots.present() else {
+        return Vec::new();
+    };
+    let is_over = |names: &dyn Fn(&Root) -> bool| {
+        let first = first_in_a_row(roots, names);
+        first.is_some_and(|root| root.issued.saturating_add(after) <= now)
+    };
+    let host = present.host_cas.first();
+    let host = host.filter(|key| is_over(&|root| root.host_cas.contains(key)));
+    let bundle = present.bundle_keys.first();
+    let bundle = bundle.filter(|key| is_over(&|root| root.bundle_keys.contains(key)));
+    let keys = [("host_ca", host.map(CaKey::key)), ("bundle", bundle)];
+    let over = keys.into_iter().filter_map(|(purpose, key)| {
+        let key = key.map(SubjectKey::fingerprint)?;
+        Some(Overdue { purpose, key })
+    });
+    over.collect()
 }
 
 #[cfg(test)]

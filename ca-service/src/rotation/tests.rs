@@ -292,3 +292,28 @@ fn every_root_is_kept_for_those_who_have_yet_to_walk_past_it() {
     std::fs::write(&kept, "{").unwrap();
     assert_eq!(versions(&ca.roots()), [2]);
 }
+
+#[test]
+fn keys_that_an_operator_exchanges_are_asked_for_when_their_own_time_is_over() {
+    let ca = Ca::new();
+    let asked = |after: u64, now: u64| -> Vec<_> {
+        let over = overdue(&ca.roots(), after, now).into_iter();
+        over.map(|key| (key.purpose, key.key)).collect()
+    };
+    let year = 365 * DAY;
+    assert_eq!(asked(year, MADE + year - 1), []);
+    // The second root changed neither.
+    let purposes: Vec<_> = asked(year, MADE + year).iter().map(|(p, _)| *p).collect();
+    assert_eq!(purposes, ["host_ca", "bundle"]);
+    let mut next = ca.roots().present().unwrap().clone();
+    let (host, old) = (CaKey::new(subject()).unwrap(), next.bundle_keys[0].clone());
+    next.version += 1;
+    next.issued = MADE + year;
+    next.host_cas.insert(0, host.clone());
+    ca.succeed(&next);
+    // The host CA's key has its own time; the one before it, which is still trusted, is not asked for.
+    let bundle = ("bundle", old.fingerprint());
+    assert_eq!(asked(year, MADE + year), [bundle.clone()]);
+    let host = ("host_ca", host.fingerprint());
+    assert_eq!(asked(year, MADE + 2 * year), [host, bundle]);
+}

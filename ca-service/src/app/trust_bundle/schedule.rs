@@ -1,5 +1,5 @@
 //! Rotates user-CA keys by themselves where the configuration names a time: what `rotation` finds due is done where the
-//! root key is at hand, and asked for in the log where it is not.
+//! root key is at hand, and asked for in the log where it is not. The host CA's and the bundle key's time is told there.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,9 @@ use serde_json::json;
 use super::{App, TICK};
 use crate::audit::{Actor, AppendError, Event, EventName, OnceError, Origin, event_request_id};
 use crate::config::keys::KeysConfig;
-use crate::keys::{RootError, root, root_history};
+use crate::keys::{RootError, RootHistory, root, root_history};
 use crate::random::NoEntropy;
-use crate::rotation::{Due, Scheduled, due, standing};
+use crate::rotation::{Due, Scheduled, due, overdue, standing};
 use crate::signer::document::{DocumentError, RootKey};
 use crate::signer::local::LocalKeyError;
 use crate::store::StoreError;
@@ -45,9 +45,13 @@ impl App {
         let Some(schedule) = &self.trust.schedule else {
             return;
         };
-        let mut next_look = 0;
+        let (mut next_look, mut next_reminder) = (0, 0);
         loop {
             let now = self.clock.now();
+            if next_reminder <= now {
+                remind(self.trust.edition().roots(), schedule.after, now);
+                next_reminder = now.saturating_add(ASK);
+            }
             if next_look <= now {
                 let pause = match self.do_what_is_due(schedule, now).await {
                     Ok(pause) => pause,
@@ -145,6 +149,18 @@ impl App {
             "the schedule has retired a replaced user CA"
         );
         Ok(LOOK)
+    }
+}
+
+/// The keys that an operator exchanges.
+fn remind(roots: &RootHistory, after: u64, now: u64) {
+    for key in overdue(roots, after, now) {
+        tracing::error!(
+            purpose = key.purpose,
+            key = key.key,
+            "ALARM: the time of this key is over; name a new one in `[keys] {}`, run `eic-ca root update` and restart the service",
+            key.purpose
+        );
     }
 }
 
