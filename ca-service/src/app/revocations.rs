@@ -6,7 +6,8 @@ use eic_protocol::serial::Serial;
 use eic_protocol::subject_key::CaKey;
 use eic_protocol::validity::{MAX_BACKDATE, MAX_FLEET_TTL, MAX_HOST_TTL};
 use serde_json::json;
-use ssh_key::Certificate;
+use ssh_key::public::KeyData;
+use ssh_key::{Certificate, HashAlg};
 
 use super::App;
 use super::certificates::{decision_facts, permitted};
@@ -140,13 +141,15 @@ impl App {
     }
 
     /// The CA key that is named, in whatever form: sshd looks it up in the list like any other key, so that to revoke it as
-    /// one would end every certificate (rule D23).
+    /// one would end every certificate (rule D23). A certificate names the key that it is for: where neither serial nor
+    /// key id take it out, that key is what would be listed.
     async fn named_ca(&self, target: &RevocationTarget) -> Result<Option<CaKey>, Refusal> {
         let print = match target {
             RevocationTarget::PublicKey(key) => key.fingerprint(),
             RevocationTarget::Fingerprint(print) | RevocationTarget::CaKey(print) => {
                 print.to_string()
             }
+            RevocationTarget::Certificate(line) => print_of(decoded(line.as_str())?.public_key()),
             _ => return Ok(None),
         };
         Ok(self.trust.book.ca(print).await?)
@@ -180,25 +183,19 @@ impl App {
         })
     }
 
-    /// One that our key signed counts even where the journal does not know it: that is the worst case.
+    /// One that our key signed counts even where the journal does not know it: that is the worst case. One that it did
+    /// not sign opens nothing, and can be anybody's: it must not choose what every host refuses.
     async fn certificate(&self, line: &str) -> Result<Meant, Refusal> {
-        let malformed = |_| Refusal::Malformed("the certificate cannot be read".to_owned());
-        let certificate = Certificate::from_openssh(line).map_err(malformed)?;
+        let certificate = decoded(line)?;
+        let ca = print_of(certificate.signature_key());
+        if self.trust.book.ca(ca.clone()).await?.is_none() || !is_signed(&certificate) {
+            return Ok(Meant::Nothing);
+        }
         if let Some(serial) = Serial::new(certificate.serial())
             && let Some(row) = self.trust.book.by_serial(serial.value()).await?
-            && row.ca
-                == certificate
-                    .signature_key()
-                    .fingerprint(ssh_key::HashAlg::Sha256)
-                    .to_string()
+            && row.ca == ca
         {
             return Ok(Meant::Issued(row));
-        }
-        let ca = certificate
-            .signature_key()
-            .fingerprint(ssh_key::HashAlg::Sha256);
-        if self.trust.book.ca(ca.to_string()).await?.is_none() {
-            return Ok(Meant::Nothing);
         }
         let target = Target::certificate(&certificate);
         let target = target.map_err(|flaw| Refusal::Malformed(flaw.to_string()))?;
@@ -275,6 +272,20 @@ impl App {
         let claim = authorized.claim();
         Ok(self.recorder.append_once(&event, claim).await?)
     }
+}
+
+fn decoded(line: &str) -> Result<Certificate, Refusal> {
+    let malformed = |_| Refusal::Malformed("the certificate cannot be read".to_owned());
+    Certificate::from_openssh(line).map_err(malformed)
+}
+
+/// By the key that it says has signed it; its hours do not matter.
+fn is_signed(certificate: &Certificate) -> bool {
+    certificate.verify_signature().is_ok()
+}
+
+fn print_of(key: &KeyData) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
 }
 
 fn issued(row: Option<IssuedRow>) -> Meant {

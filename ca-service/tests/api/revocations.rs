@@ -10,6 +10,7 @@ use eic_protocol::grant::GrantToken;
 use eic_protocol::krl::{self, Krl};
 use serde_json::{Value, json};
 use ssh_key::Certificate;
+use ssh_key::certificate::Builder;
 
 use crate::client::{Client, SignIn, fresh_nonce, open_session};
 use crate::sts::{ALICE, Identity, MALLORY as BOB, OFFICER};
@@ -127,6 +128,54 @@ async fn others_certificates_are_revoked_by_policy_only() {
         .ask(&world, json!({ "ca-key": ca_of(&issued) }))
         .await;
     assert_eq!(code(&answer), ProblemCode::NotAllowed);
+}
+
+/// A certificate for the CA's own key, by the key in this file, that no serial and no key id takes out.
+fn for_the_ca(ca: &Certificate, signer: &std::path::Path) -> Certificate {
+    let signer = ssh_key::PrivateKey::read_openssh_file(signer).unwrap();
+    let key = ca.signature_key().clone();
+    let mut made = Builder::new(vec![7; 16], key, NOW - 60, NOW + 60).unwrap();
+    made.key_id("x").unwrap().serial(0).unwrap();
+    made.valid_principal("ubuntu").unwrap();
+    made.sign(&signer).unwrap()
+}
+
+/// With the last occurrence of some bytes exchanged for as many others.
+fn forged(certificate: &Certificate, old: &[u8], new: &[u8]) -> Value {
+    let mut bytes = certificate.to_bytes().unwrap();
+    let at = bytes.windows(old.len()).rposition(|part| part == old);
+    let at = at.unwrap();
+    bytes.splice(at..at + old.len(), new.iter().copied());
+    let forged = Certificate::from_bytes(&bytes).unwrap();
+    assert!(forged.verify_signature().is_err());
+    json!({ "certificate": forged.to_openssh().unwrap() })
+}
+
+#[tokio::test]
+async fn a_forged_certificate_chooses_nothing_that_hosts_refuse() {
+    // D23: with the blob of the CA's key in the list sshd refuses all of its certificates, for good.
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    let good = parsed(&alice.certificate(&world).await);
+    let own = eic_ca::keys::new_key_file(&world.path("own"), eic_ca::keys::KeyType::Ed25519);
+    let own = own.unwrap().public().key().blob().to_vec();
+    let ca = ssh_key::PublicKey::from(good.signature_key().clone()).to_bytes();
+    let ca = ca.unwrap();
+    let for_ca = forged(&for_the_ca(&good, &world.path("own")), &own, &ca);
+    // As if the CA's key had been used elsewhere.
+    let real = for_the_ca(&good, &world.path("keys/user-ca"));
+    let real = json!({ "certificate": real.to_openssh().unwrap() });
+    for target in [for_ca, real] {
+        let answer = officer.ask(&world, target).await;
+        assert_eq!(code(&answer), ProblemCode::NotAllowed);
+    }
+    // One for anybody else's key, by key id: nothing of it is true.
+    let other = forged(&good, &good.serial().to_be_bytes(), &[0; 8]);
+    let answer = officer.ask(&world, other).await;
+    assert_eq!(code(&answer), ProblemCode::NotFound);
+    assert!(!served(&world).await.is_revoked(&good));
+    alice.certificate(&world).await;
 }
 
 #[tokio::test]
