@@ -74,6 +74,8 @@ pub struct App {
     roles: Buckets<String>,
     /// What callers revoke of their own without permission to revoke, by role.
     own_revocations: Buckets<String>,
+    /// Certificates among it.
+    own_certificates: Buckets<String>,
     /// Listings of all hosts.
     listings: listings::Listings,
     hosts: hosts::HostDesk,

@@ -10,6 +10,7 @@
 mod edition;
 mod press;
 pub mod publication;
+pub mod shares;
 mod views;
 
 pub use edition::{Answer, Edition, SealedView};

@@ -46,6 +46,9 @@ use showing::Shown;
 /// How far a host's request may be from our clock, either way. Seconds.
 const MAX_AGE: u64 = 300;
 
+/// Most keys of a host that are listed because it has others now: four types, four times a day.
+const MAX_GIVEN_UP: u64 = 16;
+
 /// A request that its keys signed, beside what it is for and what is stored of the host that it names.
 struct Sent<'r> {
     context: &'r Context,
@@ -219,12 +222,25 @@ impl App {
             self.hosts.first_enrolment(asking.shown.evidence.account()),
         )
         .map_err(HostRefusal::NotEnrolled)?;
+        self.check_given_up(asking, standing).await?;
         let uses = match self.meet(asking, standing, need).await? {
             Ok(uses) => uses,
             Err(wanted) => return Ok(Met::Wanted(wanted)),
         };
         self.record_enrolment(asking, standing, uses).await?;
         Ok(Met::Recorded(standing))
+    }
+
+    /// Keys that a host gives up are listed on every host: a few in a day, not one each second.
+    async fn check_given_up(&self, asking: &Asking<'_>, standing: Standing) -> Result<(), Refusal> {
+        let further = u64::try_from(dropped_keys(asking, standing).len()).unwrap_or(u64::MAX);
+        if asking.sent.purpose != Purpose::Certificates || further == 0 {
+            return Ok(());
+        }
+        let (instance, now) = (asking.instance().clone(), asking.sent.context.now);
+        let before = self.trust.book.given_up(instance, now).await?;
+        let few = before.saturating_add(further) <= MAX_GIVEN_UP;
+        Ok(few.then_some(()).ok_or(HostRefusal::KeysTooOften)?)
     }
 
     async fn record_enrolment(

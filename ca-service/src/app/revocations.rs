@@ -89,7 +89,9 @@ impl App {
     ) -> Result<bool, Refusal> {
         let caller = authorized.caller();
         if matches!(meant, Meant::Issued(_)) {
-            return Ok(true);
+            let turns = &self.own_certificates;
+            let may = turns.take(caller.accountable_id(), std::time::Instant::now());
+            return may.then_some(true).ok_or(Refusal::TooMany);
         }
         self.take_own_turn(caller)?;
         if !matches!(meant, Meant::Other(What::Entry(..))) {

@@ -47,6 +47,11 @@ use crate::store::{HostsSeen, Store, StoreConfig, StoreError};
 const OWN_REVOCATIONS: u32 = 16;
 const OWN_REVOCATION_PACE: Duration = Duration::from_secs(1_800);
 
+/// As many of a role's certificates may its callers revoke at once, and one more after each of these times. An entry has
+/// eight bytes and stays for half a day at most: 5,000 of them are 40 kB.
+const OWN_CERTIFICATES: u32 = 200;
+const OWN_CERTIFICATE_PACE: Duration = Duration::from_secs(10);
+
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -157,6 +162,7 @@ impl App {
                 MAX_CALLERS,
             ),
             own_revocations: Buckets::paced(OWN_REVOCATION_PACE, OWN_REVOCATIONS, MAX_CALLERS),
+            own_certificates: Buckets::paced(OWN_CERTIFICATE_PACE, OWN_CERTIFICATES, MAX_CALLERS),
             listings: super::listings::Listings::default(),
             refused_proofs: RefusedProofs::new(),
             discovery_source,

@@ -1,5 +1,6 @@
 //! Makes editions: what is revoked becomes a signed bundle with numbers that never go back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eic_protocol::krl::{Comment, EncodedKrl, RevocationSet, Target, TooLarge};
@@ -9,6 +10,7 @@ use eic_protocol::trust::envelope::Envelope;
 use sha2::{Digest as _, Sha256};
 
 use super::edition::{Edition, LOOK};
+use super::shares;
 use crate::clock::Moment;
 use crate::config::bundle::BundleConfig;
 use crate::keys::RootHistory;
@@ -118,12 +120,18 @@ impl Press {
                 "ALARM: revocations of CAs that no root ever named cannot be listed"
             );
         }
-        let (krl, left_out) = fitting(&mut revoked.set)?;
+        let (krl, left_out) = match encoded(&revoked.set) {
+            Ok(list) => (list, 0),
+            Err(_) => {
+                let ranks = shares::ranks(self.book.handed_in().await?);
+                fitting(&mut revoked.set, &ranks)?
+            }
+        };
         if left_out > 0 {
             tracing::error!(
                 left_out,
-                "ALARM: revocations are not in force, since a list that sshd reads in time has no room for them; those left out end \
-                 soonest. Retire the CA key whose certificates they are (`eic-ca keys retire --now`), which is one entry"
+                "ALARM: revocations are not in force, since a list that sshd reads in time has no room for them; those left out are of \
+                 whoever made most. Retire the CA key whose certificates they are (`eic-ca keys retire --now`), which is one entry"
             );
         }
         let content = Sha256::digest(&krl.bytes).into();
@@ -178,22 +186,27 @@ impl Press {
     }
 }
 
-/// The list of the set, and how many entries were taken out of the set to make room. Without any list hosts would hear of
-/// no revocation at all, so what ends by itself, and soonest, gives way; the keys of CAs last.
-fn fitting(set: &mut RevocationSet) -> Result<(EncodedKrl, usize), TooLarge> {
-    // Number and time are not content: else no list would be like another.
-    let encode = |set: &RevocationSet| set.krl(1, 0, Comment::default()).encode();
-    let too_large = match encode(set) {
-        Ok(list) => return Ok((list, 0)),
-        Err(too_large) => too_large,
-    };
+/// The list of a set. Number and time are not content: else no list would be like another.
+fn encoded(set: &RevocationSet) -> Result<EncodedKrl, TooLarge> {
+    set.krl(1, 0, Comment::default()).encode()
+}
+
+/// The list of a set that is too large, and how many entries were taken out of the set to make room. Without any list
+/// hosts would hear of no revocation at all, so the last of those who made most gives way ([`shares`]), and of equals
+/// what ends by itself, and soonest; the keys of CAs last.
+fn fitting(
+    set: &mut RevocationSet,
+    ranks: &BTreeMap<Target, usize>,
+) -> Result<(EncodedKrl, usize), TooLarge> {
     let mut entries: Vec<(Target, Option<u64>)> = set
         .iter()
         .map(|(target, end)| (target.clone(), end))
         .collect();
     entries.sort_by_key(|(target, end)| {
         let ca = !matches!(target, Target::CaKey(_));
-        (ca, std::cmp::Reverse(end.unwrap_or(u64::MAX)))
+        // What came since they were ranked is new, and first.
+        let rank = ranks.get(target).copied().unwrap_or_default();
+        (ca, rank, std::cmp::Reverse(end.unwrap_or(u64::MAX)))
     });
     let first = |count: usize| {
         let mut some = RevocationSet::new();
@@ -205,14 +218,13 @@ fn fitting(set: &mut RevocationSet) -> Result<(EncodedKrl, usize), TooLarge> {
     let (mut fits, mut not) = (0, entries.len());
     while not - fits > 1 {
         let middle = fits.midpoint(not);
-        match encode(&first(middle)) {
+        match encoded(&first(middle)) {
             Ok(_) => fits = middle,
             Err(_) => not = middle,
         }
     }
     *set = first(fits);
-    let list = encode(set).map_err(|_| too_large)?;
-    Ok((list, entries.len() - fits))
+    Ok((encoded(set)?, entries.len() - fits))
 }
 
 /// Those that hosts with this root take: an endorser that is retired or revoked takes its keys along.
@@ -247,6 +259,7 @@ mod tests {
     use super::*;
     use crate::issuance::tests::{local_signer, subject};
     use crate::keys::KeyType;
+    use crate::store::trust::HandedIn;
 
     const ENDS: u64 = 1_800_000_000;
 
@@ -266,7 +279,7 @@ mod tests {
         for forever in [own.clone(), Target::CaKey(ca.clone())] {
             set.insert(forever, None);
         }
-        let (list, left_out) = fitting(&mut set).unwrap();
+        let (list, left_out) = fitting(&mut set, &BTreeMap::new()).unwrap();
         assert!(left_out > 1_000 && left_out < 10_000, "{left_out}");
         let list = eic_protocol::krl::read(&list.bytes).unwrap();
         assert!(list.revokes_key(ca.key().blob()));
@@ -278,10 +291,27 @@ mod tests {
     }
 
     #[test]
-    fn where_all_has_room_all_is_listed() {
+    fn who_revokes_most_loses_room_and_nobody_else() {
+        let ca: CaKey = local_signer(KeyType::Ed25519).public().clone();
         let mut set = RevocationSet::new();
-        set.insert(Target::Key((&subject()).into()), Some(ENDS));
-        let (_, left_out) = fitting(&mut set).unwrap();
-        assert_eq!((left_out, set.len()), (0, 1));
+        let mut handed_in = Vec::new();
+        let mut revoke = |n: u64, by: &str, end: u64| {
+            let target = Target::serial(ca.clone(), serial(n));
+            set.insert(target.clone(), Some(end));
+            handed_in.push(HandedIn {
+                target,
+                end: Some(end),
+                by: by.to_owned(),
+                call: n.to_be_bytes().to_vec(),
+            });
+        };
+        // Those of others end sooner than the many.
+        (1..=100).for_each(|n| revoke(n, "officer", ENDS));
+        (101..=70_000).for_each(|n| revoke(n, "crowd", ENDS + n));
+        let (_, left_out) = fitting(&mut set, &shares::ranks(handed_in)).unwrap();
+        assert!(left_out > 1_000, "{left_out}");
+        let kept: Vec<_> = set.iter().map(|(target, _)| target.clone()).collect();
+        let lost = (1..=100).find(|n| !kept.contains(&Target::serial(ca.clone(), serial(*n))));
+        assert_eq!(lost, None);
     }
 }

@@ -23,7 +23,7 @@ use crate::clock::Moment;
 
 mod read;
 
-pub use read::{IssuedRow, Revoked, Signing};
+pub use read::{HandedIn, IssuedRow, Revoked, Signing};
 
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,6 +316,23 @@ impl TrustBook {
     /// The store's.
     pub async fn revoked(&self) -> Result<Revoked, StoreError> {
         self.read(read::revoked).await
+    }
+
+    /// The entries with who made each of them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn handed_in(&self) -> Result<Vec<HandedIn>, StoreError> {
+        self.read(read::handed_in).await
+    }
+
+    /// How many keys this host gave up that are revoked and have not ended at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn given_up(&self, instance: InstanceId, now: u64) -> Result<u64, StoreError> {
+        self.read(move |reader| read::given_up(reader, &instance, now))
+            .await
     }
 
     /// The certificate with this serial.

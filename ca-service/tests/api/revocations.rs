@@ -261,6 +261,22 @@ async fn ones_own_keys_are_listed_so_often_and_no_more() {
 }
 
 #[tokio::test]
+async fn ones_own_certificates_are_listed_so_often_and_no_more() {
+    let world = world().await;
+    let alice = Caller::new(&world, 1, ALICE).await;
+    let issued = alice.certificate(&world).await;
+    let asked = (0..201).map(|_| alice.ask(&world, by_serial(&issued)));
+    let answers = futures_util::future::join_all(asked).await;
+    let (listed, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!((listed.len(), refused.len()), (200, 1));
+    assert_eq!(code(refused[0]), ProblemCode::TooManyRequests);
+    // Who may revoke has as many as there are.
+    let officer = Caller::new(&world, 3, OFFICER).await;
+    officer.revoke(&world, by_serial(&issued)).await;
+}
+
+#[tokio::test]
 async fn what_does_not_exist_is_told_to_who_may_revoke() {
     // F-13
     let world = world().await;

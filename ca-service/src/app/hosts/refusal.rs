@@ -106,6 +106,11 @@ pub enum HostRefusal {
         "the host's console shows other keys than these; somebody else asks in its name, or `eic-ca hosts token` must enrol it"
     )]
     Console,
+    /// Its keys changed too often.
+    #[error(
+        "this host has changed its keys too often today; keep them (an image or a boot script may make new ones at each start), and ask again tomorrow"
+    )]
+    KeysTooOften,
     /// Another request of the host was faster.
     #[error("another request of this host was faster; try again")]
     Raced,
@@ -152,6 +157,7 @@ impl HostRefusal {
             | Self::Rejected
             | Self::ReportSignature(_) => Code::HostNotEnrolled,
             Self::Raced => Code::Overloaded,
+            Self::KeysTooOften => Code::TooManyRequests,
         }
     }
 

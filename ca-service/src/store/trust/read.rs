@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::krl::{RevocationSet, RevokedKey, Target};
 use eic_protocol::request_id::RequestId;
@@ -25,6 +26,19 @@ pub struct Revoked {
     pub reset_wanted: bool,
     /// Entries of CAs that no root names: they cannot be listed.
     pub homeless: usize,
+}
+
+/// An entry and who made it.
+#[derive(Clone, Debug)]
+pub struct HandedIn {
+    /// What is revoked.
+    pub target: Target,
+    /// When it ends by itself, in Unix seconds; none: never.
+    pub end: Option<u64>,
+    /// Who revoked it: a caller's ARN, a host's id, an operator.
+    pub by: String,
+    /// The call that it came with.
+    pub call: Vec<u8>,
 }
 
 /// A certificate as the journal knows it.
@@ -77,6 +91,46 @@ fn entries(connection: &Connection) -> rusqlite::Result<(RevocationSet, usize)> 
         }
     }
     Ok((set, homeless))
+}
+
+/// The entries with who made each of them. As costly as [`revoked`] and seldom needed.
+pub(super) fn handed_in(reader: &Reader) -> Result<Vec<HandedIn>, StoreError> {
+    reader.query(|connection| {
+        let cas = cas(connection)?;
+        let sql = "SELECT kind, ca, value, expires, revoked_by, revocation FROM revoked";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let Some(target) = target(row, &cas)? else {
+                continue;
+            };
+            entries.push(HandedIn {
+                target,
+                end: row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs),
+                by: row.get(4)?,
+                call: row.get(5)?,
+            });
+        }
+        Ok(entries)
+    })
+}
+
+/// How many keys this host gave up that have not ended at `now` (Unix seconds).
+pub(super) fn given_up(
+    reader: &Reader,
+    instance: &InstanceId,
+    now: u64,
+) -> Result<u64, StoreError> {
+    reader.query(|connection| {
+        let sql =
+            "SELECT count(*) FROM revoked WHERE kind = 'key' AND revoked_by = ?1 AND expires > ?2";
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let count = connection
+            .prepare_cached(sql)?
+            .query_row(params![instance.as_str(), now], |row| row.get::<_, i64>(0))?;
+        Ok(count.unsigned_abs())
+    })
 }
 
 fn cas(connection: &Connection) -> rusqlite::Result<HashMap<String, CaKey>> {

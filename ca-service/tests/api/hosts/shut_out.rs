@@ -90,6 +90,52 @@ async fn a_key_that_was_revoked_is_certified_no_more_and_vouches_for_none() {
     world.certified(&with_token(&managed(&fresh), &token)).await;
 }
 
+fn managed(key: &Client) -> Ask<'_> {
+    Ask {
+        instance: MANAGED,
+        ..Ask::of(key)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_makes_new_keys_again_and_again_does_not_fill_the_list_of_all_hosts() {
+    let world = HostWorld::new("token").await;
+    let token = world.hosts(&["token", "--name", MANAGED, "--ttl", "1"]);
+    let token = token.unwrap().parse().unwrap();
+    let mut key = Client::new(10);
+    world.certified(&with_token(&managed(&key), &token)).await;
+    let refused = loop {
+        let next = Client::new(11 + u8::try_from(revoked(&world).len()).unwrap());
+        let answer = world
+            .post_certificate(&with_key(&Ask {
+                previous: Some(&key),
+                ..managed(&next)
+            }))
+            .await;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        match answer.status {
+            200 => key = next,
+            429 if !told.contains("changed its keys") => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            _ => break answer,
+        }
+    };
+    assert_eq!(code(&refused), ProblemCode::TooManyRequests);
+    assert_eq!(revoked(&world), ["key"; 16]);
+    // The key that it has goes on, at the host's next turn.
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while world
+        .post_certificate(&with_key(&managed(&key)))
+        .await
+        .status
+        != 200
+    {
+        assert!(std::time::Instant::now() < end, "its own key is refused");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_hosts_certificates_are_revoked_by_themselves() {
     // E-12
