@@ -17,7 +17,7 @@ use crate::machine::{Hypervisor, Machine};
 use crate::trusted_file::{Trusted, UntrustedFile};
 
 use renewed::ByHand;
-pub use renewed::LoginTrust;
+pub use renewed::{InstalledList, LoginTrust};
 
 /// The root document's file in the state folder.
 pub const ROOT_FILE: &str = "root.json";

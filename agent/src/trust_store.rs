@@ -14,7 +14,9 @@ use eic_protocol::trust::state::{Anchor, Documents, Refusal, TrustState};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Trust;
-use crate::trust_state::{Identity, LoginTrust, MAX_ENVELOPE, NoTrust, ROOT_FILE, VIEW_FILE};
+use crate::trust_state::{
+    Identity, InstalledList, LoginTrust, MAX_ENVELOPE, NoTrust, ROOT_FILE, VIEW_FILE,
+};
 use crate::trusted_file::{Trusted, UntrustedFile};
 
 /// The file that counts.
@@ -146,12 +148,21 @@ fn newest(
 
 fn anchor(trust: &Trust, trusted: &Trusted, own: &InstanceId) -> Anchor {
     let pins = trust.root_fingerprints.iter();
+    let list = installed_list(&trust.state, trusted);
+    let noted = list.as_ref().and_then(|list| noted(trust, trusted, list));
     Anchor {
         instance: own.clone(),
         pins: pins.map(ToString::to_string).collect(),
         // The list's number never exceeds its bundle's sequence.
-        sequence_floor: installed_list(&trust.state, trusted).map_or(0, |krl| krl.version),
+        sequence_floor: list.map_or(0, |krl| krl.version),
+        floor_key: noted.map(|noted| noted.bundle_key),
     }
+}
+
+/// What was written down of this list, and not of another one.
+pub(crate) fn noted(trust: &Trust, trusted: &Trusted, list: &Krl) -> Option<InstalledList> {
+    let login = LoginTrust::read(trust, trusted).ok().flatten()?;
+    login.list.filter(|noted| noted.number == list.version)
 }
 
 /// The revocation list that sshd reads; `None` where there is none of ours.

@@ -18,7 +18,7 @@ use crate::install::{ca_keys, plan::CA_KEYS, revoked_keys};
 use crate::run::status::Installed;
 use crate::sshd::{Sshd, SshdError, Version};
 use crate::state_lock::{self, StateLock};
-use crate::trust_state::LoginTrust;
+use crate::trust_state::{InstalledList, LoginTrust};
 use crate::trust_store::{self, DOCUMENTS_FILE, REVOKED_KEYS_FILE, StoreError, Stored, TRUST_FILE};
 
 /// Every file that an installation writes, in the order in which they take their places.
@@ -103,11 +103,16 @@ fn files(
                 .map(|flaw| format!("an endorsement is not taken: {flaw}")),
         );
     }
+    let list = list(state, host, version, warnings)?;
+    let login = LoginTrust {
+        list: noted(&list, state, host),
+        ..login_trust(state, host)
+    };
     Ok(vec![
         (DOCUMENTS_FILE, json(&Stored::of(state))),
-        (REVOKED_KEYS_FILE, list(state, host, version, warnings)?),
+        (REVOKED_KEYS_FILE, list),
         (CA_KEYS, lines.into_bytes()),
-        (TRUST_FILE, json(&login_trust(state, host))),
+        (TRUST_FILE, json(&login)),
     ])
 }
 
@@ -178,12 +183,25 @@ fn for_version(
     Ok(krl.without_fingerprints().encode()?.bytes)
 }
 
+/// Who signed the list: the bundle's key, or, of one that stays in place, who it was.
+fn noted(list: &[u8], state: &TrustState, host: &Host) -> Option<InstalledList> {
+    let list = krl::read(list).ok()?;
+    let offered = state.bundle().map(|bundle| &bundle.document.revocations);
+    if offered.is_some_and(|offered| offered.number == list.version) {
+        let bundle_key = state.bundle_signer()?.fingerprint();
+        let number = list.version;
+        return Some(InstalledList { number, bundle_key });
+    }
+    trust_store::noted(&host.config.trust, &host.trusted, &list)
+}
+
 fn login_trust(state: &TrustState, host: &Host) -> LoginTrust {
     let bundle = state.bundle().map(|bundle| &bundle.document);
     LoginTrust {
         roots: since_last_pinned(state, host),
         view: state.view().map(|view| view.envelope.clone()),
         endorsements: bundle.map(|b| b.endorsements.clone()).unwrap_or_default(),
+        list: None,
         oldest_view: bundle.map_or(0, |bundle| bundle.oldest_view),
         hard_stop: bundle.and_then(|bundle| bundle.hard_stop),
     }

@@ -29,11 +29,24 @@ pub struct LoginTrust {
     pub view: Option<Envelope>,
     /// The bundle's endorsements.
     pub endorsements: Vec<Envelope>,
+    /// The revocation list that was put beside this, and who signed its bundle. Only the helper reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<InstalledList>,
     /// The bundle's floor: views made before it do not count. Unix seconds.
     pub oldest_view: u64,
     /// When the bundle stops counting, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hard_stop: Option<u64>,
+}
+
+/// A list's number means something only beside the key that it came with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstalledList {
+    /// The list's number.
+    pub number: u64,
+    /// The bundle key, `SHA256:…`.
+    pub bundle_key: String,
 }
 
 /// What `eic-agent install` put beside, unverified.

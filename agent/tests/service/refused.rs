@@ -3,7 +3,9 @@
 use eic_agent::helper::request::Offer;
 use eic_protocol::sshsig::Namespace;
 
-use crate::authority::{Authority, FOREIGN_KEY, NEXT_BUNDLE_KEY, envelope, list};
+use crate::authority::{
+    Authority, BOTH_ROOT_KEYS, FOREIGN_KEY, NEXT_BUNDLE_KEY, NEXT_ROOT_KEY, envelope, list,
+};
 use crate::documents::{BUNDLE_KEY, ROOT_KEY, public, signed};
 use crate::sandbox::{now, wait_until};
 use crate::standin::Reply;
@@ -224,6 +226,40 @@ fn documents_of_an_older_backup_do_not_bring_the_older_list_back() {
     );
     assert_eq!(list_in_place(&station), newest);
     assert!(!station.logs_in(7));
+}
+
+#[test]
+fn a_deleted_state_makes_no_old_bundle_good_after_a_change_of_bundle_keys_either() {
+    // F-07: the installed root's key is gone, the list is by the next one.
+    let Some(mut station) = Station::new("") else {
+        return;
+    };
+    assert_eq!(station.install().refused, None);
+    let (old, next) = (public(BUNDLE_KEY), public(NEXT_BUNDLE_KEY));
+    // The last root that a pinned key signed names the old one only.
+    station.authority.succeed(&BOTH_ROOT_KEYS, |root| {
+        root.root_keys = vec![public(NEXT_ROOT_KEY)];
+    });
+    for keys in [vec![next.clone(), old], vec![next]] {
+        station
+            .authority
+            .succeed(&[NEXT_ROOT_KEY], |root| root.bundle_keys = keys);
+    }
+    station.authority.bundle.root_version = station.authority.root.version;
+    station.authority.bundle_key = NEXT_BUNDLE_KEY;
+    station.authority.next();
+    assert_eq!(station.install().refused, None);
+    let before = station.offer();
+    station.authority.revoke(&[7]);
+    assert_eq!(station.install().refused, None);
+    let newest = list_in_place(&station);
+    std::fs::remove_file(station.host.path(DOCUMENTS)).unwrap();
+    let answer = station.install_offer(before);
+    let refused = answer.refused.unwrap_or_default();
+    assert!(refused.contains("older than the installed"), "{refused}");
+    assert_eq!(list_in_place(&station), newest);
+    assert!(!station.logs_in(7));
+    assert_eq!(station.install().refused, None);
 }
 
 const DOCUMENTS: &str = "var-lib/eic/documents.json";

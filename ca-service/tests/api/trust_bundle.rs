@@ -43,6 +43,7 @@ pub(crate) fn state_of(world: &World, host: &str, response: &TrustBundleResponse
         instance: host.parse().unwrap(),
         pins: BTreeSet::from([pin]),
         sequence_floor: 0,
+        floor_key: None,
     };
     let documents = Documents {
         roots: &response.roots,

@@ -28,8 +28,10 @@ pub struct Anchor {
     /// Pinned root keys, `SHA256:…`.
     pub pins: BTreeSet<String>,
     /// Lowest bundle sequence that counts where none is installed: a deleted state does not make an
-    /// old bundle good. It ends with the bundle keys of the root that it came with.
+    /// old bundle good. It ends with the key that it came with.
     pub sequence_floor: u64,
+    /// The bundle key of that floor, `SHA256:…`, where it was written down.
+    pub floor_key: Option<String>,
 }
 
 /// Documents that go together. Made only from verified ones.
@@ -169,12 +171,26 @@ impl TrustState {
         own.chain(endorsed.unwrap_or_default()).collect()
     }
 
-    /// Whether numbers that this host has seen are a floor for what it takes: they belong to the keys that they
-    /// came with, and a root that replaced all of those begins anew.
+    /// Whether numbers that this host has seen are a floor for what it takes: they belong to the key that they
+    /// came with, and a root that names it no more begins anew. Where that key is not known, the first root's count.
     #[must_use]
     pub fn floor_counts(&self) -> bool {
         let keys = &self.root.bundle_keys;
-        self.first.bundle_keys.iter().any(|key| keys.contains(key))
+        match &self.anchor.floor_key {
+            Some(print) => keys.iter().any(|key| key.fingerprint() == *print),
+            None => self.first.bundle_keys.iter().any(|key| keys.contains(key)),
+        }
+    }
+
+    /// The root's key that signed the bundle; none: there is no bundle.
+    #[must_use]
+    pub fn bundle_signer(&self) -> Option<&SubjectKey> {
+        let envelope = &self.bundle.as_ref()?.envelope;
+        let signed = |key: &&SubjectKey| {
+            let only = |other: &SubjectKey| other == *key;
+            envelope.verified(Namespace::Bundle, 1, only).is_ok()
+        };
+        self.root.bundle_keys.iter().find(signed)
     }
 
     /// Whether the host is up to date at `now` (Unix seconds): the worse of bundle and view.

@@ -15,6 +15,7 @@ fn renewed(documents: &Documents) -> LoginTrust {
         roots: vec![envelope(&documents.root_json())],
         view: Some(envelope(&documents.view_json())),
         endorsements: Vec::new(),
+        list: None,
         oldest_view: 0,
         hard_stop: None,
     }

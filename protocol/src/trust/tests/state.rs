@@ -43,6 +43,7 @@ impl Ca {
             instance: view().instance,
             pins: pins(self.root_key()),
             sequence_floor: 0,
+            floor_key: None,
         }
     }
 
@@ -227,11 +228,19 @@ fn numbers_count_as_a_floor_until_a_root_has_replaced_all_of_their_keys() {
         ca.changed_root(version, |root| root.bundle_keys = keys)
     };
     let roots = [ca.root(1), named(2, &[&second, &old]), named(3, &[&second])];
-    let counts = |known: usize| {
-        let state = TrustState::load(ca.anchor(), &roots_only(&roots[..known])).unwrap();
+    let counts = |known: usize, by: Option<&PrivateKey>| {
+        let anchor = Anchor {
+            floor_key: by.map(|key| subject(key).fingerprint()),
+            ..ca.anchor()
+        };
+        let state = TrustState::load(anchor, &roots_only(&roots[..known])).unwrap();
         state.floor_counts()
     };
-    assert_eq!([1, 2, 3].map(counts), [true, true, false]);
+    let by = |key| [1, 2, 3].map(|known| counts(known, key));
+    assert_eq!(by(None), [true, true, false]);
+    assert_eq!(by(Some(&old)), [true, true, false]);
+    // A list that came with the second key is no older for the first one's end.
+    assert_eq!(by(Some(&second)), [false, true, true]);
 }
 
 #[test]
