@@ -114,6 +114,14 @@ pub struct HostViews {
     key: BundleKey,
     rules: BundleConfig,
     table: Mutex<Table>,
+    failures: Mutex<Failures>,
+}
+
+/// Failures are told once in a time: anybody may ask for a host's view, as often as his network may.
+#[derive(Default)]
+struct Failures {
+    told_at: Option<u64>,
+    untold: u64,
 }
 
 impl HostViews {
@@ -124,7 +132,20 @@ impl HostViews {
             key,
             rules,
             table: Mutex::default(),
+            failures: Mutex::default(),
         }
+    }
+
+    /// A view could not be renewed: how many failures were not told since the last one that was; none: nor is this one.
+    /// `now` is in Unix seconds.
+    pub(crate) fn tells_failure(&self, now: u64) -> Option<u64> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.told_at == Some(now) {
+            failures.untold += 1;
+            return None;
+        }
+        failures.told_at = Some(now);
+        Some(std::mem::take(&mut failures.untold))
     }
 
     /// The public half of the key that signs.
@@ -178,7 +199,8 @@ impl HostViews {
         }
     }
 
-    /// Signs a view with these facts and remembers it. `joined`: since when the host's tags select it for fleets.
+    /// Signs a view with these facts and remembers it, unless a later version was signed meanwhile: a host that has that
+    /// one would refuse this. `joined`: since when the host's tags select it for fleets.
     /// Times in Unix seconds.
     ///
     /// # Errors
@@ -204,7 +226,13 @@ impl HostViews {
             view: Some(Arc::clone(&view)),
             ..known
         };
-        self.lock().put(host, known, self.room());
+        let mut table = self.lock();
+        let present = table.hosts.get(host);
+        if present.is_some_and(|present| present.version > version) {
+            drop(table);
+            return Ok(self.kept(host).map_or(view, |kept| kept.view));
+        }
+        table.put(host, known, self.room());
         Ok(view)
     }
 
@@ -269,6 +297,27 @@ mod tests {
         assert!(kept.is_recent(NOW + 86_399, 1) && kept.is_recent(NOW + 86_401, 1));
         assert!(views.still_good(&kept, &facts(), NOW + 86_399));
         assert!(!kept.is_recent(NOW + 86_400, 2));
+    }
+
+    #[test]
+    fn of_two_that_were_signed_at_once_the_later_version_stays() {
+        let key = BundleKey::new(local_signer(KeyType::Ed25519));
+        let views = HostViews::new(key, BundleConfig::default());
+        let sign = |version| views.sign(&host(0), version, facts(), BTreeMap::new(), 10);
+        let later = sign(6).unwrap();
+        assert_eq!(sign(5).unwrap().envelope(), later.envelope());
+        let kept = views.kept(&host(0)).unwrap();
+        assert_eq!(kept.view.envelope(), later.envelope());
+    }
+
+    #[test]
+    fn failures_are_told_once_a_second_with_how_many_there_were() {
+        let key = BundleKey::new(local_signer(KeyType::Ed25519));
+        let views = HostViews::new(key, BundleConfig::default());
+        let told: Vec<_> = [10, 10, 10, 11, 12]
+            .map(|now| views.tells_failure(now))
+            .into();
+        assert_eq!(told, [Some(0), None, None, Some(2), Some(0)]);
     }
 
     /// More hosts than signed views: each would else get a new version at each question, and never a 304.

@@ -79,7 +79,9 @@ impl ViewDesk<'_> {
         match self.view(host, edition).await {
             Ok(view) => view,
             Err(error) => {
-                tracing::error!(%host, %error, "a host's view could not be renewed; it keeps the last one");
+                if let Some(untold) = self.views.tells_failure(self.clock.now()) {
+                    tracing::error!(%host, %error, untold, "a host's view could not be renewed; it keeps the last one");
+                }
                 self.views.kept(host).map(|kept| kept.view)
             }
         }
