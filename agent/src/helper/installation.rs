@@ -94,7 +94,15 @@ fn files(
 ) -> Result<Vec<(&'static str, Vec<u8>)>, NotInstalled> {
     let cas = state.user_cas();
     let lines = ca_keys::lines(cas.iter().map(|ca| &ca.key), version);
-    let lines = lines.ok_or(NotInstalled::NoCaKeys(version))?;
+    match (&lines, cas.is_empty()) {
+        (Some(_), _) => {}
+        // Else a root that closes everything would leave the host with the one before, and without revocations.
+        (None, true) => warnings.push(
+            "the root names no user CA that is not retired: no certificate counts on this host"
+                .to_owned(),
+        ),
+        (None, false) => return Err(NotInstalled::NoCaKeys(version)),
+    }
     if let Some(bundle) = state.bundle() {
         let refused = bundle.document.endorsed(state.root()).refused;
         warnings.extend(
@@ -108,12 +116,14 @@ fn files(
         list: noted(&list, state, host),
         ..login_trust(state, host)
     };
-    Ok(vec![
+    let mut files = vec![
         (DOCUMENTS_FILE, json(&Stored::of(state))),
         (REVOKED_KEYS_FILE, list),
-        (CA_KEYS, lines.into_bytes()),
-        (TRUST_FILE, json(&login)),
-    ])
+    ];
+    // The file of CA keys is never empty: `trust.json` says that none of them counts.
+    files.extend(lines.map(|lines| (CA_KEYS, lines.into_bytes())));
+    files.push((TRUST_FILE, json(&login)));
+    Ok(files)
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {

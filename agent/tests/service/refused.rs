@@ -262,6 +262,33 @@ fn a_deleted_state_makes_no_old_bundle_good_after_a_change_of_bundle_keys_either
     assert_eq!(station.install().refused, None);
 }
 
+#[test]
+fn a_root_that_retires_every_ca_closes_the_host_and_brings_its_revocations() {
+    let Some(mut station) = Station::new("") else {
+        return;
+    };
+    assert_eq!(station.install().refused, None);
+    assert!(station.logs_in(7));
+    station.authority.succeed(&[ROOT_KEY], |root| {
+        for ca in &mut root.user_cas {
+            ca.state = eic_protocol::trust::root::KeyState::Retired;
+        }
+    });
+    station.authority.bundle.root_version = station.authority.root.version;
+    station.authority.revoke(&[9]);
+    let answer = station.install();
+    assert_eq!(answer.refused, None);
+    assert!(
+        answer.warnings.concat().contains("names no user CA"),
+        "{answer:?}"
+    );
+    let wanted = station.authority.bundle.revocations.krl.as_slice();
+    assert_eq!(list_in_place(&station), wanted);
+    assert!(!station.host.read("var-lib/eic/user-ca-keys").is_empty());
+    assert!(!station.logs_in(7));
+    assert!(station.repair().changed.is_empty());
+}
+
 const DOCUMENTS: &str = "var-lib/eic/documents.json";
 const LIST: &str = "var-lib/eic/revoked-keys";
 
