@@ -456,7 +456,7 @@ async fn answers_that_are_too_large_or_never_end_are_given_up() {
         code(&send(&world, &good()).await),
         ProblemCode::StsUnavailable
     );
-    assert!(started.elapsed() < std::time::Duration::from_secs(7));
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
 }
 
 #[tokio::test]
@@ -489,7 +489,7 @@ async fn calls_to_sts_have_turns_and_who_waits_too_long_is_told() {
     // Who got no turn hears 429: our own limit must not look like an absent CA.
     let busy = ProblemCode::TooManyRequests;
     assert_eq!(codes, [busy, busy, ProblemCode::StsUnavailable]);
-    assert!(started.elapsed() < std::time::Duration::from_secs(8));
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
     assert_eq!(world.sts.received().len(), 1);
 }
 

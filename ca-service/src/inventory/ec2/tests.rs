@@ -305,21 +305,21 @@ async fn a_region_that_hangs_does_not_hold_up_hosts_and_names_of_others() {
             both(request)
         }
     });
+    // A busy machine's time, and less than a Region is waited for (5 s).
+    let soon = Duration::from_secs(4);
     let started = Instant::now();
     let later = NOW + 60;
     let other = OTHER.parse().unwrap();
     let found = inventory.instance(&other, "test", later).await.unwrap();
-    assert!(found.is_some() && started.elapsed() < Duration::from_secs(2));
-    // The first who asks waits, for less than clients do; the next ones not at all.
+    assert!(found.is_some() && started.elapsed() < soon);
+    // The first who asks waits for those 5 s, not for the 10 s that a call may take; the next ones not at all.
+    let first = Instant::now();
     assert_eq!(names(&inventory, "db-1", later).await.unwrap(), 1);
-    assert!(started.elapsed() < Duration::from_secs(7));
+    let took = first.elapsed();
+    assert!(took < Duration::from_millis(9_500), "{took:?}");
     let again = Instant::now();
     assert_eq!(names(&inventory, "db-1", later + 5).await.unwrap(), 1);
-    assert!(
-        again.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        again.elapsed()
-    );
+    assert!(again.elapsed() < soon, "{:?}", again.elapsed());
 }
 
 #[tokio::test]

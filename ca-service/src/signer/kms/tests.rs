@@ -290,7 +290,8 @@ async fn rig(spec: &'static str, mood: Mood) -> (Rig, StandIn) {
     let stand_in = StandIn::start(spec, mood).await;
     let mut signer = stand_in.connect().await.unwrap();
     if matches!(mood, Mood::Silent) {
-        signer.deadline = Duration::from_millis(300);
+        // Long enough that the question has arrived, on a busy machine too.
+        signer.deadline = Duration::from_secs(3);
     }
     (Rig::with(Signer::Kms(signer)), stand_in)
 }
@@ -430,14 +431,14 @@ async fn endless_throttling_ends_with_the_deadline() {
         refused.to_string().contains("ThrottlingException"),
         "{refused}"
     );
-    assert!(begun.elapsed() < SIGN_DEADLINE + Duration::from_secs(1) && kms.signatures() > 2);
+    assert!(begun.elapsed() < SIGN_DEADLINE + Duration::from_secs(10) && kms.signatures() > 2);
 }
 
 #[tokio::test]
 async fn a_silent_kms_is_given_up_and_not_asked_twice() {
     let (rig, kms) = rig("ECC_NIST_P256", Mood::Silent).await;
     let refused = rig.issuer().issue(grant(), origin()).await.unwrap_err();
-    assert!(refused.to_string().contains("within 300 ms"), "{refused}");
+    assert!(refused.to_string().contains("within 3000 ms"), "{refused}");
     assert_eq!(kms.signatures(), 1);
     rig.journal(&[("failed", 1)]);
 }
@@ -446,7 +447,8 @@ async fn a_silent_kms_is_given_up_and_not_asked_twice() {
 async fn signatures_under_way_are_bounded() {
     let (_rig, stand_in) = rig("ECC_NIST_P256", Mood::Silent).await;
     let mut signer = stand_in.connect().await.unwrap();
-    signer.deadline = Duration::from_millis(300);
+    // All of them must have asked before the first is given up.
+    signer.deadline = Duration::from_secs(5);
     let signer = Arc::new(signer);
     let tasks: Vec<_> = (0..AT_ONCE + WAITING + 100)
         .map(|_| {

@@ -58,7 +58,7 @@ impl Held {
 
     fn wait(self) {
         let _ = self.asked.send(());
-        let patience = std::time::Duration::from_secs(5);
+        let patience = std::time::Duration::from_secs(30);
         tokio::task::block_in_place(|| self.go.recv_timeout(patience)).unwrap();
     }
 }
