@@ -65,7 +65,11 @@ fn output_of(command: &mut Command, input: Stdio, limit: Duration) -> Result<Out
         let said = all(stdout);
         (said, complaint.join().unwrap_or_default())
     });
-    let (Ok((stdout, stderr)), Some(status)) = (read, end(&mut child, &deadline)?) else {
+    // What it said is not whole: it may have ended, but as long as nobody has waited for it its number is its own.
+    let Ok((stdout, stderr)) = read else {
+        return Err(killed(&mut child));
+    };
+    let Some(status) = end(&mut child, &deadline)? else {
         return Err(killed(&mut child));
     };
     Ok(Output {
@@ -95,6 +99,7 @@ fn end(child: &mut Child, deadline: &Deadline) -> Result<Option<ExitStatus>> {
     }
 }
 
+/// Kills a program that nobody has waited for yet, and its children; afterwards the number may be another's.
 fn killed(child: &mut Child) -> Error {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(group) = group {
@@ -121,6 +126,23 @@ mod tests {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::TimedOut, "{script}");
         }
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn children_of_a_program_that_has_ended_are_killed_where_they_hold_its_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}", mark.display());
+        let outcome = shell(&script, Duration::from_secs(3));
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::TimedOut);
+        let pid = std::fs::read_to_string(&mark).unwrap();
+        let stat = format!("/proc/{}/stat", pid.trim());
+        let until = Instant::now() + Duration::from_secs(10);
+        // A zombie whose parent is not us counts as gone.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < until, "{pid} is still there");
+            thread::yield_now();
+        }
     }
 
     #[test]
