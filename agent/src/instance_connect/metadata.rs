@@ -26,6 +26,8 @@ pub struct Metadata {
     idle: VecDeque<Connection>,
     /// How many connections the server is asked to serve at a time.
     side_by_side: usize,
+    /// [`PATIENCE`], but for tests.
+    patience: Duration,
     token: Token,
 }
 
@@ -56,6 +58,7 @@ impl Metadata {
             budget: Budget::new(MAX_BYTES),
             idle: VecDeque::from([Connection::new(stream, deadline)]),
             side_by_side: MAX_CONNECTIONS,
+            patience: PATIENCE,
             token: Token::none(),
         };
         session.token = session.fetch_token()?;
@@ -122,7 +125,7 @@ impl Metadata {
 
     /// Whether the server begins to answer on a further connection; the first that it ignores is the last one.
     fn is_answered(&mut self, connection: &Connection) -> bool {
-        let answered = self.side_by_side > 1 && connection.is_readable_within(PATIENCE);
+        let answered = self.side_by_side > 1 && connection.is_readable_within(self.patience);
         if !answered {
             self.side_by_side = 1;
         }
@@ -260,12 +263,9 @@ impl Connection {
 
     fn is_readable_within(&self, patience: Duration) -> bool {
         let stream = &self.reader.stream_ref().stream;
-        let time = Timespec {
-            tv_sec: 0,
-            tv_nsec: patience.subsec_nanos().into(),
-        };
         let mut waited = [PollFd::new(stream, PollFlags::IN)];
-        poll(&mut waited, Some(&time)).is_ok_and(|ready| ready > 0)
+        Timespec::try_from(patience)
+            .is_ok_and(|time| poll(&mut waited, Some(&time)).is_ok_and(|ready| ready > 0))
     }
 }
 

@@ -4,11 +4,20 @@ use super::*;
 use crate::instance_connect::test_imds::{Answer, Imds, TOKEN};
 use std::time::Instant;
 
+/// For answers that come: a busy machine may take long for them.
+const HONEST: Duration = Duration::from_secs(10);
+
+/// For answers that never come; long enough for the token before them.
+const SLOW: Duration = Duration::from_secs(2);
+
 fn open(imds: &Imds) -> Result<Metadata, MetadataError> {
-    Metadata::open(
-        &imds.url().parse().unwrap(),
-        Deadline::after(Duration::from_millis(400)),
-    )
+    open_for(imds, HONEST)
+}
+
+fn open_for(imds: &Imds, time: Duration) -> Result<Metadata, MetadataError> {
+    let mut metadata = Metadata::open(&imds.url().parse().unwrap(), Deadline::after(time))?;
+    metadata.patience = HONEST;
+    Ok(metadata)
 }
 
 #[test]
@@ -25,8 +34,12 @@ fn no_token_means_no_request() {
         Answer::ok("a\r\nX-Evil: 1"),
         Answer::ok(&"x".repeat(1025)),
     ] {
+        let time = match answer {
+            Answer::Silence => SLOW,
+            _ => HONEST,
+        };
         let imds = Imds::start().with("PUT", "/latest/api/token", answer);
-        assert!(open(&imds).is_err());
+        assert!(open_for(&imds, time).is_err());
         assert_eq!(imds.requests(), ["PUT /latest/api/token"]);
     }
 }
@@ -34,16 +47,13 @@ fn no_token_means_no_request() {
 #[test]
 fn nothing_listening_is_told_apart() {
     // I-22
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let endpoint: Endpoint = format!("http://127.0.0.1:{port}").parse().unwrap();
-    let started = Instant::now();
-    let outcome = Metadata::open(&endpoint, Deadline::after(Duration::from_secs(2)));
-    assert!(matches!(outcome, Err(MetadataError::Unreachable(_))));
-    assert!(started.elapsed() < Duration::from_millis(500));
+    let endpoint: Endpoint = "http://127.0.0.1:1".parse().unwrap();
+    let outcome = Metadata::open(&endpoint, Deadline::after(HONEST));
+    // At once, by what the kernel says, not by the time that a connection may take.
+    assert!(
+        matches!(&outcome, Err(MetadataError::Unreachable(e)) if e.kind() == ErrorKind::ConnectionRefused),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -87,19 +97,18 @@ fn errors_with_bodies_that_look_like_keys_give_nothing() {
 
 #[test]
 fn slow_answers_end_at_the_deadline() {
-    // I-04: a byte now and then, and no byte at all
+    // I-04: a byte now and then, which makes 20 s, and no byte at all
+    let body = "a".repeat(400);
     for answer in [
-        Answer::Drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na".to_vec()),
+        Answer::Drip(format!("HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n{body}").into_bytes()),
         Answer::Silence,
     ] {
         let imds = Imds::start().with("GET", "/latest/x", answer);
         let started = Instant::now();
-        assert!(open(&imds).unwrap().get("x").is_err());
+        assert!(open_for(&imds, SLOW).unwrap().get("x").is_err());
         let took = started.elapsed();
-        assert!(
-            (Duration::from_millis(300)..Duration::from_millis(1500)).contains(&took),
-            "{took:?}"
-        );
+        let fitting = SLOW - Duration::from_millis(100)..SLOW + Duration::from_secs(10);
+        assert!(fitting.contains(&took), "{took:?}");
     }
 }
 
@@ -263,17 +272,17 @@ fn a_server_that_closes_after_each_answer_is_asked_on_new_connections() {
 #[test]
 fn a_server_that_serves_one_connection_at_a_time_is_asked_one_by_one() {
     let imds = named(Imds::one_by_one(), &["a", "b", "c", "d"]);
-    let started = Instant::now();
     let mut metadata = open(&imds).unwrap();
+    // Once is within the deadline; once for each of the three further connections is not.
+    metadata.patience = HONEST * 2 / 5;
     assert_eq!(
         metadata.get_all(["a", "b", "c", "d"]).unwrap(),
         ["a", "b", "c", "d"].map(|name| name.as_bytes().to_vec())
     );
-    assert!(started.elapsed() < Duration::from_millis(350));
     // Found out once: from now on without any patience.
-    let started = Instant::now();
+    metadata.patience = HONEST * 2;
     assert!(metadata.get_all(["d", "c", "b", "a"]).is_ok());
-    assert!(started.elapsed() < Duration::from_millis(100));
+    assert_eq!((metadata.side_by_side, imds.connections()), (1, 1));
 }
 
 #[test]
