@@ -23,11 +23,31 @@ fn commands(text: &str) -> ChainedCommands {
     config.authorized_keys.command
 }
 
-/// `sh -c SCRIPT`, with its arguments `$1`…
+/// `sh -c SCRIPT`, with its arguments `$1`…; unless `more` says otherwise it has the time that a busy machine may
+/// need.
 fn shell(name: &str, script: &str, more: &str) -> String {
+    let time = match more.contains("deadline_ms") {
+        true => "",
+        false => "deadline_ms = 10000",
+    };
     format!(
-        "[[authorized_keys.command]]\nname = \"{name}\"\ncommand = [\"/bin/sh\", \"-c\", '''{script}''', \"x\", \"%u\"]\n{more}\n"
+        "[[authorized_keys.command]]\nname = \"{name}\"\ncommand = [\"/bin/sh\", \"-c\", '''{script}''', \"x\", \"%u\"]\n{more}\n{time}\n"
     )
+}
+
+/// A script to be run. Another process writes it: while a descriptor that writes is open, in a child of another test
+/// even, nobody can run the file (execve(2), ETXTBSY).
+fn write_program(file: &Path, script: &str) {
+    let written = std::process::Command::new("sh")
+        .args([
+            "-c",
+            r#"printf %s "$2" > "$1.new" && chmod 755 "$1.new" && mv "$1.new" "$1""#,
+            "sh",
+        ])
+        .arg(file)
+        .arg(script)
+        .status();
+    assert!(written.unwrap().success());
 }
 
 fn tokens() -> Tokens {
@@ -134,7 +154,8 @@ fn each_failing_command_costs_only_its_own_lines() {
             "{flaw}: {log:?}"
         );
         assert!(!log[0].contains("EVIL"), "{flaw}");
-        assert!(started.elapsed() < Duration::from_secs(2), "{flaw}");
+        // The time of a command that nobody ends is 10 s.
+        assert!(started.elapsed() < Duration::from_secs(9), "{flaw}");
     }
 }
 
@@ -145,7 +166,7 @@ fn programs_that_others_could_change_are_not_run() {
     let top = folder.path().canonicalize().unwrap();
     let program = top.join("open/program");
     std::fs::create_dir(top.join("open")).unwrap();
-    std::fs::write(&program, "#!/bin/sh\necho ssh-rsa EVIL\n").unwrap();
+    write_program(&program, "#!/bin/sh\necho ssh-rsa EVIL\n");
     let trusted = Trusted::under(&top, rustix::process::geteuid().as_raw());
     let mode = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -238,10 +259,9 @@ fn a_child_left_behind_holds_up_nobody_and_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("pid");
     let script = format!("sleep 60 & echo $! > {}; echo ssh-rsa AAAA", mark.display());
-    let started = Instant::now();
     let (lines, log) = ask(&shell("parent", &script, ""));
+    // Held up, the command would have been killed at its deadline, which is told.
     assert_eq!((lines.as_str(), log.len()), ("ssh-rsa AAAA\n", 0));
-    assert!(started.elapsed() < Duration::from_secs(1));
     is_gone(&mark);
 }
 
@@ -250,7 +270,7 @@ fn the_whole_group_is_killed_at_the_deadline() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("pid");
     let script = format!("sleep 60 & echo $! > {}; wait", mark.display());
-    let (lines, log) = ask(&shell("slow", &script, "deadline_ms = 300"));
+    let (lines, log) = ask(&shell("slow", &script, "deadline_ms = 3000"));
     assert_eq!((lines.as_str(), log.len()), ("", 1));
     is_gone(&mark);
 }
@@ -266,7 +286,7 @@ fn commands_that_no_longer_matter_are_killed() {
         NOBODY.as_ref(),
         &Trusted::system(),
     );
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(10);
     while std::fs::read_to_string(&mark)
         .unwrap_or_default()
         .is_empty()
@@ -281,7 +301,7 @@ fn commands_that_no_longer_matter_are_killed() {
 fn is_gone(mark: &Path) {
     let pid = std::fs::read_to_string(mark).unwrap();
     let stat = format!("/proc/{}/stat", pid.trim());
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(10);
     // A zombie whose parent is not us counts as gone.
     while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
         assert!(Instant::now() < until, "{pid} is still there");
@@ -291,16 +311,24 @@ fn is_gone(mark: &Path) {
 
 #[test]
 fn commands_run_side_by_side_and_answer_in_the_files_order() {
-    let text = [
-        shell("slow", "sleep 0.4; echo ssh-rsa FIRST", ""),
-        shell("slower", "sleep 0.5; echo ssh-rsa SECOND", ""),
-        shell("fast", "echo ssh-rsa THIRD", ""),
-    ]
-    .concat();
-    let started = Instant::now();
-    let (lines, _) = ask(&text);
-    assert_eq!(lines, "ssh-rsa FIRST\nssh-rsa SECOND\nssh-rsa THIRD\n");
-    assert!(started.elapsed() < Duration::from_millis(850));
+    // Each ends only after the next one has: one after the other, they would be killed at their deadlines.
+    let folder = tempfile::tempdir().unwrap();
+    let wait = |mark: &str| {
+        let mark = folder.path().join(mark);
+        format!("until [ -e {} ]; do sleep 0.01; done", mark.display())
+    };
+    let done = |mark: &str| format!("> {}", folder.path().join(mark).display());
+    let first = format!("{}; echo ssh-rsa FIRST", wait("second"));
+    let second = format!("{}; echo ssh-rsa SECOND; {}", wait("third"), done("second"));
+    let third = format!("echo ssh-rsa THIRD; {}", done("third"));
+    let text = [("first", first), ("second", second), ("third", third)]
+        .map(|(name, script)| shell(name, &script, ""))
+        .concat();
+    let (lines, log) = ask(&text);
+    assert_eq!(
+        lines, "ssh-rsa FIRST\nssh-rsa SECOND\nssh-rsa THIRD\n",
+        "{log:?}"
+    );
 }
 
 #[test]
@@ -336,8 +364,7 @@ fn a_link_is_run_as_the_file_that_was_checked() {
     let top = folder.path().canonicalize().unwrap();
     let (file, link) = (top.join("file"), top.join("link"));
     // A script is told the path that was executed.
-    std::fs::write(&file, "#!/bin/sh\necho ssh-ed25519 AAAA \"$0\"\n").unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&file, "#!/bin/sh\necho ssh-ed25519 AAAA \"$0\"\n");
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let text = format!(
         "[[authorized_keys.command]]\nname = \"link\"\ncommand = [\"{}\"]\n",
@@ -366,8 +393,10 @@ fn a_helper_that_hangs_or_ends_costs_only_its_commands_lines() {
     let folder = tempfile::tempdir().unwrap();
     let door = folder.path().join("door");
     let listener = std::os::unix::net::UnixListener::bind(&door).unwrap();
-    let other = shell("other", GOOD, "user = \"daemon\"\ndeadline_ms = 200");
-    let text = [shell("own", GOOD, ""), other].concat();
+    let text = |time: &str| {
+        let other = shell("other", GOOD, &format!("user = \"daemon\"\n{time}"));
+        [shell("own", GOOD, ""), other].concat()
+    };
     let ask = |text: &str| {
         let log = Lines::default();
         let lines = start(&commands(text), &tokens(), &door, &Trusted::system()).finish(&log);
@@ -375,10 +404,10 @@ fn a_helper_that_hangs_or_ends_costs_only_its_commands_lines() {
         log.0.into_inner().concat()
     };
     // Nobody accepts: the kernel does, and then nothing comes.
-    assert!(ask(&text).contains("deadline_ms"));
+    assert!(ask(&text("deadline_ms = 200")).contains("deadline_ms"));
     let (first, _) = listener.accept().unwrap();
     let hanging_up = thread::spawn(move || drop(listener.accept()));
-    assert!(ask(&text).contains("no answer at"));
+    assert!(ask(&text("")).contains("no answer at"));
     drop(first);
     hanging_up.join().unwrap();
 }
@@ -391,10 +420,10 @@ fn an_errand_that_no_longer_matters_is_given_up_at_once() {
     let text = shell("other", GOOD, "user = \"daemon\"\ndeadline_ms = 10000");
     let running = start(&commands(&text), &tokens(), &door, &Trusted::system());
     let (stream, _) = listener.accept().unwrap();
-    let started = Instant::now();
     drop(running);
+    // Not given up, it would be at the end of its 10 s.
     stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
+        .set_read_timeout(Some(Duration::from_secs(8)))
         .unwrap();
     let mut sent = String::new();
     std::io::Read::read_to_string(&mut &stream, &mut sent).unwrap();
@@ -402,7 +431,6 @@ fn an_errand_that_no_longer_matters_is_given_up_at_once() {
         sent.contains("\"command\":\"other\"") && sent.contains("u=alice"),
         "{sent}"
     );
-    assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
