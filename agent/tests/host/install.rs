@@ -1,6 +1,7 @@
 //! `eic-agent install` and `uninstall` against a real sshd's configuration.
 
 use crate::documents::{BUNDLE_KEY, CA_KEY, HOST_CA_KEY, INSTANCE, key, public, signed};
+use crate::login::{has_pid_file, listening};
 use crate::sandbox::{Host, Running, current, now, ok, refused, succeed, wait_until};
 use eic_protocol::sshsig::Namespace;
 use ssh_key::certificate::{Builder, CertType};
@@ -319,9 +320,7 @@ fn systemctl(host: &Host, fails: &str) {
 
 /// A shell script in place of a program of the system's.
 fn program(host: &Host, path: &str, script: &str) {
-    host.write(path, format!("#!/bin/sh\n{script}"));
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(host.path(path), mode).unwrap();
+    host.program(path, &format!("#!/bin/sh\n{script}"));
 }
 
 #[test]
@@ -688,16 +687,12 @@ fn a_trial_login_that_is_refused_takes_everything_back() {
 fn a_trial_login_that_was_broken_off_is_tried_again() {
     // A loaded host may end the first attempt before sshd says a word.
     let Some(host) = host() else { return };
-    std::fs::create_dir_all(host.path("usr/sbin")).unwrap();
-    std::fs::copy("/usr/sbin/sshd", host.path("usr/sbin/sshd.real")).unwrap();
-    host.write(
+    host.copy("/usr/sbin/sshd", "usr/sbin/sshd.real");
+    host.program(
         "usr/sbin/sshd",
         "#!/bin/sh\ncase \" $* \" in *\" -i \"*) [ -e /run/tried ] || { >/run/tried; exit; } ;; esac\n\
          exec /usr/sbin/sshd.real \"$@\"\n",
     );
-    let mut chmod = std::process::Command::new("chmod");
-    chmod.arg("0755");
-    succeed(chmod.args([host.path("usr/sbin/sshd"), host.path("usr/sbin/sshd.real")]));
     let said = ok(&host.install(&[]));
     assert!(host.path("run/tried").exists());
     assert!(said.starts_with("installed: "), "{said}");
@@ -972,7 +967,8 @@ fn a_stopped_or_damaged_view_is_still_a_floor() {
     // F-07
     let Some(host) = host() else { return };
     let mut stopped = current();
-    stopped.view.hard_stop = Some(now() + 8);
+    // In force while it is installed, on a busy machine too.
+    stopped.view.hard_stop = Some(now() + 20);
     host.documents(&stopped);
     ok(&host.install(&[]));
     let mut older = current();
@@ -1031,26 +1027,17 @@ fn a_fitting_host_certificate_is_shown_by_sshd_and_goes_with_a_later_set_without
 
 /// An sshd that listens on a port of its own, with more options on its command line.
 fn running_sshd(host: &Host, options: &[&str]) -> Running {
-    // Port 0 is refused by sshd, so a free one is looked for.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    host.write(
-        "etc/ssh/sshd_config.d/90-test.conf",
-        format!("Port {port}\nListenAddress 127.0.0.1\nPidFile /run/sshd.pid\n"),
-    );
-    let log = std::fs::File::create(host.path("sshd.log")).unwrap();
-    let sshd = host
-        .command("/usr/sbin/sshd")
-        .args(["-D", "-e"])
-        .args(options)
-        .stderr(log)
-        .spawn();
-    let sshd = Running(sshd.unwrap());
-    wait_until("sshd's start", || host.path("run/sshd.pid").exists());
-    sshd
+    let start = |port| {
+        host.write(
+            "etc/ssh/sshd_config.d/90-test.conf",
+            format!("Port {port}\nListenAddress 127.0.0.1\nPidFile /run/sshd.pid\n"),
+        );
+        let log = std::fs::File::create(host.path("sshd.log")).unwrap();
+        let mut sshd = host.command("/usr/sbin/sshd");
+        sshd.args(["-D", "-e"]).args(options).stderr(log);
+        sshd
+    };
+    listening(host, start).1
 }
 
 #[test]
@@ -1079,9 +1066,11 @@ fn the_running_sshd_reads_its_configuration_again() {
     let _sshd = running_sshd(&host, &[]);
     let said = ok(&host.install(&[]));
     assert!(said.contains("reads its configuration again"), "{said}");
+    // It writes its pid file anew, after it listens again: without it nobody knows that it runs.
     wait_until("sshd's reload", || {
-        host.read("sshd.log")
-            .contains("Received SIGHUP; restarting.")
+        let log = host.read("sshd.log");
+        let again = log.split_once("Received SIGHUP; restarting.");
+        again.is_some_and(|(_, since)| since.contains("Server listening")) && has_pid_file(&host)
     });
     // F-10: an sshd that nobody tells goes on reading the list; without it every key would be refused.
     let said = ok(&host.agent(&["uninstall", "--no-reload"]));

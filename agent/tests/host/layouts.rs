@@ -191,13 +191,10 @@ fn host(layout: &Layout) -> Option<Host> {
     for (path, text) in layout.files {
         host.write(path, text);
     }
-    std::fs::create_dir_all(host.path("usr/sbin")).unwrap();
-    std::fs::copy("/usr/sbin/sshd", host.path("usr/sbin/sshd.real")).unwrap();
-    host.write("usr/sbin/sshd", STAND_IN.replace("VERSION", layout.version));
-    succeed(
-        std::process::Command::new("chmod")
-            .arg("0755")
-            .args([host.path("usr/sbin/sshd"), host.path("usr/sbin/sshd.real")]),
+    host.copy("/usr/sbin/sshd", "usr/sbin/sshd.real");
+    host.program(
+        "usr/sbin/sshd",
+        &STAND_IN.replace("VERSION", layout.version),
     );
     // The account of the image, with a locked password as everywhere.
     let account = ["-M", "-d", "/nonexistent", "-s", "/bin/sh", "ec2-user"];

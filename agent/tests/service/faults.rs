@@ -416,11 +416,10 @@ impl TinyDisk {
 
     fn remount(&self, how: &str) {
         let option = format!("remount,{how}");
-        let status = Command::new("mount")
-            .args(["-o", &option])
-            .arg(&self.0)
-            .status();
-        assert!(status.unwrap().success());
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &option]).arg(&self.0);
+        // Busy as long as the helper has a file there open to write it.
+        wait_until("the remount", || mount.status().unwrap().success());
     }
 }
 
