@@ -30,17 +30,20 @@ pub(crate) async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) ->
 mod tests {
     use super::*;
     use std::time::Duration;
+    use tokio::sync::Barrier;
 
     #[tokio::test]
     async fn results_keep_their_order_and_waits_overlap() {
-        let started = tokio::time::Instant::now();
-        let pauses = [300_u64, 10, 200];
+        // Each waits for the others: one after the other, the first would wait for ever.
+        let all = Barrier::new(3);
+        let all = &all;
+        let pauses = [30_u64, 1, 20];
         let ended = join_all(pauses.map(|pause| async move {
+            all.wait().await;
             tokio::time::sleep(Duration::from_millis(pause)).await;
             pause
-        }))
-        .await;
-        assert_eq!(ended, pauses);
-        assert!(started.elapsed() < Duration::from_millis(490));
+        }));
+        let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+        assert_eq!(ended.unwrap(), pauses);
     }
 }

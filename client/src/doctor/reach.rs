@@ -75,9 +75,8 @@ mod tests {
 
     #[test]
     fn ports_without_an_sshd_are_told_apart() {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let closed = free.local_addr().unwrap().port();
-        drop(free);
+        // Nobody listens there, and no port is given to anybody below 1024.
+        let closed = 1;
         for (addresses, port, cause) in [
             (&LOOPBACK[..], closed, Cause::Refused),
             (&[], 22, Cause::NoAddress),
