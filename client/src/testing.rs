@@ -1,6 +1,8 @@
-//! Keys by number, and what they sign, for unit tests of several modules. Compiled for tests only.
+//! Keys by number, and what they sign, and programs that stand in for others, for tests of several modules. Compiled
+//! for tests only.
 
 use std::ops::Range;
+use std::path::Path;
 
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::sshsig::{self, Namespace};
@@ -21,6 +23,21 @@ pub(crate) fn private(seed: u8) -> PrivateKey {
 pub(crate) fn public(seed: u8) -> SubjectKey {
     let line = private(seed).public_key().to_openssh();
     line.unwrap().parse().unwrap()
+}
+
+/// A script to be run. Another process writes it: while a descriptor that writes is open, in a child of another test
+/// even, nobody can run the file (execve(2), ETXTBSY).
+pub(crate) fn write_program(file: &Path, script: &str) {
+    let written = std::process::Command::new("sh")
+        .args([
+            "-c",
+            r#"printf %s "$2" > "$1.new" && chmod 755 "$1.new" && mv "$1.new" "$1""#,
+            "sh",
+        ])
+        .arg(file)
+        .arg(script)
+        .status();
+    assert!(written.unwrap().success());
 }
 
 /// A document that this key signed.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command as Process;
 
@@ -194,8 +193,7 @@ fn run_action(dir: &Path, inputs: &[(&str, &str)]) -> Vec<Vec<String>> {
         "#!/bin/sh\nprintf '%s\\0' eic-login \"$@\" >> {0}; printf '\\n\\0' >> {0}\n",
         log.display()
     );
-    std::fs::write(&stand_in, script).unwrap();
-    std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+    crate::testing::write_program(&stand_in, &script);
     let action = yaml(ACTION);
     for step in action["runs"]["steps"].as_array().unwrap() {
         let mut bash = Process::new("bash");

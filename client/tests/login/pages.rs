@@ -1,13 +1,13 @@
 //! The commands of docs/clients.md and docs/automation.md run, with the real programs, in the order of the page. Only
 //! the host's address and port, the account and the folders of the examples are replaced by those of the test.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::exec::libraries;
 use crate::real_ssh::{Scene, program, said};
 use crate::stub::INSTANCE;
+use crate::testing::write_program;
 
 const CLIENTS: &str = include_str!("../../../docs/clients.md");
 const AUTOMATION: &str = include_str!("../../../docs/automation.md");
@@ -55,8 +55,7 @@ impl Stage {
                 config.display()
             );
             let file = dir.join("bin").join(name);
-            std::fs::write(&file, text).unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&file, &text);
         }
         stage
     }

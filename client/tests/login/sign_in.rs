@@ -1,7 +1,6 @@
 //! Signing in at an issuer: what is refused, in the browser and by a device's code; then the agent with such a sign-in,
 //! and the whole program.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -507,8 +506,7 @@ async fn of_two_sign_ins_at_once_each_has_its_own_key() {
 fn as_person(scene: &Scene, command: &mut std::process::Command) {
     let browser = scene.world.dir.path().join("browser");
     let script = "#!/usr/bin/env python3\nimport sys, urllib.request\nurllib.request.urlopen(sys.argv[1]).read()\n";
-    std::fs::write(&browser, script).unwrap();
-    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o700)).unwrap();
+    crate::testing::write_program(&browser, script);
     command
         .env_clear()
         .env("HOME", scene.world.dir.path())

@@ -1,6 +1,6 @@
 //! Hosts behind other hosts of ours: the ssh that leads to the bastion starts this program again.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use eic_login::transport::{Via, Way};
@@ -8,6 +8,7 @@ use eic_login::transport::{Via, Way};
 use crate::config::HostProfile;
 use crate::scene::{STOP_PARENT, Scene, output, said};
 use crate::stub::{INSTANCE, OTHER_INSTANCE};
+use crate::testing::write_program;
 
 /// Two instances, both this machine; the inner ssh reads the scene's configuration, as a user's own would.
 async fn scene() -> Scene {
@@ -26,9 +27,7 @@ fn inner_ssh(scene: &Scene, first: &str) {
         "#!/bin/sh\n{first}exec /usr/bin/ssh -F {} \"$@\"\n",
         scene.config().display()
     );
-    let ssh = scene.world.dir.path().join("bin/ssh");
-    std::fs::write(&ssh, shim).unwrap();
-    Command::new("chmod").arg("755").arg(ssh).status().unwrap();
+    write_program(&scene.world.dir.path().join("bin/ssh"), &shim);
 }
 
 fn profile(scene: &Scene, pattern: &str, bastion: &str) -> HostProfile {

@@ -1,7 +1,5 @@
 //! Plain ssh through Session Manager: what is refused, a login, bulk data over a channel that loses messages.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use eic_login::config::HostProfile;
 use eic_login::transport::ssm::SessionBy;
 
@@ -130,8 +128,7 @@ fn with_plugin(scene: &Scene, version: &str) -> String {
         scene.port
     );
     let program = folder.join("session-manager-plugin");
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    crate::testing::write_program(&program, &script);
     let path = std::env::var("PATH").unwrap();
     format!("{}:{path}", folder.display())
 }

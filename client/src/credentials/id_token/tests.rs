@@ -1,6 +1,5 @@
 //! Where tokens are found, and what is refused on the way.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -53,8 +52,7 @@ fn of_github(url: &str) -> TokenSource {
 
 fn script(dir: &Path, text: &str) -> TokenSource {
     let file = dir.join("token");
-    std::fs::write(&file, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).unwrap();
+    crate::testing::write_program(&file, &format!("#!/bin/sh\n{text}\n"));
     TokenSource::Command(vec![file.display().to_string(), "one argument".to_owned()])
 }
 

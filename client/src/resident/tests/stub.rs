@@ -2,7 +2,6 @@
 //! They verify nothing of what they are sent: that is the CA's own tests' business.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use crate::exit_code::Failure;
 use crate::files;
 use crate::paths::Paths;
 use crate::resident::{Resident, serve};
+use crate::testing::write_program;
 
 // By path: this file is read by two other test programs under its own name.
 #[path = "stub/aws.rs"]
@@ -273,8 +273,7 @@ impl World {
         let script = format!(
             "#!/bin/sh\n[ \"$1\" = credentials ] || exit 9\nif [ \"$AWS_PROFILE\" = EXPIRED ]; then echo '{failed}'; exit 0; fi\necho '{found}'\n"
         );
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        write_program(&program, &script);
         program
     }
 
@@ -285,7 +284,7 @@ impl World {
         let own = "AKIA0000000000${AWS_PROFILE:-MAIN}";
         let changed = script.replace(own, access_key_id);
         assert!(changed.contains(access_key_id), "{script}");
-        std::fs::write(&program, changed).unwrap();
+        write_program(&program, &changed);
     }
 
     /// From now on they name the Region of the environment, else none.
@@ -297,7 +296,7 @@ impl World {
         let changed = script.replace(own, r#""region":'"$region"'"#);
         let told = "region=null\n[ -z \"$AWS_REGION\" ] || region=\"\\\"$AWS_REGION\\\"\"\n";
         let changed = changed.replace("#!/bin/sh\n", &format!("#!/bin/sh\n{told}"));
-        std::fs::write(&program, changed).unwrap();
+        write_program(&program, &changed);
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
