@@ -113,7 +113,20 @@ const GROUP_OR_WORLD_WRITE: u32 = 0o022;
 /// # Errors
 /// The file is missing, no regular file, or larger than `cap`.
 pub fn read_of_anybody(path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    read_with(OFlags::empty(), path, cap)
+}
+
+/// As [`read_of_anybody`], where the file's own name is no link: in somebody's folder it could lead anywhere, also to
+/// a device that does something when it is opened.
+///
+/// # Errors
+/// As [`read_of_anybody`], and it is a symbolic link.
+pub fn read_of_anybody_unlinked(path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
+    read_with(OFlags::NOFOLLOW, path, cap)
+}
+
+fn read_with(more: OFlags, path: &Path, cap: usize) -> Result<Vec<u8>, UntrustedFile> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | more;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     let file = fs::File::from(opened.map_err(|e| unreadable(path, e.into()))?);
     let about = file.metadata().map_err(|e| unreadable(path, e))?;

@@ -7,11 +7,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
+use crate::trusted_file::{self, UntrustedFile};
 
 /// The file's mode: nothing in it is secret.
 const MODE: u32 = 0o644;
 /// Largest file that is read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 /// A state older than this is that of a service that has stopped. Seconds: three of the longest waits.
 pub const STALE_AFTER: u64 = 1200;
 
@@ -90,17 +91,17 @@ impl Status {
 
     /// Reads the file; `None` where no service has written one.
     ///
+    /// Root reads it in a folder of the service's account, which may put anything there: what is no regular file is
+    /// neither waited for nor followed (a link could lead to a device that does something when it is opened).
+    ///
     /// # Errors
     /// It cannot be read, or is none of ours.
     pub fn read(path: &Path) -> std::io::Result<Option<Self>> {
-        use std::io::Read as _;
-        let file = match std::fs::File::open(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-        Ok(Some(serde_json::from_slice(&bytes)?))
+        match trusted_file::read_of_anybody_unlinked(path, MAX_BYTES) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(UntrustedFile::Missing(_)) => Ok(None),
+            Err(e) => Err(std::io::Error::other(e)),
+        }
     }
 
     /// Whether the service still writes it at `now`.
@@ -129,6 +130,26 @@ mod tests {
         status.works("trust");
         status.write(&path, 300).unwrap();
         assert!(Status::read(&path).unwrap().unwrap().healthy);
+    }
+
+    #[test]
+    fn a_fifo_a_link_and_a_flood_in_its_place_are_refused_without_waiting() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat, symlinkat};
+        // J-07
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().join("real");
+        Status::default().write(&real, 1).unwrap();
+        assert!(Status::read(&real).unwrap().is_some());
+        let [fifo, link, flood] = ["fifo", "link", "flood"].map(|name| folder.path().join(name));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        symlinkat(&real, CWD, &link).unwrap();
+        std::fs::write(&flood, vec![b' '; MAX_BYTES + 1]).unwrap();
+        for bad in [fifo, link, flood] {
+            let outcome = crate::watchdog::within(std::time::Duration::from_secs(10), move || {
+                Status::read(&bad).is_err()
+            });
+            assert_eq!(outcome, Ok(true));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the service says of itself in its `status.json`, as a part of the whole report.
 
+use eic_protocol::text::printable;
 use serde::Serialize;
 
 use super::{ToldProblem, problem};
@@ -61,9 +62,11 @@ fn silent(service: &Service) -> ToldProblem {
 fn problems(status: &Status) -> Vec<ToldProblem> {
     let told = status.problems.iter().map(|(task, found)| {
         let since = rfc3339(found.since);
+        // For root's terminal, from a file of the service's account.
         let what = format!(
-            "the service's task `{task}` has failed since {since}: {}",
-            found.reason
+            "the service's task `{}` has failed since {since}: {}",
+            printable(task),
+            printable(&found.reason)
         );
         problem(what, "journalctl -u eic-agent")
     });
@@ -123,6 +126,10 @@ mod tests {
                     .what
                     .contains("since 1970-01-01T00:15:00Z: no answer")
         );
+        status.failed("trust\u{1b}", "no\u{1b}[2J".to_owned(), 900);
+        status.write(&config.service.status_path(), 1000).unwrap();
+        let (_, problems) = look_at(1000);
+        assert!(!problems.iter().any(|told| told.what.contains('\u{1b}')));
         assert!(matches!(look_at(100_000), (false, problems) if problems.len() == 1));
     }
 
