@@ -92,6 +92,10 @@ impl<T> Task<T> {
         }
     }
 
+    fn at(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
     fn is_due(&self) -> bool {
         self.next <= Instant::now()
     }
@@ -122,7 +126,7 @@ impl Service {
             client: Client::new(roots, proxy, &trusted)?,
             helper: Helper::at(&service.helper),
             files: Task::new(()),
-            trust: Task::new(Trust::new(source)),
+            trust: Task::new(Trust::new(source)).at(Pace::of_trust()),
             certificate: Task::new(HostCertificate::beginning(&config)),
             report: Task::new(Report::new(&service.runtime)),
             sessions_due: service.end_revoked_sessions,

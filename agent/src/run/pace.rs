@@ -5,16 +5,37 @@ use std::time::Duration;
 
 /// First wait after a failure.
 const FIRST: Duration = Duration::from_secs(1);
-/// Longest wait after failures: a CA that is back reaches every host within five minutes.
+/// Longest wait after failures of what can wait.
 const LONGEST: Duration = Duration::from_secs(300);
+/// Longest wait of the trust task: hosts hear of revocations within a minute of an outage's end.
+const LONGEST_FOR_TRUST: Duration = Duration::from_secs(60);
 
 /// The waits of one task.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Pace {
     failures: u32,
+    longest: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            longest: LONGEST,
+        }
+    }
 }
 
 impl Pace {
+    /// The waits of the task that brings revocations.
+    #[must_use]
+    pub fn of_trust() -> Self {
+        Self {
+            failures: 0,
+            longest: LONGEST_FOR_TRUST,
+        }
+    }
+
     /// The wait after a success: `usual`, less or more by up to a tenth.
     pub fn succeeded(&mut self, usual: Duration, random: u32) -> Duration {
         self.failures = 0;
@@ -27,7 +48,7 @@ impl Pace {
     pub fn failed(&mut self, random: u32) -> Duration {
         let doubled = FIRST.saturating_mul(1_u32 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        let limit = doubled.min(LONGEST);
+        let limit = doubled.min(self.longest);
         limit / 2 + scaled(limit / 2, random)
     }
 
@@ -60,16 +81,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_wait_longer_and_longer_up_to_five_minutes() {
-        let mut pace = Pace::default();
-        let mut last = Duration::ZERO;
-        for _ in 0..40 {
-            let wait = pace.failed(u32::MAX);
-            assert!(wait >= last && wait <= LONGEST);
-            last = wait;
+    fn failures_wait_longer_and_longer_up_to_five_minutes_and_of_trust_up_to_one() {
+        for (mut pace, longest) in [(Pace::default(), LONGEST), (Pace::of_trust(), LONGEST / 5)] {
+            let mut last = Duration::ZERO;
+            for _ in 0..40 {
+                let wait = pace.failed(u32::MAX);
+                assert!(wait >= last && wait <= longest);
+                last = wait;
+            }
+            assert!(last > longest - Duration::from_millis(2));
+            assert!(pace.failed(0) >= longest / 2);
         }
-        assert!(last > LONGEST - Duration::from_millis(2));
-        assert!(pace.failed(0) >= LONGEST / 2);
     }
 
     #[test]
