@@ -20,6 +20,7 @@ pub mod machine;
 pub mod official;
 pub mod passwd;
 pub mod principals;
+mod revoked;
 pub mod run;
 mod sshd;
 mod state_lock;

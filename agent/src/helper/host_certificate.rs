@@ -7,8 +7,11 @@ use eic_protocol::api::host_certificate::HostCertificateRequest;
 use eic_protocol::api::host_keys::HostKeysRequest;
 use eic_protocol::base64_text::Base64Bytes;
 use eic_protocol::cert::check::{self, Mismatch};
+use eic_protocol::instance_id::InstanceId;
 use eic_protocol::proof::{Audience, CanonicalRequest};
 use eic_protocol::subject_key::SubjectKey;
+use eic_protocol::trust::state::TrustState;
+use ssh_key::Certificate;
 
 use super::Host;
 use super::host_key::{HostKey, NoHostKey};
@@ -17,6 +20,7 @@ use super::request::Answer;
 use crate::atomic_file;
 use crate::install::HOST_CERTIFICATE;
 use crate::install::host_certificate::{MAX_BYTES, Unfit, one_line};
+use crate::revoked;
 use crate::sshd::{Settings, Sshd, SshdError};
 use crate::state_lock::{self, StateLock};
 use crate::trust_state::NoTrust;
@@ -24,6 +28,9 @@ use crate::trust_store::StoreError;
 
 /// How far a request's time may be from ours. Seconds.
 const MAX_AGE: u64 = 300;
+/// The least time between two certificates that are put in place: the service's account could otherwise have sshd
+/// reload without end. Seconds; less than the service's own rest.
+const REST: u64 = 10;
 
 /// The keys that are certified: the preferred one, for `HostCertificate` names one file.
 pub(super) fn keys(host: &Host) -> Result<Vec<SubjectKey>, NotCertified> {
@@ -99,26 +106,38 @@ fn signatures(
     keys.iter().map(sign).collect()
 }
 
-/// Checks a certificate against the root and the host's key, writes it, tests and reloads sshd.
+/// Checks a certificate against the root, the host's key and the one in place, writes it, tests and reloads sshd.
 pub(super) fn install(line: &str, host: &Host, now: u64) -> Result<Answer, NotCertified> {
     let folder = &host.config.trust.state;
     let _lock = StateLock::take(folder, state_lock::PATIENCE)
         .map_err(|source| NotCertified::Write(folder.clone(), source))?;
     let line = line.trim_end();
-    let ends = verified(line, host, now)?;
+    let judged = Judged::new(host, now)?;
+    let certificate = judged.fit(line)?;
+    let ends = certificate.valid_before();
     let path = folder.join(HOST_CERTIFICATE);
     let write = |bytes: &[u8]| {
         atomic_file::write(&path, bytes, 0o644)
             .map_err(|source| NotCertified::Write(path.clone(), source))
     };
+    let bytes = format!("{line}\n").into_bytes();
     let before = host.trusted.read(&path, MAX_BYTES).ok();
-    write(format!("{line}\n").as_bytes())?;
+    if before.as_ref() == Some(&bytes) {
+        // Whoever shows it again and again has sshd do nothing.
+        return done(
+            "the host certificate is in place already",
+            ends,
+            host,
+            &path,
+        );
+    }
+    if let Some(before) = &before {
+        judged.check_newer(&certificate, before)?;
+    }
+    check_rest(&path, now)?;
+    write(&bytes)?;
     match reload::reload(&host.config.service.sshd) {
-        Ok(said) => Ok(Answer::Done {
-            said,
-            ends: Some(ends),
-            warning: unread(host, &path)?,
-        }),
+        Ok(said) => done(&said, ends, host, &path),
         Err(refused) => {
             // sshd must find what it had: a file that it refuses could keep it from starting.
             match before {
@@ -128,6 +147,27 @@ pub(super) fn install(line: &str, host: &Host, now: u64) -> Result<Answer, NotCe
             }
             Err(refused.into())
         }
+    }
+}
+
+fn done(said: &str, ends: u64, host: &Host, path: &Path) -> Result<Answer, NotCertified> {
+    Ok(Answer::Done {
+        said: said.to_owned(),
+        ends: Some(ends),
+        warning: unread(host, path)?,
+    })
+}
+
+/// By the file itself: nobody but root changes its time.
+fn check_rest(path: &Path, now: u64) -> Result<(), NotCertified> {
+    use std::os::unix::fs::MetadataExt as _;
+    let written = std::fs::metadata(path).ok();
+    let written = written.and_then(|about| u64::try_from(about.mtime()).ok());
+    // One of the future says that the clock was wrong, not that it was just now.
+    let age = written.and_then(|written| now.checked_sub(written));
+    match age {
+        Some(age) if age < REST => Err(NotCertified::TooSoon(REST)),
+        _ => Ok(()),
     }
 }
 
@@ -145,16 +185,50 @@ fn unread(host: &Host, path: &Path) -> Result<Option<String>, NotCertified> {
     }))
 }
 
-fn verified(line: &str, host: &Host, now: u64) -> Result<u64, NotCertified> {
-    let line = one_line(line)?;
-    let own = host
-        .identity
-        .id(&host.trusted)
-        .map_err(NotCertified::Identity)?;
-    let state = host.state(now)?;
-    let key = own_key(host)?.public;
-    let certificate = check::own_host_certificate(line, &key, &own, &state.root().host_cas, now)?;
-    Ok(certificate.valid_before())
+/// What a certificate of this host must fit.
+struct Judged<'a> {
+    host: &'a Host,
+    own: InstanceId,
+    state: TrustState,
+    key: SubjectKey,
+    now: u64,
+}
+
+impl<'a> Judged<'a> {
+    fn new(host: &'a Host, now: u64) -> Result<Self, NotCertified> {
+        let own = host.identity.id(&host.trusted);
+        Ok(Self {
+            own: own.map_err(NotCertified::Identity)?,
+            state: host.state(now)?,
+            key: own_key(host)?.public,
+            host,
+            now,
+        })
+    }
+
+    /// The certificate in a line, where it fits and is not revoked.
+    fn fit(&self, line: &str) -> Result<Certificate, NotCertified> {
+        let (line, cas) = (one_line(line)?, &self.state.root().host_cas);
+        let certificate = check::own_host_certificate(line, &self.key, &self.own, cas, self.now)?;
+        let (trust, trusted) = (&self.host.config.trust, &self.host.trusted);
+        if revoked::is_revoked(&certificate, &self.state, trust, trusted) {
+            return Err(NotCertified::Revoked);
+        }
+        Ok(certificate)
+    }
+
+    /// The service's account must not put an older certificate back over one that still counts.
+    fn check_newer(&self, certificate: &Certificate, before: &[u8]) -> Result<(), NotCertified> {
+        let line = std::str::from_utf8(before).unwrap_or_default();
+        let Ok(in_place) = self.fit(line.trim_end()) else {
+            return Ok(());
+        };
+        let is_same_ca = in_place.signature_key() == certificate.signature_key();
+        if is_same_ca && certificate.valid_after() < in_place.valid_after() {
+            return Err(NotCertified::Older);
+        }
+        Ok(())
+    }
 }
 
 /// When the installed certificate ends, where there is one (unverified: it is told, nothing rests on it).
@@ -162,7 +236,7 @@ pub(super) fn installed_until(host: &Host) -> Option<u64> {
     let path = host.config.trust.state.join(HOST_CERTIFICATE);
     let bytes = host.trusted.read(&path, MAX_BYTES).ok()?;
     let line = std::str::from_utf8(&bytes).ok()?;
-    let certificate = ssh_key::Certificate::from_openssh(line.trim_end()).ok()?;
+    let certificate = Certificate::from_openssh(line.trim_end()).ok()?;
     Some(certificate.valid_before())
 }
 
@@ -185,6 +259,12 @@ pub(super) enum NotCertified {
     Unfit(#[from] Unfit),
     #[error("install the host certificate")]
     Mismatch(#[from] Mismatch),
+    #[error("install the host certificate: it is revoked")]
+    Revoked,
+    #[error("install the host certificate: the one in place is newer and still counts")]
+    Older,
+    #[error("install the host certificate: the last one came less than {0} seconds ago")]
+    TooSoon(u64),
     #[error("write `{}`", .0.display())]
     Write(std::path::PathBuf, #[source] std::io::Error),
     #[error(transparent)]

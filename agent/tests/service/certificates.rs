@@ -20,30 +20,32 @@ use crate::standin::{Asked, Reply};
 use crate::station::Station;
 
 /// What a certificate is made of; every part can be wrong.
-struct Made<'a> {
-    public: &'a SubjectKey,
-    ca: u8,
-    name: &'a str,
-    kind: CertType,
-    ends: u64,
-    serial: u64,
+pub(crate) struct Made<'a> {
+    pub(crate) public: &'a SubjectKey,
+    pub(crate) ca: u8,
+    pub(crate) name: &'a str,
+    pub(crate) kind: CertType,
+    pub(crate) begins: u64,
+    pub(crate) ends: u64,
+    pub(crate) serial: u64,
 }
 
 impl<'a> Made<'a> {
-    fn right(public: &'a SubjectKey) -> Self {
+    pub(crate) fn right(public: &'a SubjectKey) -> Self {
         Self {
             public,
             ca: HOST_CA_KEY,
             name: INSTANCE,
             kind: CertType::Host,
+            begins: now() - 30,
             ends: now() + 7200,
             serial: 77,
         }
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let key_data = self.public.key_data().clone();
-        let mut builder = Builder::new(vec![7; 16], key_data, now() - 30, self.ends).unwrap();
+        let mut builder = Builder::new(vec![7; 16], key_data, self.begins, self.ends).unwrap();
         builder.serial(self.serial).unwrap();
         builder.cert_type(self.kind).unwrap();
         builder
@@ -55,7 +57,7 @@ impl<'a> Made<'a> {
     }
 }
 
-fn issued(certificate: String) -> Reply {
+pub(crate) fn issued(certificate: String) -> Reply {
     Reply::json(&HostCertificateResponse::Issued {
         certificates: vec![IssuedHostCertificate {
             certificate,
@@ -104,7 +106,7 @@ pub(crate) fn asked_for(asked: &Asked, audience: &str) -> HostCertificateRequest
 
 const TOKEN: &str = "eic-enrol-0000000000000000000000000000000000000000000000000000000000000000";
 
-fn with_token() -> Option<Station> {
+pub(crate) fn with_token() -> Option<Station> {
     let station =
         Station::new("enrolment_token = \"/etc/eic/token\"\nevidence = \"enrolment-token\"")?;
     station.host.write("etc/eic/token", format!("{TOKEN}\n"));
@@ -498,9 +500,7 @@ fn a_host_whose_key_renews_nothing_shows_a_new_token_without_a_restart() {
         ends: now() + 20,
         ..Made::right(&own)
     };
-    station
-        .host
-        .write("var-lib/eic/host-cert.pub", ending.line());
+    station.put_certificate(&ending.line());
     let shown = answered(&station, |evidence, _| match evidence {
         HostEvidence::EnrolledKey {} => Some(403),
         evidence => (!is_token(evidence, NEW)).then_some(401),

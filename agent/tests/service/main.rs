@@ -20,6 +20,7 @@ mod imds;
 mod sandbox;
 
 mod authority;
+mod certificate_door;
 mod certificates;
 mod faults;
 mod harvest;

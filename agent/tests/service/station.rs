@@ -80,6 +80,28 @@ impl Station {
         words.join(" ").parse().unwrap()
     }
 
+    /// Puts a host certificate in place as if it had come an hour ago.
+    pub(crate) fn put_certificate(&self, line: &str) {
+        self.host.write(CERTIFICATE, format!("{line}\n"));
+        self.age_certificate();
+    }
+
+    /// Has the host certificate in place look as if it had come an hour ago: the helper takes one at a time.
+    pub(crate) fn age_certificate(&self) {
+        let file = fs::File::options()
+            .write(true)
+            .open(self.host.path(CERTIFICATE));
+        let hour = std::time::Duration::from_secs(3600);
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(now()) - hour;
+        file.unwrap().set_modified(then).unwrap();
+    }
+
+    /// The host certificate in place.
+    pub(crate) fn in_place(&self) -> Option<ssh_key::Certificate> {
+        let line = fs::read_to_string(self.host.path(CERTIFICATE)).ok()?;
+        Some(line.trim_end().parse().unwrap())
+    }
+
     fn listen(&self) -> Running {
         // With what systemd leaves it, not with all of root's capabilities.
         let mut command = self.host.command("setpriv");
@@ -316,6 +338,9 @@ impl Station {
         output.status.success() && output.stdout == b"0\n"
     }
 }
+
+/// Where the host certificate is.
+const CERTIFICATE: &str = "var-lib/eic/host-cert.pub";
 
 /// root on the host of the tests.
 pub(crate) const ROOT_HERE: &str = "root@i-0123456789abcdef0";
