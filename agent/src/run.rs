@@ -37,7 +37,7 @@ use crate::config::{Config, InvalidConfig};
 use crate::helper::request::{Answer, Request, TrustAnswer};
 use crate::trusted_file::{Trusted, UntrustedFile};
 use helper_client::Helper;
-use host_certificate::{HostCertificate, Outcome};
+use host_certificate::{HostCertificate, Outcome, Scene};
 use http::{Client, HttpError};
 use pace::Pace;
 use report::Report;
@@ -127,7 +127,7 @@ impl Service {
             helper: Helper::at(&service.helper),
             files: Task::new(()),
             trust: Task::new(Trust::new(source)).at(Pace::of_trust()),
-            certificate: Task::new(HostCertificate::beginning(&config)),
+            certificate: Task::new(HostCertificate::default()),
             report: Task::new(Report::new(&service.runtime)),
             sessions_due: service.end_revoked_sessions,
             status: Status::default(),
@@ -283,14 +283,19 @@ impl Service {
     fn renew_certificate(&mut self) -> Result<(), RunError> {
         let now = unix_seconds()?;
         let in_place = host_certificate::in_place(&self.config);
-        let ends = in_place.map(|certificate| certificate.valid_before());
+        let ends = in_place.as_ref().map(ssh_key::Certificate::valid_before);
+        let scene = Scene {
+            config: &self.config,
+            client: &self.client,
+            helper: &self.helper,
+            in_place: in_place.as_ref(),
+            now,
+        };
         let task = &mut self.certificate;
-        let outcome = task
-            .work
-            .renew(&self.config, &self.client, &self.helper, ends, now);
+        let outcome = task.work.renew(&scene);
         match outcome {
             Ok(outcome) => {
-                task.succeeded(Duration::from_secs(task.work.pause(now).clamp(5, 300)));
+                task.succeeded(OFTEN);
                 self.certificate_outcome(&outcome, ends, now);
             }
             Err(e) => {
@@ -318,8 +323,7 @@ impl Service {
                 }
             }
             Outcome::Waits(what) => {
-                self.status
-                    .failed("host certificate", (*what).to_owned(), now);
+                self.status.failed("host certificate", what.clone(), now);
             }
         }
     }

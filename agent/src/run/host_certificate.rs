@@ -1,18 +1,22 @@
 //! The host-certificate task: asked for where there is none, renewed in time, installed by the helper.
 //! Names are the CA's business; this host says only who it is and shows evidence.
 
+mod judge;
+
 use eic_protocol::api::host_certificate::evidence::EnrolmentToken;
 use eic_protocol::api::host_certificate::{
     HostCertificateRequest, HostCertificateResponse, HostEvidence, IssuedHostCertificate,
 };
 use eic_protocol::grant::Nonce;
 use eic_protocol::proof::Audience;
-use eic_protocol::subject_key::SubjectKey;
+use ssh_key::Certificate;
 
+use self::judge::{Flaw, Judge};
 use super::evidence::{self, NoEvidence};
 use super::helper_client::{Helper, NoHelp};
 use super::host_request::{self, Facts, NotAsked, Purpose};
 use super::http::Client;
+use super::pace::{self, Pace};
 use super::settings::{EvidenceKind, Service};
 use crate::config::Config;
 use crate::helper::request::{Answer, Request};
@@ -20,17 +24,43 @@ use crate::helper::request::{Answer, Request};
 /// How soon to ask again once the console line is written: EC2 refreshes its copy now and then.
 const CONSOLE_PAUSE: u64 = 30;
 
+/// The least time between a certificate that has come and the next request: what is amiss with what the CA signs is
+/// not mended by asking without end. More than the helper's own (`helper::host_certificate`).
+const REST: u64 = 15;
+/// A certificate that has been well for so long was no part of a series of bad ones. Seconds.
+const WELL: u64 = 600;
+/// Longest wait for an operator's approval between two requests, whatever the CA says.
+const APPROVAL_PAUSE: u64 = 300;
+
 /// The task with what it keeps between rounds.
 #[derive(Debug, Default)]
 pub(super) struct HostCertificate {
-    /// When to ask, in Unix seconds; 0 at the start.
-    due: u64,
+    /// When the certificate in place is renewed, in Unix seconds; none before this run has got one.
+    due: Option<u64>,
+    /// Before that time nothing is asked, whatever is amiss. Unix seconds.
+    not_before: u64,
+    /// What the CA waits for meanwhile.
+    waiting: Option<&'static str>,
+    /// Certificates in a row that were amiss.
+    amiss: Pace,
+    judge: Judge,
     /// What the CA wants to see on the console, and until when.
     challenge: Option<(Nonce, u64)>,
     /// The one-time token that the CA has refused: used before, most likely.
     refused_token: Option<EnrolmentToken>,
     /// Whether the CA has just refused this host's own key: a permit's host, or one that it does not know any more.
     key_refused: bool,
+}
+
+/// What a round works with.
+pub(super) struct Scene<'a> {
+    pub(super) config: &'a Config,
+    pub(super) client: &'a Client,
+    pub(super) helper: &'a Helper,
+    /// The certificate in place, unverified.
+    pub(super) in_place: Option<&'a Certificate>,
+    /// In Unix seconds.
+    pub(super) now: u64,
 }
 
 /// What a request is vouched for by.
@@ -51,8 +81,8 @@ pub(super) enum Outcome {
     Early,
     /// Installed.
     Installed(InPlace),
-    /// The CA wants something first.
-    Waits(&'static str),
+    /// The CA wants something first, or what it gave is not good.
+    Waits(String),
 }
 
 /// A certificate where sshd finds it.
@@ -64,54 +94,51 @@ pub(super) struct InPlace {
     pub(super) warning: Option<String>,
 }
 
-/// The certificate in place, unverified: only its times are looked at here.
-pub(super) fn in_place(config: &Config) -> Option<ssh_key::Certificate> {
+/// The certificate in place, unverified.
+pub(super) fn in_place(config: &Config) -> Option<Certificate> {
     let path = config.trust.state.join(crate::install::HOST_CERTIFICATE);
     let line = std::fs::read_to_string(path).ok()?;
-    ssh_key::Certificate::from_openssh(line.trim_end()).ok()
+    Certificate::from_openssh(line.trim_end()).ok()
 }
 
 impl HostCertificate {
-    /// Due at half of the life of the certificate in place; at once where it is not for a key of this host.
-    pub(super) fn beginning(config: &Config) -> Self {
-        let certificate = in_place(config).filter(|found| is_for_own_key(found, config));
-        let due = certificate.map(|found| found.valid_after().midpoint(found.valid_before()));
-        Self {
-            due: due.unwrap_or(0),
-            ..Self::default()
-        }
-    }
-
-    /// Asks where a certificate is due. `ends` is when the one in place ends.
-    pub(super) fn renew(
-        &mut self,
-        config: &Config,
-        client: &Client,
-        helper: &Helper,
-        ends: Option<u64>,
-        now: u64,
-    ) -> Result<Outcome, NotRenewed> {
-        let Some(ca) = config
-            .service
-            .ca
-            .clone()
-            .filter(|_| config.service.host_certificates)
-        else {
+    /// Asks where a certificate is due: there is none, it is at half of its life, or something is amiss with the one
+    /// in place.
+    pub(super) fn renew(&mut self, scene: &Scene<'_>) -> Result<Outcome, NotRenewed> {
+        let service = &scene.config.service;
+        let Some(ca) = service.ca.clone().filter(|_| service.host_certificates) else {
             return Ok(Outcome::Early);
         };
-        if now < self.due && ends.is_some_and(|ends| now < ends) {
-            return Ok(Outcome::Early);
+        let flaw = self.judge.flaw(scene);
+        if let Some(early) = self.early(scene, flaw) {
+            return Ok(early);
         }
-        let voucher = self.voucher(&config.service, ends.is_some())?;
-        let request = self.request(config, client, helper, &ca, voucher, now)?;
-        let response = host_request::post(Purpose::Certificate, client, &ca, &request);
+        if let (Some(flaw), true) = (flaw, scene.in_place.is_some()) {
+            super::log(&format!("asks for a new host certificate: {flaw}"));
+        }
+        let voucher = self.voucher(service, scene.in_place.is_some())?;
+        let request = self.request(scene, &ca, voucher)?;
+        let response = host_request::post(Purpose::Certificate, scene.client, &ca, &request);
         self.note(request.evidence, response.as_ref().err());
-        self.take(response.map_err(NotRenewed::from)?, helper, now)
+        self.take(response.map_err(NotRenewed::from)?, flaw, scene)
     }
 
-    /// When the next round may be due, in seconds from `now`.
-    pub(super) fn pause(&self, now: u64) -> u64 {
-        self.due.saturating_sub(now)
+    /// What there is to tell where nothing is asked now.
+    fn early(&mut self, scene: &Scene<'_>, flaw: Option<Flaw>) -> Option<Outcome> {
+        let now = scene.now;
+        let middle = |found: &Certificate| found.valid_after().midpoint(found.valid_before());
+        let due = self.due.or(scene.in_place.map(middle)).unwrap_or(0);
+        if flaw.is_none() && now < due {
+            if now > self.not_before.saturating_add(WELL) {
+                self.amiss = Pace::default();
+            }
+            return Some(Outcome::Early);
+        }
+        (now < self.not_before).then(|| match (self.waiting, flaw) {
+            (Some(what), _) => Outcome::Waits(what.to_owned()),
+            (None, Some(flaw)) => Outcome::Waits(flaw.to_string()),
+            (None, None) => Outcome::Early,
+        })
     }
 
     /// What the CA wants to read on the console, while it still counts.
@@ -122,19 +149,17 @@ impl HostCertificate {
 
     fn request(
         &self,
-        config: &Config,
-        client: &Client,
-        helper: &Helper,
+        scene: &Scene<'_>,
         ca: &Audience,
         voucher: Voucher,
-        now: u64,
     ) -> Result<HostCertificateRequest, NotRenewed> {
+        let &Scene { helper, now, .. } = scene;
         let purpose = Purpose::Certificate;
         let facts = Facts::gather(purpose, self.challenge(now), helper, now)?;
         let evidence = match voucher {
             Voucher::Token(token) => HostEvidence::EnrolmentToken(token),
             Voucher::Key => HostEvidence::EnrolledKey {},
-            Voucher::Metadata => facts.evidence(config, client, ca)?,
+            Voucher::Metadata => facts.evidence(scene.config, scene.client, ca)?,
         };
         Ok(facts.signed(evidence, helper)?)
     }
@@ -177,9 +202,10 @@ impl HostCertificate {
     fn take(
         &mut self,
         response: HostCertificateResponse,
-        helper: &Helper,
-        now: u64,
+        flaw: Option<Flaw>,
+        scene: &Scene<'_>,
     ) -> Result<Outcome, NotRenewed> {
+        let &Scene { helper, now, .. } = scene;
         match response {
             HostCertificateResponse::Issued {
                 certificates,
@@ -187,11 +213,15 @@ impl HostCertificate {
                 ..
             } => {
                 self.challenge = None;
+                self.waiting = None;
+                // Where it is refused, the wait after a failure counts.
                 let in_place = install(&certificates, helper)?;
+                let rest = flaw.map_or(0, |_| self.amiss.failed(pace::random()).as_secs());
+                self.not_before = now.saturating_add(rest.max(REST));
                 let ends = in_place.ends;
                 // Never later than half of what is left, whatever the CA says; never at once again.
                 let half = now.saturating_add(ends.saturating_sub(now) / 2);
-                self.due = renew_after.min(half).max(now.saturating_add(CONSOLE_PAUSE));
+                self.due = Some(renew_after.min(half).max(now.saturating_add(CONSOLE_PAUSE)));
                 Ok(Outcome::Installed(in_place))
             }
             HostCertificateResponse::WriteToConsole {
@@ -205,30 +235,24 @@ impl HostCertificate {
                 };
                 helper.ask(&line)?;
                 self.challenge = Some((challenge, expires_at));
-                self.due = now.saturating_add(CONSOLE_PAUSE);
-                Ok(Outcome::Waits(
+                let until = now.saturating_add(CONSOLE_PAUSE);
+                Ok(self.wait(
                     "the CA reads this host's console: that takes minutes",
+                    until,
                 ))
             }
             HostCertificateResponse::AwaitingApproval { retry_after, .. } => {
-                self.due = retry_after.clamp(now.saturating_add(10), now.saturating_add(3600));
-                Ok(Outcome::Waits(
-                    "an operator must approve this host at the CA",
-                ))
+                let longest = now.saturating_add(APPROVAL_PAUSE);
+                let until = retry_after.clamp(now.saturating_add(10), longest);
+                Ok(self.wait("an operator must approve this host at the CA", until))
             }
         }
     }
-}
 
-fn is_for_own_key(certificate: &ssh_key::Certificate, config: &Config) -> bool {
-    let Ok(files) = std::fs::read_dir(&config.service.sshd.config_dir) else {
-        return false;
-    };
-    files.flatten().any(|file| {
-        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
-        let key = text.trim_end().parse::<SubjectKey>();
-        key.is_ok_and(|key| key.key_data() == certificate.public_key())
-    })
+    fn wait(&mut self, what: &'static str, until: u64) -> Outcome {
+        (self.waiting, self.not_before) = (Some(what), until);
+        Outcome::Waits(what.to_owned())
+    }
 }
 
 fn install(certificates: &[IssuedHostCertificate], helper: &Helper) -> Result<InPlace, NotRenewed> {
@@ -267,7 +291,6 @@ mod tests {
     fn a_challenge_that_has_ended_is_not_shown_again() {
         let challenge = Nonce::from_random([1; 16]);
         let task = HostCertificate {
-            due: 0,
             challenge: Some((challenge, 1000)),
             ..HostCertificate::default()
         };

@@ -43,15 +43,17 @@ pub(super) struct Trust {
 }
 
 /// Size and time of a file's last change: enough to notice that it is another.
-type Look = (u64, i64, i64);
+pub(super) type Look = (u64, i64, i64);
+
+/// How a file looks; none where it is not there.
+pub(super) fn look(path: &Path) -> Option<Look> {
+    use std::os::unix::fs::MetadataExt as _;
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.size(), about.ctime(), about.ctime_nsec()))
+}
 
 fn looks(state: &Path) -> Vec<Option<Look>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let about = |name: &&str| std::fs::metadata(state.join(name)).ok();
-    let abouts = FILES.iter().map(about);
-    abouts
-        .map(|about| about.map(|about| (about.size(), about.ctime(), about.ctime_nsec())))
-        .collect()
+    FILES.iter().map(|name| look(&state.join(name))).collect()
 }
 
 /// After this time refused documents are looked at once more: the clock may have been wrong.

@@ -21,6 +21,7 @@ mod sandbox;
 
 mod authority;
 mod certificate_door;
+mod certificate_flaws;
 mod certificates;
 mod faults;
 mod harvest;

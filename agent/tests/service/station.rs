@@ -102,6 +102,12 @@ impl Station {
         Some(line.trim_end().parse().unwrap())
     }
 
+    /// The key that it certifies.
+    pub(crate) fn certified(&self) -> Option<SubjectKey> {
+        let key = ssh_key::PublicKey::from(self.in_place()?.public_key().clone());
+        Some(key.to_openssh().unwrap().parse().unwrap())
+    }
+
     fn listen(&self) -> Running {
         // With what systemd leaves it, not with all of root's capabilities.
         let mut command = self.host.command("setpriv");
