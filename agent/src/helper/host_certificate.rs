@@ -56,14 +56,24 @@ fn effective(host: &Host) -> Result<Settings, NotCertified> {
     Ok(Sshd::find(&settings.program, &settings.config_dir)?.effective("root")?)
 }
 
-/// Signs a request for a certificate that is for this host, for its key, for now, and for nothing else.
+/// Signs a request for a certificate that is for this host, for its key, for now, and for nothing else. And by another
+/// of its present keys, where the request names that as the previous one.
 pub(super) fn sign(
     request: &HostCertificateRequest,
     host: &Host,
     now: u64,
 ) -> Result<Vec<Base64Bytes>, NotCertified> {
     let canonical = request.canonical(audience(host)?);
-    signatures(request, &canonical, &[own_key(host)?], host, now)
+    let mut keys = vec![own_key(host)?];
+    check_request(request, &keys, host, now)?;
+    if let Some(previous) = &request.previous_key {
+        let mut others = own_keys(host)?.into_iter();
+        let named = others.find(|key| key.public == previous.public_key);
+        let is_certified = |key: &HostKey| keys.iter().any(|own| own.public == key.public);
+        let named = named.filter(|key| !is_certified(key));
+        keys.push(named.ok_or(NotCertified::Request("other keys"))?);
+    }
+    signatures(&canonical, &keys)
 }
 
 /// Signs a request that makes this host's keys known, by each of them.
@@ -73,20 +83,24 @@ pub(super) fn sign_keys(
     now: u64,
 ) -> Result<Vec<Base64Bytes>, NotCertified> {
     let canonical = request.canonical(audience(host)?);
-    signatures(&request.0, &canonical, &own_keys(host)?, host, now)
+    let keys = own_keys(host)?;
+    check_request(&request.0, &keys, host, now)?;
+    if request.0.previous_key.is_some() {
+        return Err(NotCertified::Request("other keys"));
+    }
+    signatures(&canonical, &keys)
 }
 
 fn audience(host: &Host) -> Result<&Audience, NotCertified> {
     host.config.service.ca.as_ref().ok_or(NotCertified::NoCa)
 }
 
-fn signatures(
+fn check_request(
     request: &HostCertificateRequest,
-    canonical: &CanonicalRequest,
     keys: &[HostKey],
     host: &Host,
     now: u64,
-) -> Result<Vec<Base64Bytes>, NotCertified> {
+) -> Result<(), NotCertified> {
     let own = host
         .identity
         .id(&host.trusted)
@@ -98,10 +112,17 @@ fn signatures(
         return Err(NotCertified::Request("another time"));
     }
     let asked = request.host_keys.iter().map(|proof| &proof.public_key);
-    let is_own = asked.eq(keys.iter().map(|key| &key.public));
-    if !is_own || request.previous_key.is_some() {
-        return Err(NotCertified::Request("other keys"));
+    if asked.eq(keys.iter().map(|key| &key.public)) {
+        Ok(())
+    } else {
+        Err(NotCertified::Request("other keys"))
     }
+}
+
+fn signatures(
+    canonical: &CanonicalRequest,
+    keys: &[HostKey],
+) -> Result<Vec<Base64Bytes>, NotCertified> {
     let sign = |key: &HostKey| Ok(Base64Bytes(key.sign_request(canonical.as_slice())?));
     keys.iter().map(sign).collect()
 }

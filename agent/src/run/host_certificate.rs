@@ -156,6 +156,7 @@ impl HostCertificate {
         let &Scene { helper, now, .. } = scene;
         let purpose = Purpose::Certificate;
         let facts = Facts::gather(purpose, self.challenge(now), helper, now)?;
+        let facts = facts.with_key_of(scene.in_place, helper)?;
         let evidence = match voucher {
             Voucher::Token(token) => HostEvidence::EnrolmentToken(token),
             Voucher::Key => HostEvidence::EnrolledKey {},

@@ -13,6 +13,7 @@ use eic_protocol::proof::{Audience, CanonicalRequest, Route};
 use eic_protocol::subject_key::SubjectKey;
 use eic_protocol::version;
 use serde::de::DeserializeOwned;
+use ssh_key::Certificate;
 
 use super::ca_answer::{self, NoAnswer};
 use super::evidence::{Instance, NoEvidence};
@@ -62,6 +63,7 @@ pub(super) struct Facts {
     instance: InstanceId,
     nonce: Nonce,
     keys: Vec<SubjectKey>,
+    previous: Option<SubjectKey>,
     challenge: Option<Nonce>,
     now: u64,
 }
@@ -82,9 +84,30 @@ impl Facts {
             instance: Identity::this().id(&Trusted::system())?,
             nonce: super::nonce().ok_or(NotAsked::Random)?,
             keys,
+            previous: None,
             challenge,
             now,
         })
+    }
+
+    /// Has another key of this host's sign too, where the certificate in place is for it: the CA then takes the new
+    /// key from a host that it knows by the old one.
+    pub(super) fn with_key_of(
+        mut self,
+        in_place: Option<&Certificate>,
+        helper: &Helper,
+    ) -> Result<Self, NotAsked> {
+        let Some(certified) = in_place.map(Certificate::public_key) else {
+            return Ok(self);
+        };
+        let is_certified = |key: &SubjectKey| key.key_data() == certified;
+        if !self.keys.iter().any(is_certified) {
+            let Answer::HostKeys(all) = helper.ask(&Request::AllHostKeys {})? else {
+                return Err(NoHelp::Answer.into());
+            };
+            self.previous = all.into_iter().find(is_certified);
+        }
+        Ok(self)
     }
 
     /// What instance metadata gives, as the configuration wants it.
@@ -121,7 +144,7 @@ impl Facts {
             time: self.now,
             nonce: &self.nonce,
             host_keys: &self.keys,
-            previous_key: None,
+            previous_key: self.previous.as_ref(),
             challenge: self.challenge.as_ref(),
             evidence,
         }
@@ -133,17 +156,17 @@ impl Facts {
         evidence: HostEvidence,
         helper: &Helper,
     ) -> Result<HostCertificateRequest, NotAsked> {
-        let unsigned = self.keys.into_iter().map(|public_key| HostKeyProof {
+        let unsigned = |public_key| HostKeyProof {
             public_key,
             signature: Base64Bytes(Vec::new()),
-        });
+        };
         let mut request = HostCertificateRequest {
             protocol: version::CURRENT,
             instance: self.instance,
             time: self.now,
             nonce: self.nonce,
-            host_keys: unsigned.collect(),
-            previous_key: None,
+            host_keys: self.keys.into_iter().map(unsigned).collect(),
+            previous_key: self.previous.map(unsigned),
             challenge: self.challenge,
             evidence,
         };
@@ -151,7 +174,11 @@ impl Facts {
         let Answer::Signatures(signatures) = helper.ask(&question)? else {
             return Err(NoHelp::Answer.into());
         };
-        for (proof, signature) in request.host_keys.iter_mut().zip(signatures) {
+        let proofs = request
+            .host_keys
+            .iter_mut()
+            .chain(&mut request.previous_key);
+        for (proof, signature) in proofs.zip(signatures) {
             proof.signature = signature;
         }
         Ok(request)

@@ -263,6 +263,41 @@ fn a_host_outside_ec2_enrols_by_its_token_and_renews_by_its_key() {
 }
 
 #[test]
+fn a_host_that_is_certified_by_an_older_key_signs_with_both() {
+    let Some(station) = with_token() else {
+        return;
+    };
+    let (new, old) = (station.host_key("ed25519"), station.host_key("rsa"));
+    let ending = Made {
+        ends: now() + 20,
+        ..Made::right(&old)
+    };
+    station.put_certificate(&ending.line());
+    let audience = station.ca.url();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&seen);
+    station.ca.otherwise(move |asked| {
+        let request = asked_for(asked, &audience);
+        let reply = issued_for(&request.host_keys[0].public_key);
+        requests.lock().unwrap().push(request);
+        reply
+    });
+    let _service = station.service();
+    wait_until("a certificate of the new key", || {
+        station.certified() == Some(new.clone())
+    });
+    let seen = seen.lock().unwrap();
+    let asked: Vec<_> = seen[0]
+        .host_keys
+        .iter()
+        .map(|key| &key.public_key)
+        .collect();
+    assert_eq!(asked, [&new]);
+    let previous = seen[0].previous_key.as_ref();
+    assert_eq!(previous.map(|proof| &proof.public_key), Some(&old));
+}
+
+#[test]
 fn an_instance_shows_its_document_and_its_roles_proof() {
     // D20, E-13
     let Some(station) = Station::new("") else {
