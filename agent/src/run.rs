@@ -2,7 +2,8 @@
 //! verified again by the root helper (`helper`), which alone writes and signs.
 //!
 //! Four tasks in one loop, each with a pace of its own: trust documents, the host certificate, the report, and
-//! live sessions of revoked certificates. One that fails is told in `status.json` and does not stop the others.
+//! live sessions of revoked certificates. One that fails is told in `status.json` and does not stop the others. Only
+//! the CA is asked for trust on a thread of its own: it answers when there is news.
 
 mod ca_answer;
 mod evidence;
@@ -27,6 +28,7 @@ pub(crate) use harvest::harvest;
 use std::convert::Infallible;
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eic_protocol::api::trust_bundle::MAX_WAIT;
@@ -43,7 +45,7 @@ use pace::Pace;
 use report::Report;
 use source::Source;
 use status::Status;
-use trust::Trust;
+use trust::{Answered, Trust};
 
 /// Between two looks at the log and at the host certificate's time.
 const OFTEN: Duration = Duration::from_secs(5);
@@ -58,14 +60,14 @@ pub fn serve(config: Option<&Path>) -> Result<Infallible, RunError> {
     let mut service = Service::new(config)?;
     loop {
         let wait = service.round()?;
-        std::thread::sleep(wait);
+        service.trust.work.rest(wait);
     }
 }
 
 /// The service with what it keeps.
 struct Service {
     config: Config,
-    client: Client,
+    client: Arc<Client>,
     helper: Helper,
     files: Task<()>,
     trust: Task<Trust>,
@@ -123,7 +125,7 @@ impl Service {
         let source = Source::configured(&config)?.ok_or(RunError::NoSource)?;
         let (roots, proxy) = (service.tls_roots.as_deref(), service.proxy.as_deref());
         Ok(Self {
-            client: Client::new(roots, proxy, &trusted)?,
+            client: Arc::new(Client::new(roots, proxy, &trusted)?),
             helper: Helper::at(&service.helper),
             files: Task::new(()),
             trust: Task::new(Trust::new(source)).at(Pace::of_trust()),
@@ -140,9 +142,7 @@ impl Service {
         if self.files.is_due() {
             self.mend_files()?;
         }
-        if self.trust.is_due() {
-            self.renew_trust()?;
-        }
+        self.renew_trust()?;
         if self.sessions_due {
             self.end_sessions();
         }
@@ -153,13 +153,13 @@ impl Service {
             self.send_report()?;
         }
         self.write_status()?;
-        let next = [
-            self.files.next,
-            self.trust.next,
-            self.certificate.next,
-            self.report.next,
-        ];
-        let soonest = next.into_iter().min().unwrap_or_else(Instant::now);
+        let asks = (!self.trust.work.is_asking()).then_some(self.trust.next);
+        let others = [self.files.next, self.certificate.next, self.report.next];
+        let soonest = others
+            .into_iter()
+            .chain(asks)
+            .min()
+            .unwrap_or_else(Instant::now);
         Ok(soonest.saturating_duration_since(Instant::now()).min(OFTEN))
     }
 
@@ -181,11 +181,36 @@ impl Service {
         Ok(())
     }
 
+    /// Asks where it is time to, and takes what was answered.
     fn renew_trust(&mut self) -> Result<(), RunError> {
-        let started = Instant::now();
-        let wait = self.poll_wait();
-        let outcome = self.fetch_trust(wait, unix_seconds()?);
+        if !self.trust.work.is_asking() && self.trust.is_due() {
+            self.ask_for_trust()?;
+        }
+        if let Some(answered) = self.trust.work.answer() {
+            self.take_trust(answered)?;
+        }
+        Ok(())
+    }
+
+    fn ask_for_trust(&mut self) -> Result<(), RunError> {
+        let (wait, now) = (self.poll_wait(), unix_seconds()?);
+        let work = &mut self.trust.work;
+        match work.ask(&self.config, &self.client, wait, now) {
+            // What is answered at once comes before the other tasks: at the start they go by what is newest.
+            Ok(()) if wait.is_zero() => work.rest(OFTEN),
+            Ok(()) => {}
+            Err(e) => {
+                self.tell("trust", &e, now);
+                self.trust.failed();
+            }
+        }
+        Ok(())
+    }
+
+    fn take_trust(&mut self, answered: Answered) -> Result<(), RunError> {
         let now = unix_seconds()?;
+        let (wait, took) = (answered.wait, answered.took);
+        let outcome = self.take_fetched(answered, now);
         match outcome {
             Ok(Fetch { news, refused }) => {
                 match refused {
@@ -194,7 +219,7 @@ impl Service {
                 }
                 self.status.last_fetch = Some(now);
                 // A server that answers at once although asked to wait is looked at now and then only.
-                let patient = self.trust.work.waits() && started.elapsed() + OFTEN >= wait;
+                let patient = self.trust.work.waits() && took + OFTEN >= wait;
                 let usual = match news || patient {
                     true if self.trust.work.waits() => BETWEEN_POLLS,
                     _ => Duration::from_secs(self.config.service.poll_seconds.max(1)),
@@ -213,7 +238,7 @@ impl Service {
         Ok(())
     }
 
-    /// Other tasks are not kept waiting, and after a failure nobody is.
+    /// Nothing is waited for before the first answer and after a failure.
     fn poll_wait(&self) -> Duration {
         if !self.trust.work.waits()
             || self.trust.pace.failures() > 0
@@ -225,9 +250,10 @@ impl Service {
         usual.min(Duration::from_secs(MAX_WAIT))
     }
 
-    fn fetch_trust(&mut self, wait: Duration, now: u64) -> Result<Fetch, Box<dyn Error>> {
-        let work = &mut self.trust.work;
-        let round = work.renew(&self.config, &self.client, &self.helper, wait, now)?;
+    fn take_fetched(&mut self, answered: Answered, now: u64) -> Result<Fetch, Box<dyn Error>> {
+        let (config, helper) = (&self.config, &self.helper);
+        let fetched = answered.fetched.map_err(trust::NotRenewed::from)?;
+        let round = self.trust.work.take(config, helper, &fetched, now)?;
         if let Some(answer) = &round.installed {
             self.note_installed(answer);
         }

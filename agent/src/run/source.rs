@@ -3,6 +3,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use eic_protocol::api::trust_bundle::{MAX_RESPONSE, NotTrustBundle, PATH, TrustBundleResponse};
@@ -25,9 +26,9 @@ pub(super) const HOSTS_FOLDER: &str = "hosts";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A place to fetch from, and what it gave last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Source {
-    place: Place,
+    place: Arc<Place>,
     /// The tags of the last answers that were installed, by URL.
     tags: Vec<(String, String)>,
 }
@@ -81,7 +82,7 @@ impl Source {
             (None, None) => return Ok(None),
         };
         Ok(Some(Self {
-            place,
+            place: Arc::new(place),
             tags: Vec::new(),
         }))
     }
@@ -89,7 +90,7 @@ impl Source {
     /// Whether the place answers when there is news.
     #[must_use]
     pub(super) fn waits(&self) -> bool {
-        matches!(self.place, Place::Ca(_))
+        matches!(*self.place, Place::Ca(_))
     }
 
     /// Fetches.
@@ -101,7 +102,7 @@ impl Source {
         client: &Client,
         question: &Question,
     ) -> Result<Fetched, NotFetched> {
-        match &self.place {
+        match &*self.place {
             Place::Ca(ca) => self.ask_ca(ca, client, question),
             Place::Web(url) => self.ask_web(url, None, client, question),
             Place::S3(bucket) => {
@@ -317,6 +318,9 @@ pub(super) enum NotFetched {
     /// Not documents.
     #[error("fetch trust documents")]
     Form(#[from] NotTrustBundle),
+    /// The thread that asked is no more.
+    #[error("fetch trust documents: whoever asked has died")]
+    Died,
     /// Not a view.
     #[error("fetch trust documents: the file of this host's view holds no signed document")]
     View,

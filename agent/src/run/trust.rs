@@ -1,7 +1,12 @@
 //! The trust task: fetch, verify as the unprivileged service, have the helper verify and install.
 //! What is refused changes nothing and is told with its reason.
+//!
+//! The CA answers when there is news: it is asked on a thread of its own, for the other tasks are not kept waiting.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use eic_protocol::trust::bundle::Freshness;
@@ -40,7 +45,33 @@ pub(super) struct Trust {
     refused: Option<(String, Instant)>,
     /// How sshd's files looked before they were last found right.
     seen: Vec<Option<Look>>,
+    /// The question that is being answered.
+    asked: Option<Asked>,
 }
+
+/// A question on its way.
+#[derive(Debug)]
+struct Asked {
+    since: Instant,
+    /// How long the CA may wait for news.
+    wait: Duration,
+    coming: Receiver<Result<Fetched, NotFetched>>,
+    came: Option<Result<Fetched, NotFetched>>,
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub(super) struct Answered {
+    /// What came.
+    pub(super) fetched: Result<Fetched, NotFetched>,
+    /// How long the CA might have waited for news.
+    pub(super) wait: Duration,
+    /// How long it took.
+    pub(super) took: Duration,
+}
+
+/// The stack of the asking thread: what TLS needs; memory is taken by what is used of it only.
+const STACK_BYTES: usize = 1 << 20;
 
 /// Size and time of a file's last change: enough to notice that it is another.
 pub(super) type Look = (u64, i64, i64);
@@ -66,6 +97,7 @@ impl Trust {
             repair_due: true,
             refused: None,
             seen: Vec::new(),
+            asked: None,
         }
     }
 
@@ -93,32 +125,88 @@ impl Trust {
         Ok(Some(answer))
     }
 
-    /// One round. `now` is in Unix seconds; `wait` is how long the CA may wait for news.
-    pub(super) fn renew(
+    /// Asks, without waiting for the answer. `now` is in Unix seconds; `wait` is how long the CA may wait for news.
+    pub(super) fn ask(
         &mut self,
         config: &Config,
-        client: &Client,
-        helper: &Helper,
+        client: &Arc<Client>,
         wait: Duration,
         now: u64,
-    ) -> Result<Round, NotRenewed> {
+    ) -> Result<(), NotRenewed> {
         let state = installed_state(config, now)?;
         self.look_once_more();
-        let fetched = self.source.fetch(client, &question(&state, wait, now)?)?;
+        let question = question(&state, wait, now)?;
+        let (source, client) = (self.source.clone(), Arc::clone(client));
+        // Room for the answer: the thread ends also where nobody takes it.
+        let (sender, coming) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || _ = sender.send(source.fetch(&client, &question)))
+            .map_err(NotRenewed::Thread)?;
+        self.asked = Some(Asked {
+            since: Instant::now(),
+            wait,
+            coming,
+            came: None,
+        });
+        Ok(())
+    }
+
+    /// Whether an answer is to come, or to be taken.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Lets so much time pass, or less where an answer comes.
+    pub(super) fn rest(&mut self, time: Duration) {
+        let Some(asked) = self.asked.as_mut().filter(|asked| asked.came.is_none()) else {
+            return thread::sleep(time);
+        };
+        asked.came = match asked.coming.recv_timeout(time) {
+            Ok(fetched) => Some(fetched),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(NotFetched::Died)),
+        };
+    }
+
+    /// The answer, once.
+    pub(super) fn answer(&mut self) -> Option<Answered> {
+        let mut asked = self.asked.take()?;
+        let Some(fetched) = asked.came.take() else {
+            self.asked = Some(asked);
+            return None;
+        };
+        Some(Answered {
+            fetched,
+            wait: asked.wait,
+            took: asked.since.elapsed(),
+        })
+    }
+
+    /// Takes what came. `now` is in Unix seconds.
+    pub(super) fn take(
+        &mut self,
+        config: &Config,
+        helper: &Helper,
+        fetched: &Fetched,
+        now: u64,
+    ) -> Result<Round, NotRenewed> {
+        // As it is now: it may have changed since the question.
+        let state = installed_state(config, now)?;
         let (mut news, mut installed) = (false, None);
         if let Some(documents) = &fetched.documents {
             let advance = state.advance(&documents.documents(), now);
             news = Stored::of(&advance.state) != Stored::of(&state);
             let mut refused = advance.refused.map(|refusal| refusal.to_string());
             if news {
-                let answer = self.install(&fetched, helper)?;
+                let answer = self.install(fetched, helper)?;
                 // Where the helper was asked, its word is the last one.
                 refused = answer.refused.clone();
                 installed = Some(answer);
             }
             self.refused = refused.map(|reason| (reason, Instant::now()));
             // Remembered even where something was refused: the next answer then comes with the next documents.
-            self.source.remember(&fetched);
+            self.source.remember(fetched);
         }
         Ok(Round {
             installed,
@@ -189,6 +277,8 @@ pub(super) enum NotRenewed {
     Fetch(#[from] NotFetched),
     #[error("take all fetched documents: {0}")]
     Refused(String),
+    #[error("ask for trust documents")]
+    Thread(#[source] std::io::Error),
     #[error(transparent)]
     Help(#[from] NoHelp),
     #[error("be up to date: the documents' refresh time has passed; logins go on")]

@@ -35,3 +35,4 @@ mod standin;
 mod station;
 mod tls;
 mod units;
+mod waiting;
