@@ -1,6 +1,8 @@
 //! The report of this host: what the helper sees itself (versions, documents, sshd's settings) with what the
 //! service knows (logins, clock, problems), signed by the host's key.
 
+use std::collections::BTreeSet;
+
 use eic_protocol::api::host_report::{
     Health, HostReport, HostVersions, InvalidHostReport, SignedHostReport, TrustReport,
 };
@@ -16,8 +18,10 @@ use ring::rand::SecureRandom as _;
 use super::host_certificate::{self, NotCertified};
 use super::request::{Answer, ReportDraft};
 use super::{Host, ways_in};
+use crate::install::accounts;
 use crate::sshd::{Settings, Sshd, SshdError};
 use crate::trust_store;
+use crate::trusted_file::UntrustedFile;
 
 /// Completes and signs a draft.
 pub(super) fn sign(draft: ReportDraft, host: &Host, now: u64) -> Result<Answer, NotReported> {
@@ -49,7 +53,7 @@ fn complete(
         .id(&host.trusted)
         .map_err(NotCertified::Identity)?;
     let state = host.state(now).map_err(NotCertified::Store)?;
-    let effective = sshd.effective("root")?;
+    let effective = effective(host, sshd)?;
     let stage = state.view().map(|view| view.document.stage);
     let chained = !host.config.authorized_keys.command.is_empty();
     Ok(HostReport {
@@ -61,7 +65,10 @@ fn complete(
         trust: trust(&state, draft.reasons, host, now),
         clock_offset_ms: draft.clock_offset_ms,
         ssh_ports: ports(&effective),
-        ways_in: ways_in::of(&effective, stage, chained),
+        ways_in: effective
+            .iter()
+            .flat_map(|settings| ways_in::of(settings, stage, chained))
+            .collect(),
         logins: draft.logins,
         lost_logins: draft.lost_logins,
     })
@@ -75,9 +82,34 @@ fn nonce() -> Result<Nonce, NotReported> {
     Ok(Nonce::from_random(bytes))
 }
 
-fn ports(effective: &Settings) -> std::collections::BTreeSet<u16> {
-    let values = effective.values("port");
-    values.iter().filter_map(|port| port.parse().ok()).collect()
+/// What root and the first people meet: `Match` blocks tell accounts apart.
+fn effective(host: &Host, sshd: &Sshd) -> Result<Vec<Settings>, NotReported> {
+    let accounts = host.accounts()?;
+    let asked = accounts::samples(&accounts);
+    let all = asked.iter().map(|user| Ok(sshd.effective(user)?));
+    all.collect()
+}
+
+/// Most ports that a report has room for.
+const MAX_PORTS: usize = 16;
+
+/// Where sshd listens. `Port` counts for the addresses that have none of their own, and is shown in each case.
+fn ports(effective: &[Settings]) -> BTreeSet<u16> {
+    let addresses = effective.iter().flat_map(|all| all.values("listenaddress"));
+    let listening: BTreeSet<u16> = addresses.filter_map(port_of).collect();
+    let all = if listening.is_empty() {
+        let ports = effective.iter().flat_map(|all| all.values("port"));
+        ports.filter_map(|port| port.parse().ok()).collect()
+    } else {
+        listening
+    };
+    all.into_iter().take(MAX_PORTS).collect()
+}
+
+/// `[::]:22`, `0.0.0.0:22`, either with `rdomain NAME` behind it.
+fn port_of(address: &str) -> Option<u16> {
+    let (_, port) = address.split_whitespace().next()?.rsplit_once(':')?;
+    port.parse().ok()
 }
 
 fn versions(sshd: &Sshd) -> HostVersions {
@@ -117,8 +149,35 @@ pub(super) enum NotReported {
     Certified(#[from] NotCertified),
     #[error(transparent)]
     Sshd(#[from] SshdError),
+    #[error(transparent)]
+    Accounts(#[from] UntrustedFile),
     #[error("sign a report")]
     Report(#[from] InvalidHostReport),
     #[error("draw random bytes")]
     Random,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(texts: &[&str]) -> Vec<u16> {
+        let settings: Vec<Settings> = texts.iter().map(|text| Settings::parse(text)).collect();
+        ports(&settings).into_iter().collect()
+    }
+
+    #[test]
+    fn ports_are_those_that_sshd_listens_on() {
+        let own = "port 22\nlistenaddress [::]:2200\nlistenaddress 0.0.0.0:2222\n";
+        assert_eq!(of(&[own, own]), [2200, 2222]);
+        assert_eq!(
+            of(&["port 22\nlistenaddress 10.0.0.1:2022 rdomain red\n"]),
+            [2022]
+        );
+        assert_eq!(of(&["port 22\nport 2222\n"]), [22, 2222]);
+        let many: String = (1..40)
+            .map(|port| format!("listenaddress 10.0.0.1:{port}\n"))
+            .collect();
+        assert_eq!(of(&[&many]).len(), MAX_PORTS);
+    }
 }

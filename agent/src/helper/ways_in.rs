@@ -10,30 +10,68 @@ use crate::sshd::Settings;
 /// What sshd accepts. `stage` is the host view's, `chained` whether further keys commands are configured.
 pub(super) fn of(settings: &Settings, stage: Option<Stage>, chained: bool) -> BTreeSet<WayIn> {
     let mut ways = BTreeSet::new();
-    if is_on(settings, "pubkeyauthentication") {
+    if opens(settings, PUBLIC_KEY) {
         ways.extend(certificates(settings));
         ways.extend(keys_command(settings, stage, chained));
         ways.extend(key_files(settings));
     }
-    let switches = [
-        ("passwordauthentication", WayIn::Password),
-        ("kbdinteractiveauthentication", WayIn::KeyboardInteractive),
-        (
-            "challengeresponseauthentication",
-            WayIn::KeyboardInteractive,
-        ),
-        ("hostbasedauthentication", WayIn::HostBased),
-        ("gssapiauthentication", WayIn::Gssapi),
+    let others = [
+        ("password", WayIn::Password),
+        ("keyboard-interactive", WayIn::KeyboardInteractive),
+        ("hostbased", WayIn::HostBased),
+        ("gssapi-with-mic", WayIn::Gssapi),
     ];
-    let on = switches
+    let open = others
         .into_iter()
-        .filter(|(keyword, _)| is_on(settings, keyword));
-    ways.extend(on.map(|(_, way)| way));
+        .filter(|(method, _)| opens(settings, method));
+    ways.extend(open.map(|(_, way)| way));
     ways
 }
 
-fn is_on(settings: &Settings, keyword: &str) -> bool {
-    settings.values(keyword).contains(&"yes")
+/// The method that certificates and keys go by.
+const PUBLIC_KEY: &str = "publickey";
+
+/// Whether a method lets somebody in. Where AuthenticationMethods names several together, one by a key is a way in by
+/// key: what must come beside it opens nothing by itself.
+fn opens(settings: &Settings, method: &str) -> bool {
+    if !is_on(settings, method) {
+        return false;
+    }
+    let lists = settings.values("authenticationmethods");
+    let mut lists = lists.iter().flat_map(|line| line.split_whitespace());
+    let all: Vec<Vec<&str>> = lists.by_ref().map(methods).collect();
+    let counts = |list: &Vec<&str>| {
+        let by_key = list.contains(&PUBLIC_KEY);
+        let is_usable = list.iter().all(|method| is_on(settings, method));
+        list.contains(&method) && is_usable && (method == PUBLIC_KEY || !by_key)
+    };
+    all.is_empty() || all.iter().any(|list| list == &["any"] || counts(list))
+}
+
+/// The methods of one list, without their devices (`keyboard-interactive:pam`).
+fn methods(list: &str) -> Vec<&str> {
+    let names = list.split(',');
+    names
+        .map(|name| name.split(':').next().unwrap_or(name))
+        .collect()
+}
+
+/// Whether a method is switched on.
+fn is_on(settings: &Settings, method: &str) -> bool {
+    let keywords: &[&str] = match method {
+        PUBLIC_KEY => &["pubkeyauthentication"],
+        "password" => &["passwordauthentication"],
+        // The second name is that of sshd before 8.7.
+        "keyboard-interactive" => &[
+            "kbdinteractiveauthentication",
+            "challengeresponseauthentication",
+        ],
+        "hostbased" => &["hostbasedauthentication"],
+        "gssapi-with-mic" => &["gssapiauthentication"],
+        _ => &[],
+    };
+    let says_yes = |keyword: &&str| settings.values(keyword).contains(&"yes");
+    keywords.iter().any(says_yes)
 }
 
 fn certificates(settings: &Settings) -> Option<WayIn> {
@@ -100,6 +138,25 @@ mod tests {
     fn what_is_switched_off_is_no_way_in() {
         let text = "pubkeyauthentication no\ntrustedusercakeys /k\nauthorizedkeysfile .ssh/authorized_keys\npasswordauthentication no\n";
         assert!(ways(text, None).is_empty());
+    }
+
+    #[test]
+    fn what_authentication_methods_leave_out_is_no_way_in() {
+        let on = "pubkeyauthentication yes\nauthorizedkeysfile .ssh/authorized_keys\npasswordauthentication yes\nkbdinteractiveauthentication yes\nhostbasedauthentication no\n";
+        let with = |methods: &str| ways(&format!("{on}authenticationmethods {methods}\n"), None);
+        assert_eq!(
+            with("any"),
+            ["user-key-files", "password", "keyboard-interactive"]
+        );
+        assert_eq!(with("publickey"), ["user-key-files"]);
+        assert_eq!(with("publickey,password"), ["user-key-files"]);
+        assert_eq!(
+            with("publickey,password keyboard-interactive:pam"),
+            ["user-key-files", "keyboard-interactive"]
+        );
+        assert_eq!(with("password,keyboard-interactive").len(), 2);
+        // One that is off makes its whole list useless.
+        assert!(with("hostbased,publickey").is_empty());
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn choose(
 }
 
 /// root and a few people: the accounts for which sshd's effective settings are looked at.
-pub(super) fn samples(accounts: &[Account]) -> Vec<String> {
+pub(crate) fn samples(accounts: &[Account]) -> Vec<String> {
     let people = accounts
         .iter()
         .filter(|account| (1000..60_000).contains(&account.uid))

@@ -116,3 +116,45 @@ fn a_report_holds_versions_documents_ways_in_and_each_login_once() {
         .collect();
     assert_eq!(serials, [7, 8]);
 }
+
+#[test]
+fn a_report_holds_what_a_match_block_opens_and_where_sshd_listens() {
+    let Some((station, reports)) = reporting() else {
+        return;
+    };
+    let host = &station.host;
+    host.write(
+        "etc/passwd",
+        host.read("etc/passwd") + "carol:x:2001:2001::/home/carol:/bin/sh\n",
+    );
+    let config = "ListenAddress 127.0.0.1:2222\nListenAddress [::1]:2200\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n";
+    let own = host.read("etc/ssh/sshd_config");
+    let block = "\nMatch User carol\n  PasswordAuthentication yes\n";
+    host.write("etc/ssh/sshd_config", format!("{config}{own}{block}"));
+    let _service = station.service();
+    wait_until("a report", || !reports.lock().unwrap().is_empty());
+    let first = reports.lock().unwrap()[0].report.clone();
+    assert_eq!(first.ssh_ports, [2200, 2222].into());
+    assert!(
+        first.ways_in.contains(&WayIn::Password),
+        "{:?}",
+        first.ways_in
+    );
+}
+
+#[test]
+fn a_password_that_must_come_beside_a_key_is_no_way_in() {
+    let Some((station, reports)) = reporting() else {
+        return;
+    };
+    let host = &station.host;
+    let config = "AuthenticationMethods publickey,password\nPasswordAuthentication yes\n";
+    let own = host.read("etc/ssh/sshd_config");
+    host.write("etc/ssh/sshd_config", format!("{config}{own}"));
+    let _service = station.service();
+    wait_until("a report", || !reports.lock().unwrap().is_empty());
+    let first = reports.lock().unwrap()[0].report.clone();
+    assert!(first.ways_in.contains(&WayIn::Certificates));
+    let others = [WayIn::Password, WayIn::KeyboardInteractive];
+    assert!(!others.iter().any(|way| first.ways_in.contains(way)));
+}
