@@ -29,6 +29,41 @@ pub struct Certificate {
     pub ca: String,
 }
 
+/// A session that is over, as sshd's own process of it says; with its peer where sshd's unprivileged half says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Account, address and port.
+    pub peer: Option<(String, String, u16)>,
+}
+
+/// How messages begin that end a session once somebody was let in (packet.c, serverloop.c, pam_unix(8)).
+const ENDS: [&str; 6] = [
+    "Disconnected from ",
+    "Received disconnect from ",
+    "Connection closed by ",
+    "Connection reset by ",
+    "Timeout, client not responding from ",
+    "pam_unix(sshd:session): session closed ",
+];
+
+impl Left {
+    /// Reads a message of sshd's; `None` for any other.
+    #[must_use]
+    pub fn parse(message: &str) -> Option<Self> {
+        let rest = ENDS.iter().find_map(|start| message.strip_prefix(start))?;
+        (!rest.ends_with("[preauth]")).then(|| Self { peer: peer(rest) })
+    }
+}
+
+/// `user alice 10.0.0.7 port 50210`
+fn peer(text: &str) -> Option<(String, String, u16)> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let ["user", user, source, "port", port] = words.as_slice() else {
+        return None;
+    };
+    Some(((*user).to_owned(), (*source).to_owned(), port.parse().ok()?))
+}
+
 /// Longest text about a key that is looked at, in bytes: a key id of 10.x may have 200,000.
 const MAX_KEY: usize = 4096;
 
@@ -141,6 +176,36 @@ mod tests {
             let _ = Accepted::parse(&format!("Accepted {tail}"));
             let _ = Accepted::parse(&format!("Accepted publickey for a from b port 1 ssh2: {tail}"));
             let _ = Accepted::parse(&format!("{CERTIFICATE}{tail}"));
+        }
+    }
+
+    #[test]
+    fn ends_of_sessions_are_read_and_those_before_a_login_are_not() {
+        for other in [
+            "Connection closed by authenticating user root 10.0.0.7 port 9 [preauth]",
+            "Disconnected from invalid user x 10.0.0.7 port 9 [preauth]",
+            "pam_unix(sshd:session): session opened for user alice(uid=1) by (uid=0)",
+            "Closing session 1 for alice",
+        ] {
+            assert_eq!(Left::parse(other), None, "{other}");
+        }
+        let peer = Some(("alice".to_owned(), "10.0.0.7".to_owned(), 50210));
+        for (message, peer) in [
+            (
+                "Disconnected from user alice 10.0.0.7 port 50210",
+                peer.clone(),
+            ),
+            ("Connection closed by user alice 10.0.0.7 port 50210", peer),
+            (
+                "Received disconnect from 10.0.0.7 port 9:11: user a b port 1",
+                None,
+            ),
+            (
+                "pam_unix(sshd:session): session closed for user alice",
+                None,
+            ),
+        ] {
+            assert_eq!(Left::parse(message), Some(Left { peer }), "{message}");
         }
     }
 

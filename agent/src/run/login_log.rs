@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::login_line::Accepted;
+use super::login_line::{Accepted, Left};
 use super::settings::LoginLog;
 
 /// Most bytes of log that are read at a time.
@@ -24,6 +24,26 @@ pub struct Entry {
     pub pid: u32,
     /// What it says.
     pub login: Accepted,
+}
+
+/// What the log tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Somebody was let in.
+    Login(Entry),
+    /// A session ended.
+    End(End),
+}
+
+/// The end of a session in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When it was written in Unix seconds, where the log says so.
+    pub time: Option<u64>,
+    /// The sshd process that wrote it.
+    pub pid: u32,
+    /// What it says.
+    pub left: Left,
 }
 
 /// How far the log has been read.
@@ -41,16 +61,16 @@ pub enum Cursor {
     },
 }
 
-/// Logins, and where reading goes on.
+/// Logins and ends, and where reading goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// In the log's order.
-    pub entries: Vec<Entry>,
+    pub told: Vec<Told>,
     /// For the next time; the old one where nothing was read.
     pub cursor: Option<Cursor>,
 }
 
-/// The logins after `cursor`; without one, those since `since` (Unix seconds; a file: its last 4 MiB).
+/// The logins and ends after `cursor`; without one, those since `since` (Unix seconds; a file: its last 4 MiB).
 ///
 /// # Errors
 /// [`NoLog`].
@@ -70,7 +90,11 @@ pub fn of_processes(log: &LoginLog, pids: &[u32], since: u64) -> Result<Vec<Entr
         LoginLog::Journal => journal::of_processes(pids, since)?,
         LoginLog::File(path) => file::read(path, None)?,
     };
-    Ok(read.entries)
+    let logins = read.told.into_iter().filter_map(|told| match told {
+        Told::Login(entry) => Some(entry),
+        Told::End(_) => None,
+    });
+    Ok(logins.collect())
 }
 
 /// `sshd[123]: message` of a syslog line, whatever stands before it.
@@ -87,9 +111,13 @@ fn split_line(line: &str) -> Option<(u32, &str)> {
     })
 }
 
-fn entry(time: Option<u64>, pid: u32, message: &str) -> Option<Entry> {
-    let login = Accepted::parse(message)?;
-    Some(Entry { time, pid, login })
+fn told(time: Option<u64>, pid: u32, message: &str) -> Option<Told> {
+    let login = Accepted::parse(message);
+    let login = login.map(|login| Told::Login(Entry { time, pid, login }));
+    login.or_else(|| {
+        let left = Left::parse(message)?;
+        Some(Told::End(End { time, pid, left }))
+    })
 }
 
 /// Why the log tells nothing.

@@ -9,12 +9,14 @@ use eic_protocol::api::host_report::{
 use eic_protocol::key_fingerprint::KeyFingerprint;
 use eic_protocol::proof::{Audience, Route};
 use eic_protocol::text::Line;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::ca_answer::{self, NoAnswer};
 use super::helper_client::{Helper, NoHelp};
 use super::http::Client;
 use super::login_line::Accepted;
-use super::login_log::{self, Cursor, Entry, NoLog};
+use super::login_log::{self, Cursor, End, Entry, NoLog, Told};
 use super::settings::LoginLog;
 use super::status::Status;
 use crate::atomic_file;
@@ -22,6 +24,10 @@ use crate::helper::request::{Answer, ReportDraft, Request};
 
 /// The log's cursor in the service's folder.
 const CURSOR_FILE: &str = "login-cursor.json";
+/// The sessions that go on, beside it.
+const LIVE_FILE: &str = "live-logins.json";
+/// A login that is so young has just ended where its process is gone. Seconds.
+const FRESH: u64 = 60;
 /// How far back a service without a cursor looks. Seconds.
 const FIRST_LOOK: u64 = 3600;
 /// Most sessions whose end is watched for.
@@ -38,34 +44,52 @@ pub(super) struct Report {
     cursor: Option<Cursor>,
     waiting: Vec<AcceptedLogin>,
     lost: u64,
-    live: Vec<(u32, AcceptedLogin)>,
+    live_file: PathBuf,
+    live: Vec<Live>,
     due: u64,
+}
+
+/// A login whose end is watched for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Live {
+    pid: u32,
+    login: AcceptedLogin,
+    /// When it ended, as the log says. Believed once the process is gone.
+    left: Option<u64>,
+    /// Whether the moment at which the process is found gone is about that of the end.
+    seen: bool,
 }
 
 impl Report {
     /// Begins where the last run ended.
     pub(super) fn new(runtime: &Path) -> Self {
         let cursor_file = runtime.join(CURSOR_FILE);
-        let cursor = std::fs::read(&cursor_file).ok();
+        let live_file = runtime.join(LIVE_FILE);
         Self {
-            cursor: cursor.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            cursor: kept(&cursor_file),
             cursor_file,
             waiting: Vec::new(),
             lost: 0,
-            live: Vec::new(),
+            live: kept(&live_file).unwrap_or_default(),
+            live_file,
             due: 0,
         }
     }
 
     /// Reads the log and looks which sessions ended.
     pub(super) fn collect(&mut self, log: &LoginLog, now: u64) -> Result<(), NoLog> {
-        self.note_ended(now, Path::new("/proc"));
+        let proc_folder = Path::new("/proc");
         let since = now.saturating_sub(FIRST_LOOK);
-        let read = login_log::read(log, self.cursor.as_ref(), since)?;
-        for entry in &read.entries {
-            self.note(entry, now, Path::new("/proc"));
+        let read = login_log::read(log, self.cursor.as_ref(), since);
+        for told in read.iter().flat_map(|read| &read.told) {
+            match told {
+                Told::Login(entry) => self.note(entry, now, proc_folder),
+                Told::End(end) => self.note_left(end, now),
+            }
         }
-        self.cursor = read.cursor;
+        // After the log, which says when.
+        self.note_ended(now, proc_folder);
+        self.cursor = read?.cursor;
         Ok(())
     }
 
@@ -114,31 +138,72 @@ impl Report {
         if let Some(Ok(bytes)) = self.cursor.as_ref().map(serde_json::to_vec) {
             let _ = atomic_file::write(&self.cursor_file, &bytes, 0o600);
         }
+        // As they were at the cursor: what came after it is read again.
+        if let Ok(bytes) = serde_json::to_vec(&self.live) {
+            let _ = atomic_file::write(&self.live_file, &bytes, 0o600);
+        }
     }
 
     fn note(&mut self, entry: &Entry, now: u64, proc_folder: &Path) {
-        let Some(mut login) = accepted(&entry.login, entry.time.unwrap_or(now)) else {
+        let started = entry.time.unwrap_or(now);
+        let Some(mut login) = accepted(&entry.login, started) else {
             self.lost = self.lost.saturating_add(1);
             return;
         };
+        self.end_former(entry.pid, started);
         let process = proc_folder.join(entry.pid.to_string());
         login.audit_session = audit_session(&process);
-        if process.exists() && self.live.len() < MAX_LIVE {
-            self.live.push((entry.pid, login.clone()));
+        if self.live.len() < MAX_LIVE {
+            self.live.push(Live {
+                pid: entry.pid,
+                login: login.clone(),
+                left: None,
+                seen: process.exists() || started.saturating_add(FRESH) >= now,
+            });
         }
         self.queue(login);
     }
 
-    fn note_ended(&mut self, now: u64, proc_folder: &Path) {
-        let gone = |pid: &u32| !proc_folder.join(pid.to_string()).exists();
-        let (ended, live) = std::mem::take(&mut self.live)
-            .into_iter()
-            .partition(|(pid, _)| gone(pid));
-        self.live = live;
-        for (_, mut login) in ended {
-            login.ended = Some(now.max(login.started));
-            self.queue(login);
+    /// A process number that another login has now: the former one is over.
+    fn end_former(&mut self, pid: u32, by: u64) {
+        let of_pid = |live: &Live| live.pid == pid;
+        if let Some(at) = self.live.iter().position(of_pid) {
+            let former = self.live.remove(at);
+            self.ended(former, by);
         }
+    }
+
+    fn note_left(&mut self, end: &End, now: u64) {
+        let is_it = |live: &&mut Live| {
+            let peer = end.left.peer.as_ref().is_some_and(|(user, source, port)| {
+                live.login.user == Line::of(user)
+                    && live.login.source == source.parse().ok()
+                    && live.login.source_port == Some(*port)
+            });
+            peer || live.pid == end.pid
+        };
+        if let Some(live) = self.live.iter_mut().rev().find(is_it) {
+            live.left = Some(end.time.unwrap_or(now));
+        }
+    }
+
+    fn note_ended(&mut self, now: u64, proc_folder: &Path) {
+        let gone = |live: &Live| !proc_folder.join(live.pid.to_string()).exists();
+        let (ended, live) = std::mem::take(&mut self.live).into_iter().partition(gone);
+        self.live = live;
+        for live in ended {
+            // A login of long ago without an end in the log: nobody knows when.
+            if live.left.is_some() || live.seen {
+                self.ended(live, now);
+            }
+        }
+    }
+
+    /// Queues the end: the log's, or `by` where it has none.
+    fn ended(&mut self, live: Live, by: u64) {
+        let mut login = live.login;
+        login.ended = Some(live.left.unwrap_or(by).max(login.started));
+        self.queue(login);
     }
 
     /// The oldest go first where the CA is away for long: the newest are what an alarm needs.
@@ -149,6 +214,11 @@ impl Report {
         }
         self.waiting.push(login);
     }
+}
+
+/// What the last run kept.
+fn kept<T: DeserializeOwned>(file: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
 }
 
 fn accepted(login: &Accepted, started: u64) -> Option<AcceptedLogin> {
@@ -206,6 +276,7 @@ pub(super) enum NotSent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::login_line::Left;
 
     fn login(key: &str) -> Accepted {
         Accepted::parse(&format!(
@@ -244,6 +315,79 @@ mod tests {
         }
         assert_eq!(report.waiting.len(), 2 * MAX_LOGINS);
         assert_eq!(report.lost, 3000 - 2 * 500);
+    }
+
+    fn left(pid: u32, message: &str) -> End {
+        End {
+            time: Some(1005),
+            pid,
+            left: Left::parse(message).unwrap(),
+        }
+    }
+
+    fn ends(report: &Report) -> Vec<Option<u64>> {
+        report.waiting.iter().map(|login| login.ended).collect()
+    }
+
+    #[test]
+    fn a_login_that_was_over_before_the_log_was_read_ends_when_the_log_says() {
+        let nowhere = Path::new("/nonexistent");
+        for end in [
+            left(12, "pam_unix(sshd:session): session closed for user alice"),
+            left(12, "Received disconnect from 10.0.0.7 port 9:11: bye"),
+            left(13, "Disconnected from user alice 10.0.0.7 port 9"),
+        ] {
+            let mut report = report();
+            report.note(&entry(12), 2000, nowhere);
+            report.note_left(
+                &left(13, "Disconnected from user bob 10.0.0.7 port 9"),
+                2000,
+            );
+            report.note_left(&end, 2000);
+            report.note_ended(2000, nowhere);
+            assert_eq!(ends(&report), [None, Some(1005)], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_that_the_log_does_not_tell_is_told_for_young_logins_only() {
+        let nowhere = Path::new("/nonexistent");
+        for (now, wanted) in [(2000, vec![None]), (1010, vec![None, Some(1010)])] {
+            let mut report = report();
+            report.note(&entry(12), now, nowhere);
+            report.note_ended(now, nowhere);
+            assert_eq!(ends(&report), wanted);
+        }
+    }
+
+    #[test]
+    fn a_line_ends_no_session_whose_process_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("12")).unwrap();
+        let mut report = report();
+        report.note(&entry(12), 2000, folder.path());
+        report.note_left(&left(12, "Connection closed by x"), 2000);
+        report.note_ended(2001, folder.path());
+        assert_eq!(ends(&report), [None]);
+        // Another login by the same number: the first is over.
+        let mut next = entry(12);
+        next.time = Some(1100);
+        report.note(&next, 2000, folder.path());
+        assert_eq!(ends(&report), [None, Some(1005), None]);
+    }
+
+    #[test]
+    fn sessions_that_go_on_are_known_to_the_next_run() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("12")).unwrap();
+        let mut report = Report::new(folder.path());
+        report.note(&entry(12), 2000, folder.path());
+        report.save();
+        let mut next = Report::new(folder.path());
+        next.note_left(&left(12, "Connection closed by x"), 3000);
+        std::fs::remove_dir_all(folder.path().join("12")).unwrap();
+        next.note_ended(3000, folder.path());
+        assert_eq!(ends(&next), [Some(1005)]);
     }
 
     #[test]

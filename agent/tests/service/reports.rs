@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use eic_protocol::api::host_report::{Credential, HostReportResponse, SignedHostReport, WayIn};
+use eic_protocol::api::host_report::{
+    AcceptedLogin, Credential, HostReportResponse, SignedHostReport, WayIn,
+};
 use eic_protocol::proof::Audience;
 use eic_protocol::request_id::RequestId;
 
@@ -103,12 +105,24 @@ fn a_report_holds_versions_documents_ways_in_and_each_login_once() {
     let log = std::fs::OpenOptions::new()
         .append(true)
         .open(station.host.path("var-lib/auth.log"));
-    log.unwrap().write_all(line(8).as_bytes()).unwrap();
-    wait_until("the next login", || reports.lock().unwrap().len() > 1);
+    let end = "Nov 22 05:00:01 host sshd[4194000]: pam_unix(sshd:session): session closed for user alice\n";
+    let lines = line(8) + end;
+    log.unwrap().write_all(lines.as_bytes()).unwrap();
+    // Begun and over before the log was read.
+    let has_ended = |login: &AcceptedLogin| match &login.by {
+        Credential::Certificate { serial, .. } => serial.0 == 8 && login.ended.is_some(),
+        _ => false,
+    };
+    wait_until("the next login's end", || {
+        let reports = reports.lock().unwrap();
+        let mut logins = reports.iter().flat_map(|report| &report.report.logins);
+        logins.any(has_ended)
+    });
     let reports = reports.lock().unwrap();
     let serials: Vec<u64> = reports
         .iter()
         .flat_map(|report| &report.report.logins)
+        .filter(|login| login.ended.is_none())
         .filter_map(|login| match &login.by {
             Credential::Certificate { serial, .. } => Some(serial.0),
             _ => None,

@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Cursor, Entry, MAX_BYTES, NoLog, Read, entry, split_line, unreadable};
+use super::{Cursor, MAX_BYTES, NoLog, Read, Told, split_line, told, unreadable};
 
 pub(super) fn read(path: &Path, cursor: Option<&Cursor>) -> Result<Read, NoLog> {
     let failed = unreadable(path);
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, cursor: Option<&Cursor>) -> Result<Read, NoLog> 
         offset: end,
     };
     Ok(Read {
-        entries,
+        told: entries,
         cursor: Some(cursor),
     })
 }
@@ -41,7 +41,7 @@ fn limit() -> u64 {
 }
 
 /// What had not been read when the file was renamed; nothing where it was not.
-fn rest_of_rotated(path: &Path, inode: u64, offset: u64) -> Vec<Entry> {
+fn rest_of_rotated(path: &Path, inode: u64, offset: u64) -> Vec<Told> {
     let mut name = path.as_os_str().to_owned();
     name.push(".1");
     let Ok(file) = File::open(PathBuf::from(name)) else {
@@ -57,7 +57,7 @@ fn rest_of_rotated(path: &Path, inode: u64, offset: u64) -> Vec<Entry> {
 }
 
 /// The logins in whole lines from `start` on, and where the last whole line ends.
-fn from(mut file: File, start: u64) -> std::io::Result<(Vec<Entry>, u64)> {
+fn from(mut file: File, start: u64) -> std::io::Result<(Vec<Told>, u64)> {
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(limit()).read_to_end(&mut bytes)?;
@@ -69,7 +69,7 @@ fn from(mut file: File, start: u64) -> std::io::Result<(Vec<Entry>, u64)> {
     let text = String::from_utf8_lossy(&bytes);
     let entries = text.lines().filter_map(|line| {
         let (pid, message) = split_line(line)?;
-        entry(None, pid, message)
+        told(None, pid, message)
     });
     let read = u64::try_from(whole).unwrap_or(u64::MAX);
     Ok((entries.collect(), start.saturating_add(read)))
@@ -86,7 +86,13 @@ mod tests {
     }
 
     fn pids(read: &Read) -> Vec<u32> {
-        read.entries.iter().map(|entry| entry.pid).collect()
+        read.told
+            .iter()
+            .map(|told| match told {
+                Told::Login(entry) => entry.pid,
+                Told::End(end) => end.pid,
+            })
+            .collect()
     }
 
     #[test]
@@ -104,12 +110,7 @@ mod tests {
         std::fs::write(&path, format!("noise\n{}{}{}", line(1), line(2), line(3))).unwrap();
         let second = read(&path, first.cursor.as_ref()).unwrap();
         assert_eq!(pids(&second), [2, 3]);
-        assert!(
-            read(&path, second.cursor.as_ref())
-                .unwrap()
-                .entries
-                .is_empty()
-        );
+        assert!(read(&path, second.cursor.as_ref()).unwrap().told.is_empty());
     }
 
     #[test]

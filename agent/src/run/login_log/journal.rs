@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Cursor, Entry, MAX_BYTES, NoLog, Read, entry};
+use super::{Cursor, MAX_BYTES, NoLog, Read, Told, told};
 use crate::watchdog;
 
 /// Whatever PATH says.
@@ -89,24 +89,24 @@ struct Line {
 
 fn parse(text: &str, old: Option<&Cursor>) -> Read {
     let mut read = Read {
-        entries: Vec::new(),
+        told: Vec::new(),
         cursor: old.cloned(),
     };
     for line in text.lines() {
         let Ok(line) = serde_json::from_str::<Line>(line) else {
             continue;
         };
-        read.entries.extend(login(&line));
+        read.told.extend(of_line(&line));
         read.cursor = Some(Cursor::Journal(line.cursor));
     }
     read
 }
 
-fn login(line: &Line) -> Option<Entry> {
+fn of_line(line: &Line) -> Option<Told> {
     let microseconds: u64 = line.time.parse().ok()?;
     let pid = line.pid.as_deref()?.parse().ok()?;
     let message = text(line.message.as_ref()?)?;
-    entry(Some(microseconds / 1_000_000), pid, &message)
+    told(Some(microseconds / 1_000_000), pid, &message)
 }
 
 /// journalctl writes what is no plain text as an array of bytes: a login must not go unseen for one such byte.
@@ -134,9 +134,16 @@ mod tests {
     fn lines_that_are_no_logins_move_the_cursor_only() {
         let text = line("s=1", "\"Connection closed\"") + &line("s=2", "[1,2]") + "garbage\n";
         let read = parse(&text, None);
-        assert!(read.entries.is_empty());
+        assert!(read.told.is_empty());
         assert_eq!(read.cursor, Some(Cursor::Journal("s=2".to_owned())));
         assert_eq!(parse("", read.cursor.as_ref()), read);
+    }
+
+    fn login(read: &Read) -> &super::super::Entry {
+        match &read.told[0] {
+            Told::Login(entry) => entry,
+            Told::End(end) => panic!("{end:?}"),
+        }
     }
 
     #[test]
@@ -144,9 +151,9 @@ mod tests {
         let bytes = b"Accepted password for a from 10.0.0.7 port 1 ssh2: \xff";
         let message = serde_json::to_string(&bytes.to_vec()).unwrap();
         let read = parse(&line("s=1", &message), None);
-        assert_eq!(read.entries[0].login.user, "a");
+        assert_eq!(login(&read).login.user, "a");
         for odd in ["[300]", "[\"a\"]", "{}", "null", "7"] {
-            assert!(parse(&line("s=1", odd), None).entries.is_empty(), "{odd}");
+            assert!(parse(&line("s=1", odd), None).told.is_empty(), "{odd}");
         }
     }
 
@@ -154,7 +161,7 @@ mod tests {
     fn time_and_process_are_the_journals() {
         let message = "\"Accepted password for a from 10.0.0.7 port 1 ssh2\"";
         let read = parse(&line("s=1", message), None);
-        let entry = &read.entries[0];
+        let entry = login(&read);
         assert_eq!((entry.time, entry.pid), (Some(1_795_323_221), 12));
     }
 }
