@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod issuance;
 pub mod keys;
 pub mod log;
+pub mod moment;
 pub mod peer_network;
 pub mod policy;
 pub mod process_memory;

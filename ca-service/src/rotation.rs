@@ -11,6 +11,7 @@ use eic_protocol::subject_key::CaKey;
 use eic_protocol::trust::root::{KeyState, Root};
 
 use crate::keys::RootHistory;
+use crate::moment;
 
 mod endorsed;
 mod schedule;
@@ -38,19 +39,33 @@ pub enum NotYet {
     #[error("the root document does not name it; run `eic-ca keys announce`")]
     Unannounced,
     /// It is retired.
-    #[error("it is retired")]
+    #[error("it is retired; name a fresh key in `spare_user_cas` and run `eic-ca keys announce`")]
     Retired,
     /// It is on the revocation list.
-    #[error("it is revoked")]
+    #[error("it is revoked; name a fresh key in `spare_user_cas` and run `eic-ca keys announce`")]
     Revoked,
     /// No host can have it.
     #[error(
         "no host can know it: the running service has not served, or with `[publish]` not yet published, the root that announces it; start `eic-ca serve`, and see its log for ALARM if it runs"
     )]
     Unserved,
-    /// Hosts may not have it.
-    #[error("hosts may not know it before {0} (Unix seconds)")]
+    /// Hosts may not have it before this moment, in Unix seconds.
+    #[error("hosts may not know it before {time}", time = moment::rfc3339(*.0))]
     Propagating(u64),
+}
+
+impl NotYet {
+    /// The reason as it is told at `now` (Unix seconds): a moment with how far off it is.
+    #[must_use]
+    pub fn told_at(&self, now: u64) -> String {
+        match self {
+            Self::Propagating(known_at) => format!(
+                "hosts may not know it before {}",
+                moment::seen_from(now, *known_at)
+            ),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A configured user-CA key.

@@ -14,6 +14,7 @@ use super::event::{Actor, Event, EventError, EventName, HostActor, Operator, Ori
 use super::json;
 use crate::caller::Caller;
 use crate::issuance::{Kind, Meaning};
+use crate::moment;
 use crate::random::{self, NoEntropy};
 use crate::store::write::AuditEntry;
 
@@ -102,7 +103,7 @@ fn of<P: Serialize, R: Serialize, A: Serialize>(
         event_version: EVENT_VERSION,
         event_id: random::uuid()?,
         event_type: event_type(subject.actor),
-        event_time: time(now),
+        event_time: moment::rfc3339(now),
         event_source: "eic",
         event_name: subject.name.as_str(),
         aws_region: subject.region,
@@ -124,12 +125,6 @@ fn of<P: Serialize, R: Serialize, A: Serialize>(
         time: now,
         json: json::line(&record)?,
     })
-}
-
-/// `2026-11-22T01:55:29Z`
-fn time(now: u64) -> String {
-    let seconds = i64::try_from(now).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| now.to_string(), |t| t.to_string())
 }
 
 fn event_type(actor: &Actor) -> &'static str {

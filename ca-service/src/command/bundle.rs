@@ -29,6 +29,7 @@ use crate::config::publish::PublishTo;
 use crate::config::{Config, ConfigError};
 use crate::keys::{self, KeysError, RootError, RootHistory};
 use crate::log;
+use crate::moment;
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// What to do with the bundle.
@@ -211,18 +212,14 @@ fn shown(bundle: &Bundle) -> String {
         list.read().map_or(0, |krl| krl.count()),
         list.krl.as_slice().len(),
     );
-    let moment = |time: u64| {
-        let seconds = i64::try_from(time).unwrap_or(i64::MAX);
-        jiff::Timestamp::from_second(seconds).map_or_else(|_| time.to_string(), |t| t.to_string())
-    };
-    let stop = bundle.hard_stop.map_or("never".to_owned(), moment);
+    let stop = bundle.hard_stop.map_or("never".to_owned(), moment::rfc3339);
     format!(
         "sequence {}, goes with root {}\nmade {}, out of date after {}, hard stop {stop}\n\
          revocation list {}: {count} entries, {size} bytes\n{} endorsements\n",
         bundle.sequence,
         bundle.root_version,
-        moment(bundle.issued),
-        moment(bundle.refresh_after),
+        moment::rfc3339(bundle.issued),
+        moment::rfc3339(bundle.refresh_after),
         list.number,
         bundle.endorsements.len(),
     )

@@ -120,6 +120,10 @@ async fn write(config: &Config, order: &HostViewOrder) -> Result<HostState, Host
         return Err(HostStateCommandError::Blocked(order.instance.clone()));
     }
     let keys = keys::load(&config.keys, &store.key_pins(), clock.now()).await?;
+    let host_ca = keys.host_ca.public();
+    if order.host_key.is_some() && store.trust_book().watch().revokes(host_ca.key()) {
+        return Err(HostStateCommandError::CaRevoked(host_ca.fingerprint()));
+    }
     let recorder = Recorder::new(&store, clock.clone());
     Ok(keys::host_state(&keys, &store, &recorder, order, &clock).await?)
 }
@@ -164,6 +168,11 @@ pub enum HostStateCommandError {
     /// An operator shut it out.
     #[error("certify `{0}`: it is blocked; run `eic-ca hosts unblock {0}` first")]
     Blocked(InstanceId),
+    /// Clients would refuse what it signs.
+    #[error(
+        "certify the host: the host CA's key `{0}` is revoked; name another one as `host_ca`, then run `eic-ca root update` and restart the service"
+    )]
+    CaRevoked(String),
     /// A fleet that is not configured.
     #[error(
         "write the host view: fleet `{0}` is not in the configuration; add a section `[fleets.{0}]`"

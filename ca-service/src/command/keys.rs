@@ -1,4 +1,4 @@
-//! `eic-ca keys list|announce|activate|retire`: the life of the user-CA keys.
+//! `eic-ca keys list|announce|activate|retire`: every key that a root names, and the life of the user-CA keys.
 //! Announcing and retiring make a new root; activating does not, so that a failover touches no host.
 
 use std::path::{Path, PathBuf};
@@ -13,19 +13,24 @@ use eic_protocol::trust::root::Root;
 use serde_json::json;
 
 use super::config_file::ConfigFile;
-use super::root::{RootCommandError, ceremony, state};
+use super::root::{RootCommandError, ceremony};
 use super::runtime::block_on;
 use crate::audit::{Actor, Event, EventName, OnceError, Operator, Recorder};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::keys::{KeysError, RootError, RootHistory, RootKeys, root, root_history};
 use crate::log;
+use crate::moment;
 use crate::random::{self, NoEntropy};
-use crate::rotation::{Candidate, Circumstances, NotYet, choose, judge, standing};
+use crate::rotation::{Candidate, Circumstances, NotYet, choose, judge};
 use crate::signer::document::{DocumentError, RootKey};
 use crate::signer::local::LocalKeyError;
 use crate::store::trust::{RevocationOrder, Signing, TrustBook, What};
 use crate::store::{Store, StoreConfig, StoreError};
+
+mod list;
+
+use list::Role;
 
 /// What to do with the user-CA keys.
 #[derive(Debug, Args)]
@@ -38,7 +43,7 @@ pub struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Print every user CA: its state, whether it may sign, which one signs.
+    /// Print every key: its role, its state, which one signs, and what exchanges it.
     List,
     /// Name the configured spare keys in the next root, so that hosts know them before they sign.
     Announce(RootOutput),
@@ -102,10 +107,8 @@ async fn carry_out(config: Config, verb: &Verb) -> Result<ExitCode, KeysCommandE
     let clock = Clock::system();
     let store = Store::open(&StoreConfig::at(&config.store))?;
     let (keys, signers) = RootKeys::open(&config.keys, &store.key_pins(), clock.now()).await?;
-    let silent = signers
-        .user_cas
-        .iter()
-        .filter(|ca| ca.unreached().is_some());
+    let cas = signers.user_cas.iter().chain([&signers.host_ca]);
+    let silent = cas.filter(|ca| ca.unreached().is_some());
     let desk = Desk {
         roots: RootHistory::read(&config.keys.root_document)?,
         keys,
@@ -176,53 +179,6 @@ impl Desk {
         candidates.get(signer).map(|ca| ca.key.fingerprint())
     }
 
-    async fn list(&self) -> Result<(), KeysCommandError> {
-        let signing = self.book.signing().await?;
-        let signer = self.signer(&signing);
-        let named = self.present()?.user_cas.iter().map(|ca| &ca.key);
-        let unnamed = self
-            .configured()
-            .filter(|key| standing(&self.roots, key).is_none());
-        for key in named.chain(unnamed) {
-            let print = key.fingerprint();
-            let here = self.configured().any(|ca| ca == key);
-            let word = standing(&self.roots, key).map_or("unannounced", |s| state(s.state));
-            let may = match self.gate(key, &signing) {
-                Ok(()) if !here => "not configured here".to_owned(),
-                Ok(()) if Some(&print) == signer.as_ref() && self.silent.contains(key) => {
-                    "is to sign".to_owned()
-                }
-                Ok(()) if Some(&print) == signer.as_ref() => "signs".to_owned(),
-                Ok(()) => "may sign".to_owned(),
-                Err(not_yet) => not_yet.to_string(),
-            };
-            let silent = self.silent.contains(key);
-            let more = if silent {
-                "; KMS does not answer for it"
-            } else {
-                ""
-            };
-            println!("{print}  {word:<11}  {may}{more}");
-        }
-        self.list_endorsed().await
-    }
-
-    /// Which of them a service has in memory is known to that service alone.
-    async fn list_endorsed(&self) -> Result<(), KeysCommandError> {
-        for key in self.book.endorsed(self.now).await? {
-            let print = key.key.fingerprint();
-            let state = match key.known_at.map(|known| known.max(key.signs_from)) {
-                _ if key.revoked => "revoked".to_owned(),
-                None => "in no bundle yet".to_owned(),
-                Some(from) if self.now < from => format!("signs from {from} (Unix seconds)"),
-                Some(_) => "may sign, where the service that made it runs".to_owned(),
-            };
-            let (end, by) = (key.not_after, &key.endorser);
-            println!("{print}  endorsed     {state}; ends at {end}; by {by}");
-        }
-        Ok(())
-    }
-
     async fn announce(&self, output: &RootOutput) -> Result<(), KeysCommandError> {
         match root::next(self.present()?, &self.keys, self.now) {
             Some(next) => self.make_root(next, output).await,
@@ -235,12 +191,13 @@ impl Desk {
 
     async fn activate(&self, print: &str, reason: &Reason) -> Result<(), KeysCommandError> {
         let key = self.configured().find(|ca| ca.fingerprint() == print);
-        let key = key.ok_or_else(|| KeysCommandError::NotConfigured(print.to_owned()))?;
+        let key = key.ok_or_else(|| self.unsuited("activate", print))?;
         let signing = self.book.signing().await?;
         self.gate(key, &signing)
             .map_err(|flaw| KeysCommandError::NotYet {
                 key: print.to_owned(),
                 flaw,
+                now: self.now,
             })?;
         let mut event = Event::of_operator(EventName::ActivateKey)?;
         event.parameters = Some(json!({ "caKey": print, "reason": reason.as_str() }));
@@ -264,7 +221,7 @@ impl Desk {
             .user_cas
             .iter()
             .find(|ca| ca.key.fingerprint() == print);
-        let key = key.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
+        let key = key.ok_or_else(|| self.unsuited("retire", print))?;
         let signing = self.book.signing().await?;
         let signer = self.signer(&signing);
         if signer.as_deref() == Some(print) {
@@ -278,13 +235,31 @@ impl Desk {
         }
         let end = self.book.last_end(print.to_owned(), self.now).await?;
         if let Some(end) = end.filter(|_| !now) {
-            return Err(KeysCommandError::StillGood(print.to_owned(), end));
+            return Err(KeysCommandError::StillGood {
+                key: print.to_owned(),
+                end: moment::seen_from(self.now, end),
+            });
         }
         let next = root::with_retired(present, print, signer.as_deref(), self.now);
         let next = next.ok_or_else(|| KeysCommandError::NotNamed(print.to_owned()))?;
         // Recorded first: a root without a record would be worse than the other way round.
         self.record_retirement(&key.key, reason, now).await?;
         self.make_root(next, output).await
+    }
+
+    /// Why a key that is no user CA of ours is not activated or retired.
+    fn unsuited(&self, verb: &'static str, print: &str) -> KeysCommandError {
+        let key = print.to_owned();
+        match Role::of(&self.roots, print) {
+            Some(role) => KeysCommandError::NoUserCa {
+                verb,
+                key,
+                role: role.name(),
+                instead: role.instead(),
+            },
+            None if verb == "activate" => KeysCommandError::NotConfigured(key),
+            None => KeysCommandError::NotNamed(key),
+        }
     }
 
     /// Whether a service may sign with this key because the one that is to sign does not answer.
@@ -395,12 +370,26 @@ pub enum KeysCommandError {
     )]
     NotConfigured(String),
     /// Hosts would refuse it.
-    #[error("activate `{key}`: {flaw}")]
+    #[error("activate `{key}`: {}", flaw.told_at(*now))]
     NotYet {
         /// The key.
         key: String,
         /// Why.
         flaw: NotYet,
+        /// When, in Unix seconds.
+        now: u64,
+    },
+    /// A key of the root with another purpose.
+    #[error("{verb} `{key}`: it is {role}, no user CA's; {instead}")]
+    NoUserCa {
+        /// What was wanted.
+        verb: &'static str,
+        /// The key.
+        key: String,
+        /// What it is.
+        role: &'static str,
+        /// What to do.
+        instead: &'static str,
     },
     /// Not in the root.
     #[error(
@@ -422,9 +411,14 @@ pub enum KeysCommandError {
     },
     /// Logins would fail.
     #[error(
-        "retire `{0}`: certificates of it are good until {1} (Unix seconds); wait, or give `--now` where the key is compromised"
+        "retire `{key}`: certificates of it are good until {end}; wait, or give `--now` where the key is compromised"
     )]
-    StillGood(String, u64),
+    StillGood {
+        /// The key.
+        key: String,
+        /// The end of the last one.
+        end: String,
+    },
     /// No runtime.
     #[error("start: {0}")]
     Runtime(#[from] std::io::Error),

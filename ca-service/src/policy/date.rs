@@ -38,10 +38,7 @@ impl From<u64> for Moment {
 
 /// `2026-11-22T01:34:50Z`, the form in which `aws:CurrentTime` is text.
 pub(super) fn iso(seconds: u64) -> String {
-    let timestamp = i64::try_from(seconds)
-        .ok()
-        .and_then(|s| jiff::Timestamp::from_second(s).ok());
-    timestamp.map_or_else(|| seconds.to_string(), |t| t.to_string())
+    crate::moment::rfc3339(seconds)
 }
 
 fn moment(date: &str, time: &str) -> Option<Moment> {

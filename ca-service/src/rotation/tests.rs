@@ -119,6 +119,26 @@ fn a_key_that_hosts_cannot_have_yet_does_not_sign() {
     assert_eq!(refused, Err(NotYet::Unannounced));
 }
 
+#[test]
+fn why_a_key_does_not_sign_is_told_in_hours_and_with_what_to_do() {
+    let until = NotYet::Propagating(1_800_000_000);
+    assert_eq!(
+        until.to_string(),
+        "hosts may not know it before 2027-01-15T08:00:00Z"
+    );
+    assert_eq!(
+        until.told_at(1_800_000_000 - 3 * 3_600 - 12 * 60),
+        "hosts may not know it before 2027-01-15T08:00:00Z (in 3 h 12 min)"
+    );
+    for gone in [NotYet::Retired, NotYet::Revoked] {
+        let told = gone.told_at(MADE);
+        assert!(
+            told.contains("`spare_user_cas`") && told.contains("`eic-ca keys announce`"),
+            "{told}"
+        );
+    }
+}
+
 /// Several people sign over days, or nobody serves it: what counts is when hosts could fetch it.
 #[test]
 fn a_key_whose_root_nobody_could_fetch_yet_does_not_sign() {

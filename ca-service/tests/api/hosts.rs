@@ -6,6 +6,7 @@ mod certification;
 mod docs;
 mod enrolment;
 mod evidence;
+mod host_ca;
 mod known_keys;
 mod reports;
 mod requests;

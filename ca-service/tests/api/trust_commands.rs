@@ -273,6 +273,12 @@ pub(crate) async fn with_spare(propagation: u64) -> (World, String) {
 
 /// The same in a world that is there.
 pub(crate) fn spare_in(world: World, propagation: u64) -> (World, String) {
+    let spare = name_spare(&world, propagation);
+    (world, spare)
+}
+
+/// A new spare key in the configuration.
+pub(crate) fn name_spare(world: &World, propagation: u64) -> String {
     keys::new_key_file(&world.path("keys/user-ca-2"), KeyType::Ed25519).unwrap();
     let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
     let spare = format!(
@@ -281,7 +287,7 @@ pub(crate) fn spare_in(world: World, propagation: u64) -> (World, String) {
     world.write("eic-ca.toml", &config.replacen("[keys]\n", &spare, 1));
     let public = std::fs::read_to_string(world.path("keys/user-ca-2.pub")).unwrap();
     let public: eic_protocol::subject_key::SubjectKey = public.trim().parse().unwrap();
-    (world, public.fingerprint())
+    public.fingerprint()
 }
 
 pub(crate) fn ca_of(issued: &UserCertificateResponse) -> String {
@@ -304,6 +310,8 @@ async fn a_key_that_hosts_cannot_have_yet_is_not_activated() {
             .await
             .contains("may not know it before")
     );
+    let told = refused(&world, &activate).await;
+    assert!(told.contains("Z (in 2") && told.contains(" min)"), "{told}");
     let list = done(&world, &["keys", "list"]).await;
     assert!(
         list.contains("announced") && list.contains("signs"),
@@ -334,6 +342,112 @@ async fn a_key_that_hosts_cannot_have_yet_is_not_activated() {
         .await
         .unwrap_err();
     assert_eq!(refused.code, ProblemCode::KeyNotPropagated);
+}
+
+/// The list without what changes from run to run: keys by these names, moments as `…`.
+fn masked(list: &str, names: &[(&str, String)]) -> String {
+    let named = names.iter().fold(list.to_owned(), |text, (name, print)| {
+        text.replace(print, name)
+    });
+    let untimed = |line: &str| match line.find("before 2") {
+        Some(at) => format!("{}before …\n", &line[..at]),
+        None => format!("{line}\n"),
+    };
+    named.lines().map(untimed).collect()
+}
+
+#[tokio::test]
+async fn every_key_of_the_root_is_listed_with_what_it_does() {
+    let (world, spare) = with_spare(86_400).await;
+    issued(&world, &Client::new(1)).await;
+    done(&world, &["keys", "announce"]).await;
+    let root = || keys::root::read(&world.path("keys/root.json")).unwrap().1;
+    let first = root();
+    for key in ["host-ca", "bundle"] {
+        keys::new_key_file(&world.path(&format!("keys/{key}-2")), KeyType::Ed25519).unwrap();
+    }
+    let config = std::fs::read_to_string(world.path("eic-ca.toml")).unwrap();
+    let other = config
+        .replace("keys/host-ca\"", "keys/host-ca-2\"")
+        .replace("keys/bundle\"", "keys/bundle-2\"");
+    world.write("eic-ca.toml", &other);
+    let print = |key: &str| {
+        let public = std::fs::read_to_string(world.path(&format!("keys/{key}.pub"))).unwrap();
+        let public: eic_protocol::subject_key::SubjectKey = public.trim().parse().unwrap();
+        public.fingerprint()
+    };
+    let names = [
+        ("USER", first.user_cas[0].key.fingerprint()),
+        ("SPARE", spare),
+        ("HOST", first.host_cas[0].fingerprint()),
+        ("HOST-2", print("host-ca-2")),
+        ("BUNDLE", first.bundle_keys[0].fingerprint()),
+        ("BUNDLE-2", print("bundle-2")),
+        ("ROOT", first.root_keys[0].fingerprint()),
+    ];
+    let list = async || {
+        world.until(|world| world.rows("roots_served") >= 2).await;
+        masked(&done(&world, &["keys", "list"]).await, &names)
+    };
+    let before = list().await;
+    let unnamed = "HOST-2  host CA   unannounced  the root document does not name it; run `eic-ca root update`\n";
+    assert!(before.contains(unnamed), "{before}");
+    done(&world, &["root", "update"]).await;
+    let expected = "\
+USER  user CA   active       signs
+SPARE  user CA   announced    hosts may not know it before …
+HOST-2  host CA   active       signs host certificates
+HOST  host CA   trusted      is not configured here; trusted until the next change of keys
+BUNDLE-2  bundle    active       signs bundles and host views
+BUNDLE  bundle    trusted      is not configured here; trusted until the next change of keys
+ROOT  root      active       1 of 1 sign the next root
+";
+    let after = list().await;
+    let exchanges = after.strip_prefix(expected);
+    let exchanges = exchanges.unwrap_or_else(|| panic!("{after}"));
+    for command in [
+        "`eic-ca keys announce`",
+        "`eic-ca root update`",
+        "`eic-ca root init --root-key`",
+    ] {
+        assert!(exchanges.contains(command), "{exchanges}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_user_ca_is_not_retired_and_it_is_said_what_to_do_instead() {
+    let world = World::new().await;
+    let (_, root) = keys::root::read(&world.path("keys/root.json")).unwrap();
+    for (key, told, instead) in [
+        (
+            root.host_cas[0].fingerprint(),
+            "a host CA's key",
+            "eic-ca root update",
+        ),
+        (
+            root.bundle_keys[0].fingerprint(),
+            "a bundle key",
+            "eic-ca root update",
+        ),
+        (
+            root.root_keys[0].fingerprint(),
+            "a root key",
+            "eic-ca root init",
+        ),
+    ] {
+        for verb in ["retire", "activate"] {
+            let refusal = refused(&world, &["keys", verb, &key, "--reason", "stolen"]).await;
+            assert!(
+                refusal.contains(told)
+                    && refusal.contains(instead)
+                    && refusal.contains("docs/rotation.md"),
+                "{refusal}"
+            );
+        }
+    }
+    let stranger = format!("SHA256:{}", "A".repeat(43));
+    let refusal = refused(&world, &["keys", "retire", &stranger, "--reason", "x"]).await;
+    assert!(refusal.contains("the root does not name it"), "{refusal}");
 }
 
 /// The private half of [`Client::new`] as a CA's key file (RFC 8410 §7).
@@ -460,7 +574,11 @@ async fn user_cas_are_exchanged_under_a_running_service() {
         assert!(Instant::now() < end, "the old key still signs");
     }
     // Its certificates are out.
-    assert!(refused(&world, &retire).await.contains("are good until"));
+    let told = refused(&world, &retire).await;
+    assert!(
+        told.contains("are good until") && told.contains("Z (in ") && told.contains("; wait"),
+        "{told}"
+    );
     let compromised = ["keys", "retire", &first, "--reason", "stolen", "--now"];
     done(&world, &compromised).await;
     until(&world, |krl| krl.is_revoked(&parsed(&before))).await;

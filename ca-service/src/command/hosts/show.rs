@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::command::output::print;
 use crate::host_identity::enrolment::EnrolledHost;
+use crate::moment::rfc3339;
 use crate::store::hosts::{
     HostRequest, StoredReport, blocked, hosts, legacy_hosts, reports, requests, stored,
 };
@@ -129,7 +130,7 @@ impl Shown {
             host.region.as_str(),
             host.evidence.as_str(),
             self.health(now),
-            report.map_or_else(|| "-".to_owned(), |report| time(report.received_at)),
+            report.map_or_else(|| "-".to_owned(), |report| rfc3339(report.received_at)),
         )
     }
 
@@ -155,9 +156,9 @@ impl Shown {
             "evidence": host.evidence.as_str(),
             "legacy": !self.enrolled,
             "blocked": self.blocked,
-            "enrolled": time(host.enrolled_at),
-            "certified": time(host.certified_at),
-            "gone": host.ended_at.map(time),
+            "enrolled": rfc3339(host.enrolled_at),
+            "certified": rfc3339(host.certified_at),
+            "gone": host.ended_at.map(rfc3339),
             "keys": fingerprints(&host.keys),
             "report": self.report.as_ref().map(report_value),
         })
@@ -167,7 +168,7 @@ impl Shown {
 fn report_value(stored: &StoredReport) -> Value {
     let report: Value = serde_json::from_str(&stored.report).unwrap_or_default();
     json!({
-        "received": time(stored.received_at),
+        "received": rfc3339(stored.received_at),
         "clockOffsetSeconds": stored.clock_offset,
         "versions": report.get("versions"),
         "trust": report.get("trust"),
@@ -186,7 +187,7 @@ fn request_value(request: &HostRequest, namesakes: usize) -> Value {
         "evidence": request.evidence.as_str(),
         "keys": fingerprints(&request.keys),
         "state": request.state.as_str(),
-        "asked": time(request.asked_at),
+        "asked": rfc3339(request.asked_at),
         "decidedBy": request.decided_by.as_deref().map(printable),
         "requestsForThisHost": namesakes,
     })
@@ -199,12 +200,6 @@ fn parsed(stored: &StoredReport) -> Option<HostReport> {
 fn fingerprints(keys: &[SubjectKey]) -> Vec<String> {
     let text = |key: &SubjectKey| format!("{} {}", key.algorithm_name(), key.fingerprint());
     keys.iter().map(text).collect()
-}
-
-/// `2026-11-22T01:55:29Z`
-fn time(seconds: u64) -> String {
-    let signed = i64::try_from(seconds).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(signed).map_or_else(|_| seconds.to_string(), |t| t.to_string())
 }
 
 /// One member a line, inner ones behind the names around them.

@@ -170,6 +170,15 @@ impl HostWorld {
         }
     }
 
+    /// Ends the service and starts it on what its files say now.
+    pub(crate) fn restart(&mut self) {
+        self.end();
+        let config = std::fs::read_to_string(self.world.path("eic-ca.toml")).unwrap();
+        let program = Program::start(&self.world, &config);
+        self.world.address = program.address;
+        self.program = Some(program);
+    }
+
     /// Ends the service and returns what it logged.
     pub(crate) fn end(&mut self) -> String {
         self.program.take().unwrap().end()
