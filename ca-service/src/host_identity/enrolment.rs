@@ -158,7 +158,8 @@ pub fn needs(
     let of_before = |key: &SubjectKey| known.keys.contains(key);
     let vouched = keys.iter().chain(previous).any(of_before);
     if !vouched {
-        return replaced(evidence, rule).map(|need| (Standing::Replaced, need));
+        let enrolled = stored.enrolled.is_some();
+        return replaced(evidence, rule, enrolled).map(|need| (Standing::Replaced, need));
     }
     if stored.known(purpose).is_none() {
         return first(evidence, rule).map(|need| (Standing::First, need));
@@ -183,15 +184,20 @@ fn first(evidence: &HostEvidence, rule: FirstEnrolment) -> Result<Need, NotEnrol
     }
 }
 
-/// Role credentials may have left the host: for other keys they never suffice by themselves.
-fn replaced(evidence: &HostEvidence, rule: FirstEnrolment) -> Result<Need, NotEnrolled> {
+/// Role credentials may have left the host: for other keys they never suffice by themselves. Nor does the console for
+/// a host that has certificates: a container that may write there is not the host (threats E-08).
+fn replaced(
+    evidence: &HostEvidence,
+    rule: FirstEnrolment,
+    enrolled: bool,
+) -> Result<Need, NotEnrolled> {
     match (evidence.kind(), rule) {
         // Nor does a permit: it is for hosts that cannot speak for themselves, not against those that did.
         (EvidenceKind::HostKey | EvidenceKind::Permit, _) => Err(NotEnrolled::OtherKey),
         (EvidenceKind::EnrolmentToken, _) => Ok(Need::Nothing),
-        (_, FirstEnrolment::Console) => Ok(Need::Console),
         (_, FirstEnrolment::Token) => Ok(Need::Token),
-        (_, FirstEnrolment::Evidence | FirstEnrolment::Approval) => Ok(Need::Approval),
+        (_, FirstEnrolment::Console) if !enrolled => Ok(Need::Console),
+        _ => Ok(Need::Approval),
     }
 }
 

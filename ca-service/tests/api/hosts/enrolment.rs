@@ -384,19 +384,24 @@ async fn of_two_first_enrolments_at_once_at_most_one_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_type_without_a_live_console_shows_the_one_of_its_last_boot() {
     let world = HostWorld::new("console").await;
-    let host = Client::new(1);
+    let (host, thief) = (Client::new(1), Client::new(2));
+    world.aws.lock().unwrap().failing = Some(("GetConsoleOutput", 500, "InternalError"));
+    let answer = world
+        .post_certificate(&world.with_document(&Ask::of(&thief)))
+        .await;
+    assert_eq!(code(&answer), ProblemCode::InventoryUnavailable);
     world.aws.lock().unwrap().failing = Some(("GetConsoleOutput", 400, "UnsupportedOperation"));
     let block = "-----BEGIN SSH HOST KEY KEYS-----\nKEY root@x\n-----END SSH HOST KEY KEYS-----\n";
     world.aws.lock().unwrap().console = block.replace("KEY root", &format!("{} root", host.public));
     world.certified(&world.with_document(&Ask::of(&host))).await;
     world.aws.lock().unwrap().failing = Some(("GetConsoleOutput", 500, "InternalError"));
-    let other = Ask::of(&host);
-    world.certified(&world.with_document(&other)).await;
-    let thief = Client::new(2);
-    let answer = world
-        .post_certificate(&world.with_document(&Ask::of(&thief)))
-        .await;
-    assert_eq!(code(&answer), ProblemCode::InventoryUnavailable);
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    // Once it is enrolled, no console speaks for another key (E-08).
+    let answer = world.ask(&world.with_document(&Ask::of(&thief))).await;
+    assert!(
+        matches!(answer, Ok(HostCertificateResponse::AwaitingApproval { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
