@@ -114,8 +114,20 @@ pub fn next(present: &Root, keys: &RootKeys, now: u64) -> Option<Root> {
     root.issued = now;
     root.user_cas = next_user_cas(&present.user_cas, keys);
     root.host_cas = newest_first(&present.host_cas, &keys.host_ca);
-    root.bundle_keys = newest_first(&present.bundle_keys, &keys.bundle);
+    root.bundle_keys = bundle_keys(present, &keys.bundle, now);
     Some(root)
+}
+
+/// For how long a change of other keys leaves the bundle key before the present one. Seconds. A host's view is by that
+/// one as long as the host cannot be looked up; a root without it would end all that the host is told.
+const VIEWS_RENEWED: u64 = 30 * 86_400;
+
+fn bundle_keys(present: &Root, key: &SubjectKey, now: u64) -> Vec<SubjectKey> {
+    let recent = now < present.issued.saturating_add(VIEWS_RENEWED);
+    if recent && present.bundle_keys.first() == Some(key) {
+        return present.bundle_keys.clone();
+    }
+    newest_first(&present.bundle_keys, key)
 }
 
 /// Whether all that is new in `next` are announced user CAs.

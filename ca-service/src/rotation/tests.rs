@@ -337,3 +337,28 @@ fn keys_that_an_operator_exchanges_are_asked_for_when_their_own_time_is_over() {
     let host = ("host_ca", host.fingerprint());
     assert_eq!(asked(year, MADE + 2 * year), [host, bundle]);
 }
+
+#[test]
+fn a_change_of_other_keys_leaves_the_bundle_key_that_views_may_still_be_by() {
+    // Else a host that could not be looked up since then would hear of no root and no revocation any more.
+    let key = || CaKey::new(subject()).unwrap();
+    let mut keys = RootKeys {
+        user_ca: key(),
+        spares: Vec::new(),
+        host_ca: key(),
+        bundle: subject(),
+    };
+    let old = keys.bundle.clone();
+    let first = root::first(&keys, &subject(), MADE);
+    keys.bundle = subject();
+    let second = root::next(&first, &keys, MADE + DAY).unwrap();
+    assert_eq!(second.bundle_keys, [keys.bundle.clone(), old.clone()]);
+    keys.spares.push(key());
+    let bundle_keys = |now| root::next(&second, &keys, now).unwrap().bundle_keys;
+    assert_eq!(bundle_keys(MADE + 30 * DAY), second.bundle_keys);
+    assert_eq!(bundle_keys(MADE + 31 * DAY), [keys.bundle.clone()]);
+    // A second new key ends the first one's at once, as after a theft.
+    keys.bundle = subject();
+    let third = root::next(&second, &keys, MADE + DAY).unwrap();
+    assert!(!third.bundle_keys.contains(&old));
+}
