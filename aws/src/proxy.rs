@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,12 +22,22 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// A proxy, and which hosts are reached without it. Cheap to clone.
-#[derive(Clone)]
+/// A proxy, and which hosts are reached without it. Cheap to clone. Serialized it has its password, for the pipe or
+/// socket to another process of the same user.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "Wire", into = "Wire")]
 pub struct Proxy(Arc<Parsed>);
+
+/// As it is configured.
+#[derive(Deserialize, Serialize)]
+struct Wire {
+    proxy: Secret<String>,
+    no_proxy: Vec<String>,
+}
 
 struct Parsed {
     /// `host:port`, without its user.
@@ -35,6 +46,7 @@ struct Parsed {
     /// Hosts that are reached without it, with commas between.
     except: String,
     matcher: Matcher,
+    sdk: ProxyConfig,
 }
 
 impl Proxy {
@@ -54,40 +66,91 @@ impl Proxy {
         if uri.scheme_str() != Some("http") || !is_place || !is_bare {
             return Err(InvalidProxy::Url);
         }
-        let is_plain = |entry: &&String| {
-            let known = |b: u8| b.is_ascii_alphanumeric() || b".-_:/[]*".contains(&b);
-            !entry.is_empty() && entry.bytes().all(known)
-        };
-        if let Some(entry) = no_proxy.iter().find(|entry| !is_plain(entry)) {
+        if let Some(entry) = no_proxy.iter().find(|entry| !is_exception(entry)) {
             return Err(InvalidProxy::Exception(printable(entry)));
         }
         let except = no_proxy.join(",");
+        let sdk = ProxyConfig::https(url).map_err(|_| InvalidProxy::Url)?;
+        let sdk = sdk.no_proxy(&except);
         let matcher = Matcher::builder().https(url).no(except.clone()).build();
         Ok(Self(Arc::new(Parsed {
             place: format!("{host}:{}", port.unwrap_or(80)),
             url: Secret::new(url.to_owned()),
             except,
             matcher,
+            sdk,
         })))
     }
 
+    /// Whether TLS with `host:port` goes through it.
+    #[must_use]
+    pub fn leads_to(&self, host: &str, port: u16) -> bool {
+        let authority = format!("{host}:{port}");
+        let server = Uri::builder().scheme("https").authority(authority);
+        let server = server.path_and_query("/").build();
+        // What is no name of a server is not reached past the proxy either.
+        !matches!(server, Ok(server) if self.0.matcher.intercept(&server).is_none())
+    }
+
+    /// `http://[user:password@]host[:port]`.
+    #[must_use]
+    pub fn url(&self) -> &Secret<String> {
+        &self.0.url
+    }
+
+    /// Hosts that are reached without it, with commas between.
+    #[must_use]
+    pub fn except(&self) -> &str {
+        &self.0.except
+    }
+
     /// The same for AWS's SDK: its credential providers and KMS.
-    ///
-    /// # Errors
-    /// [`InvalidProxy::Url`]
-    pub fn sdk_client(&self) -> Result<SharedHttpClient, InvalidProxy> {
-        let config =
-            ProxyConfig::https(self.0.url.reveal().as_str()).map_err(|_| InvalidProxy::Url)?;
-        let config = config.no_proxy(&self.0.except);
-        let client = Builder::new().build_with_connector_fn(move |settings, parts| {
+    #[must_use]
+    pub fn sdk_client(&self) -> SharedHttpClient {
+        let config = self.0.sdk.clone();
+        Builder::new().build_with_connector_fn(move |settings, parts| {
             let mut connector = Connector::builder()
                 .proxy_config(config.clone())
                 .tls_provider(Provider::Rustls(CryptoMode::AwsLc));
             connector.set_connector_settings(settings.cloned());
             connector.set_sleep_impl(parts.and_then(|parts| parts.sleep_impl()));
             connector.build()
-        });
-        Ok(client)
+        })
+    }
+}
+
+/// What the matcher would take for a name that no host has is a mistake: a port, a bracket, a `*` within.
+fn is_exception(entry: &str) -> bool {
+    let parts = entry.split_once('/');
+    let (host, bits) = parts.map_or((entry, None), |(host, bits)| (host, Some(bits)));
+    let most = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    match (host.parse::<IpAddr>(), bits) {
+        (Ok(_), None) => true,
+        (Ok(address), Some(bits)) => bits.parse::<u8>().is_ok_and(|bits| bits <= most(address)),
+        (Err(_), Some(_)) => false,
+        (Err(_), None) => {
+            let known = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+            host == "*" || (!host.is_empty() && host.bytes().all(known))
+        }
+    }
+}
+
+impl TryFrom<Wire> for Proxy {
+    type Error = InvalidProxy;
+
+    fn try_from(wire: Wire) -> Result<Self, InvalidProxy> {
+        Self::new(wire.proxy.reveal(), &wire.no_proxy)
+    }
+}
+
+impl From<Proxy> for Wire {
+    fn from(proxy: Proxy) -> Self {
+        let except = proxy.0.except.split(',');
+        let named = except.filter(|entry| !entry.is_empty());
+        Self {
+            proxy: proxy.0.url.clone(),
+            no_proxy: named.map(str::to_owned).collect(),
+        }
     }
 }
 
@@ -170,7 +233,8 @@ impl Service<Uri> for Dial {
         Box::pin(async {
             tunnelled.await.map_err(|cause| {
                 let cause = Box::new(cause);
-                Box::new(NoTunnel { proxy, cause }) as BoxError
+                let error: BoxError = Box::new(NoTunnel { proxy, cause });
+                error
             })
         })
     }

@@ -57,7 +57,17 @@ fn what_is_no_http_proxy_is_refused_without_its_password() {
         let told = Proxy::new(url, &[]).unwrap_err().to_string();
         assert!(!told.contains("secret"), "{told}");
     }
-    for entry in ["", "a b", "a,b", "http://a@b"] {
+    for entry in [
+        "",
+        "a b",
+        "a,b",
+        "http://a@b",
+        "*.example.com",
+        "example.com:8443",
+        "[fd00::1]",
+        "10.0.0.0/33",
+        "example.com/8",
+    ] {
         let told = Proxy::new("http://p:3128", &[entry.to_owned()]).unwrap_err();
         assert_eq!(told, InvalidProxy::Exception(entry.to_owned()));
     }
@@ -136,4 +146,29 @@ async fn plain_http_and_the_hosts_of_no_proxy_are_reached_without_it() {
         .unwrap_err();
     assert!(matches!(alike, HttpError::Proxy(_)), "{alike:?}");
     assert!(asked.recv().unwrap().contains("notinternal.example:443"));
+}
+
+#[test]
+fn what_crosses_a_pipe_is_the_same_proxy_and_leads_to_the_same_hosts() {
+    let except = ["internal.example", "10.0.0.0/8", "fd12::/16"].map(str::to_owned);
+    let proxy = Proxy::new("http://u:secret@p.example:3128", &except).unwrap();
+    let piped = serde_json::to_string(&proxy).unwrap();
+    let read: Proxy = serde_json::from_str(&piped).unwrap();
+    assert!(read == proxy);
+    for (host, port, through) in [
+        ("sts.amazonaws.com", 443, true),
+        ("a.internal.example", 8443, false),
+        ("notinternal.example", 443, true),
+        ("10.1.2.3", 443, false),
+        ("[fd00::1]", 443, true),
+        ("[fd12::1]", 443, false),
+        // No name at all: never past the proxy.
+        ("a b", 443, true),
+        ("u@10.1.2.3/", 443, true),
+    ] {
+        assert_eq!(read.leads_to(host, port), through, "{host}");
+    }
+    let wrong = piped.replace("http:", "socks5:");
+    let told = serde_json::from_str::<Proxy>(&wrong).unwrap_err();
+    assert!(!told.to_string().contains("secret"), "{told}");
 }
