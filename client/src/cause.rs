@@ -56,6 +56,7 @@ causes! {
     Clock "clock" "set this machine's clock (timedatectl): proofs and certificates are good for minutes only";
     CaName "ca-name" "the CA's name does not resolve: are you on the company's network or VPN?";
     CaUnreachable "ca-unreachable" "nothing answers at the CA's address: network, VPN, or ask whoever runs the CA";
+    Proxy "proxy" "see `proxy` and `no_proxy` in ~/.config/eic/config.toml: its place, its password, whether it may lead there";
     CaUnavailable "ca-unavailable" "the CA answers that it cannot serve now: wait, or tell whoever runs it";
     CaTls "ca-tls" "another server answers at the CA's address, or its TLS certificate is wrong: do not go on; ask whoever runs the CA";
     CaNotACa "not-a-ca" "the configured URL is not that of a CA: run `eic-login setup URL` with the right one";

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use eic_protocol::os_user::OsUser;
 
 use crate::control::message::ConnectAsk;
-use crate::credentials::Selection;
+use crate::credentials::{PROXIED, Selection};
 use crate::exit_code::{self, Failure};
 use crate::host_name::HostName;
 use crate::terminal;
@@ -52,7 +52,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
     let result = match args.get(1).and_then(|name| name.to_str()) {
         Some("connect") => connect::run(rest),
         Some("known-hosts") => known_hosts::run(rest),
-        Some("credentials") if rest.is_empty() => return crate::credentials::answer_parent(),
+        Some("credentials") if rest.is_empty() || rest == [PROXIED] => {
+            return crate::credentials::answer_parent(!rest.is_empty());
+        }
         Some("ssh") => ssh::run(rest),
         Some("carry") if rest.is_empty() => crate::transport::carrier::carry(),
         Some("complete-host") => completion::hosts(rest),

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use eic_aws::proxy::{InvalidProxy, Proxy};
 use eic_protocol::os_user::OsUser;
 use eic_protocol::proof::Audience;
+use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use eic_protocol::trust::envelope::Untrusted;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,12 @@ pub struct Config {
     /// Where sockets live; ssh_config names the same folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_dir: Option<PathBuf>,
+    /// What HTTPS goes through: `http://[user:password@]host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Secret<String>>,
+    /// Names (each for itself and all below it), addresses and networks that are reached without it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_proxy: Vec<String>,
     /// Where AWS publishes its address ranges, if not at its own place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_ranges_url: Option<String>,
@@ -109,6 +117,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.proxy().map_err(|e| e.to_string())?;
+        if self.proxy.is_none() && !self.no_proxy.is_empty() {
+            return Err("`no_proxy` is for a `proxy`, and none is named".to_owned());
+        }
         if let Some(id_token) = &self.id_token {
             id_token.check().map_err(|e| format!("[id_token] {e}"))?;
         }
@@ -143,6 +155,28 @@ impl Config {
                 Err("ca.root_fingerprints names no key".to_owned())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The proxy that HTTPS goes through. One that was read from the file is good.
+    ///
+    /// # Errors
+    /// [`InvalidProxy`]
+    pub fn proxy(&self) -> Result<Option<Proxy>, InvalidProxy> {
+        let url = self.proxy.as_ref();
+        url.map(|url| Proxy::new(url.reveal(), &self.no_proxy))
+            .transpose()
+    }
+
+    /// The same without the proxy's user and password, for a terminal.
+    #[must_use]
+    pub fn without_password(&self) -> Self {
+        let place = |url: &Secret<String>| Some(url.reveal().rsplit_once('@')?.1.to_owned());
+        let hidden = self.proxy.as_ref().and_then(place);
+        let hidden = hidden.map(|place| Secret::new(format!("http://***@{place}")));
+        Self {
+            proxy: hidden.or_else(|| self.proxy.clone()),
+            ..self.clone()
         }
     }
 
@@ -208,6 +242,9 @@ pub enum ConfigError {
          or run `eic-login setup` again", .0.display()
     )]
     Elsewhere(PathBuf),
+    /// The proxy.
+    #[error(transparent)]
+    Proxy(#[from] InvalidProxy),
     /// A value cannot be written.
     #[error("the configuration cannot be written: {0}")]
     Write(String),
@@ -303,12 +340,20 @@ mod tests {
                 "permit-everything",
             ),
             ("a = 1\na = 2", "duplicate"),
+            ("proxy = \"socks5://u:canary@p:1080\"", "`proxy`"),
+            ("proxy = \"http://u:canary@p:port\"", "`proxy`"),
+            (
+                "proxy = \"http://u:canary@p:1\"\nno_proxy = [\"a b\"]",
+                "`a b` in `no_proxy`",
+            ),
+            ("no_proxy = [\"ca.example\"]", "`no_proxy`"),
         ] {
             let error = load(bad).unwrap_err().to_string();
             assert!(
                 error.contains("config.toml") && error.contains(told),
                 "{bad:?}: {error}"
             );
+            assert!(!error.contains("canary"), "{error}");
         }
     }
 
@@ -320,6 +365,21 @@ mod tests {
         let config = load(&text).unwrap();
         assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
         assert_eq!(load("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_proxy_is_kept_with_its_password_and_shown_without() {
+        let text = format!("proxy = \"http://u:c@nary@p:3128\"\nno_proxy = [\"ca.example\"]\n{CA}");
+        let config = load(&text).unwrap();
+        assert_eq!(load(&config.to_toml().unwrap()).unwrap(), config);
+        let proxy = config.proxy().unwrap().unwrap();
+        assert_eq!(proxy.to_string(), "p:3128");
+        assert!(!proxy.leads_to("ca.example", 443) && proxy.leads_to("sts.amazonaws.com", 443));
+        let shown = config.without_password().to_toml().unwrap();
+        assert!(shown.contains("http://***@p:3128"), "{shown}");
+        assert!(!shown.contains("nary"), "{shown}");
+        let plain = load("proxy = \"http://p:3128\"").unwrap();
+        assert_eq!(plain.without_password(), plain);
     }
 
     #[test]

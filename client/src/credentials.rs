@@ -10,6 +10,7 @@ mod remedy;
 mod resolve;
 mod selection;
 
+pub(crate) use child::PROXIED;
 pub use child::{CredentialsError, Resolved, resolve_in_child};
 pub use id_token::{IdTokenConfig, TokenError, TokenSource};
 pub use resolve::answer_parent;

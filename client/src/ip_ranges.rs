@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use eic_aws::http_client::{HttpClient, HttpError, Limits, Roots};
+use eic_aws::proxy::Proxy;
 use eic_protocol::aws_region::AwsRegion;
 use http::Request;
 use serde::Deserialize;
@@ -42,15 +43,19 @@ struct Prefix {
     service: String,
 }
 
-/// Fetches and reads them.
+/// Fetches them, through `proxy` where there is one, and reads them.
 ///
 /// # Errors
 /// [`RangesError`].
-pub async fn fetch(url: &str, region: AwsRegion) -> Result<Ranges, RangesError> {
+pub async fn fetch(
+    url: &str,
+    region: AwsRegion,
+    proxy: Option<&Proxy>,
+) -> Result<Ranges, RangesError> {
     let client = if is_loopback(url) {
         HttpClient::plain_only()?
     } else if url.starts_with("https://") {
-        HttpClient::new(Roots::System, None)?
+        HttpClient::new(Roots::System, proxy)?
     } else {
         return Err(RangesError::Url);
     };
@@ -183,7 +188,7 @@ mod tests {
             "ftp://x",
             "http://127.0.0.1.example/",
         ] {
-            let fetched = fetch(bad, region("eu-west-1")).await;
+            let fetched = fetch(bad, region("eu-west-1"), None).await;
             assert!(matches!(fetched, Err(RangesError::Url)), "{bad}");
         }
     }

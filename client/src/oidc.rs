@@ -16,6 +16,7 @@ mod issuer_url;
 mod token_endpoint;
 
 use eic_aws::http_client::{HttpClient, Limits, Roots};
+use eic_aws::proxy::Proxy;
 use eic_protocol::proof::oidc::IdToken;
 use eic_protocol::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,7 @@ pub trait Person {
 
 /// Signs somebody in; takes as long as the person does, at most ten minutes. The token has `nonce` in it
 /// ([`eic_protocol::proof::oidc::bound_nonce`] makes one), where the way knows nonces (a device's code does not).
-/// `now` gives Unix seconds.
+/// The issuer is asked through `proxy`, where there is one; the browser goes its own way. `now` gives Unix seconds.
 ///
 /// # Errors
 /// [`OidcError`]
@@ -110,10 +111,11 @@ pub async fn sign_in(
     registration: &Registration,
     way: Way,
     nonce: &str,
+    proxy: Option<&Proxy>,
     person: &mut dyn Person,
     now: fn() -> u64,
 ) -> Result<Tokens, OidcError> {
-    let http = client(&registration.issuer)?;
+    let http = client(&registration.issuer, proxy)?;
     let endpoints = Endpoints::discover(&http, &registration.issuer).await?;
     let issuer = Issuer {
         http,
@@ -130,10 +132,10 @@ pub async fn sign_in(
 ///
 /// # Errors
 /// [`OidcError`]; [`OidcError::is_final`] where the sign-in has ended.
-pub async fn renew(tokens: &Tokens, now: u64) -> Result<Tokens, OidcError> {
+pub async fn renew(tokens: &Tokens, proxy: Option<&Proxy>, now: u64) -> Result<Tokens, OidcError> {
     let refresh = tokens.refresh_token.as_ref().ok_or(OidcError::NoRefresh)?;
     let registration = &tokens.registration;
-    let http = client(&registration.issuer)?;
+    let http = client(&registration.issuer, proxy)?;
     let form = registration.form(&[
         ("grant_type", "refresh_token"),
         ("refresh_token", refresh.reveal()),
@@ -199,10 +201,10 @@ impl Issuer<'_> {
     }
 }
 
-fn client(issuer: &IssuerUrl) -> Result<HttpClient, OidcError> {
+fn client(issuer: &IssuerUrl, proxy: Option<&Proxy>) -> Result<HttpClient, OidcError> {
     let client = match issuer.is_loopback() {
         true => HttpClient::plain_only(),
-        false => HttpClient::new(Roots::System, None),
+        false => HttpClient::new(Roots::System, proxy),
     };
     client.map_err(|cause| OidcError::http("the issuer cannot be asked", cause))
 }

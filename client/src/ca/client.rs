@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eic_aws::http_client::{Answer, HttpClient, Limits, Roots};
+use eic_aws::proxy::Proxy;
 use eic_aws::query::percent;
 use eic_aws::sigv4::sign_identity_proof;
 use eic_protocol::api::discovery::Discovery;
@@ -92,16 +93,16 @@ impl Shown<'_> {
 }
 
 impl CaClient {
-    /// A client for the configured CA.
+    /// A client for the configured CA, through `proxy` where there is one.
     ///
     /// # Errors
     /// [`CaError::Http`] where the trusted roots cannot be loaded.
-    pub fn new(ca: &CaConfig) -> Result<Self, CaError> {
+    pub fn new(ca: &CaConfig, proxy: Option<&Proxy>) -> Result<Self, CaError> {
         let plain = ca.url.as_str().starts_with("http://");
         let http = match &ca.ca_file {
             _ if plain => HttpClient::plain_only(),
-            Some(file) => HttpClient::new(Roots::PemFile(file), None),
-            None => HttpClient::new(Roots::System, None),
+            Some(file) => HttpClient::new(Roots::PemFile(file), proxy),
+            None => HttpClient::new(Roots::System, proxy),
         }?;
         Ok(Self {
             http,

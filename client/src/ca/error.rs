@@ -107,7 +107,7 @@ impl From<CaError> for Failure {
     fn from(error: CaError) -> Self {
         let code = match &error {
             absent if absent.is_absence() => exit_code::UNREACHABLE,
-            CaError::Http(HttpError::Name(_)) => exit_code::UNREACHABLE,
+            CaError::Http(HttpError::Name(_) | HttpError::Proxy(_)) => exit_code::UNREACHABLE,
             CaError::Http(HttpError::Tls(_) | HttpError::Roots(_)) | CaError::Certificate(_) => {
                 exit_code::UNTRUSTED
             }
@@ -123,6 +123,7 @@ fn cause(error: &CaError) -> Cause {
     match error {
         CaError::Http(HttpError::Unreachable(_) | HttpError::TimedOut(_)) => Cause::CaUnreachable,
         CaError::Http(HttpError::Name(_)) => Cause::CaName,
+        CaError::Http(HttpError::Proxy(_)) => Cause::Proxy,
         CaError::Http(HttpError::Tls(_) | HttpError::Roots(_)) => Cause::CaTls,
         CaError::Http(_) | CaError::Malformed(_) => Cause::CaNotACa,
         CaError::Status(503) => Cause::CaUnavailable,
@@ -178,6 +179,7 @@ mod tests {
             (CaError::Http(HttpError::Broken("reset".into())), false),
             (CaError::Http(HttpError::TooLarge(1)), false),
             (CaError::Http(HttpError::Name("no such name".into())), false),
+            (CaError::Http(HttpError::Proxy("403".into())), false),
             (
                 CaError::Http(HttpError::Unreachable("refused".into())),
                 true,

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use eic_protocol::aws_region::AwsRegion;
 
 use super::{paths, runtime};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::exit_code::{self, Failure};
 use crate::ip_ranges::{self, Ranges, RangesError};
 use crate::terminal;
@@ -37,7 +37,9 @@ enum Format {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = Config::load(&paths()?)?;
     let url = config.ip_ranges_url.as_deref().unwrap_or(ip_ranges::URL);
-    let fetched = runtime()?.block_on(ip_ranges::fetch(url, arguments.region));
+    let proxy = config.proxy().map_err(ConfigError::from)?;
+    let fetching = ip_ranges::fetch(url, arguments.region, proxy.as_ref());
+    let fetched = runtime()?.block_on(fetching);
     let ranges = fetched.map_err(|e| {
         let code = match &e {
             RangesError::Http(_) | RangesError::Status(_) => exit_code::UNREACHABLE,

@@ -7,13 +7,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use eic_aws::proxy::{InvalidProxy, Proxy};
 use eic_protocol::api::discovery::Discovery;
 use eic_protocol::proof::Audience;
+use eic_protocol::secret::Secret;
 use eic_protocol::trust::envelope::Envelope;
 
 use super::{paths, runtime};
 use crate::ca::CaClient;
-use crate::config::{CaConfig, Config, RootChain};
+use crate::config::{CaConfig, Config, ConfigError, RootChain};
 use crate::control::client::Agent;
 use crate::control::message::Ask;
 use crate::control::run_folder;
@@ -53,6 +55,9 @@ pub(super) struct Arguments {
     /// What this program is called there [default: as configured for that issuer, else the CA's URL].
     #[arg(long, value_name = "ID", requires = "issuer")]
     client_id: Option<String>,
+    /// What HTTPS goes through, http://[user:password@]host:port [default: as configured].
+    #[arg(long, value_name = "URL", conflicts_with = "undo", value_parser = parse_proxy)]
+    proxy: Option<String>,
     /// Without a CA: EC2 Instance Connect only.
     #[arg(long, conflicts_with_all = ["fingerprint", "ca_file"])]
     no_ca: bool,
@@ -78,7 +83,20 @@ fn parse_fingerprint(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_proxy(text: &str) -> Result<String, InvalidProxy> {
+    Proxy::new(text, &[]).map(|_| text.to_owned())
+}
+
 impl Arguments {
+    /// What was configured before, with the proxy that is named now: the first call goes by it.
+    fn over(&self, before: Config) -> Config {
+        let named = self.proxy.clone().map(Secret::new);
+        Config {
+            proxy: named.or_else(|| before.proxy.clone()),
+            ..before
+        }
+    }
+
     /// Where people sign in, where that is said; what was configured before stays otherwise, and so does what was
     /// written beside the same issuer.
     fn id_token(&self, before: Option<&IdTokenConfig>) -> Result<Option<IdTokenConfig>, Failure> {
@@ -100,11 +118,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.undo {
         return undo(&paths, arguments.yes);
     }
-    let before = Config::load(&paths)?;
+    let before = arguments.over(Config::load(&paths)?);
     let id_token = arguments.id_token(before.id_token.as_ref())?;
     SshVersion::installed().map_err(|e| Failure::usage(e.to_string()))?;
     let pinned = match &arguments.url {
-        Some(url) => Some(pin(url, arguments, &paths, before.ca.as_ref())?),
+        Some(url) => Some(pin(url, arguments, &paths, &before)?),
         None => None,
     };
     let program = std::env::current_exe()
@@ -114,7 +132,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .filter(|named| Block::new(named, &paths.run_dir, &[]).is_ok())
         .unwrap_or(program);
     let pinned = pinned.map(|pinned| pinned.after(&paths)).transpose()?;
-    let plan = Plan::make(&paths, &program, pinned, &arguments.patterns, id_token)?;
+    let plan = Plan::make(&paths, &program, pinned, arguments, id_token)?;
     plan.carry_out(&paths, arguments.yes)
 }
 
@@ -174,15 +192,15 @@ fn not_following(error: &dyn std::fmt::Display) -> Failure {
     )
 }
 
-/// `before` is the CA as it is configured now: what was pinned of the same one stays pinned where nothing else is said,
+/// `config` has the CA as it is configured now: what was pinned of the same one stays pinned where nothing else is said,
 /// from the first connection on.
 fn pin(
     url: &Audience,
     arguments: &Arguments,
     paths: &Paths,
-    before: Option<&CaConfig>,
+    config: &Config,
 ) -> Result<Pinned, Failure> {
-    let before = before.filter(|before| before.url == *url);
+    let before = config.ca.as_ref().filter(|before| before.url == *url);
     let ca_file = arguments
         .ca_file
         .as_ref()
@@ -194,7 +212,9 @@ fn pin(
         root_fingerprints: BTreeSet::new(),
         ca_file: ca_file.or_else(|| before.and_then(|before| before.ca_file.clone())),
     };
-    let discovery = runtime()?.block_on(async { CaClient::new(&ca)?.discovery().await })?;
+    let proxy = config.proxy().map_err(ConfigError::from)?;
+    let client = CaClient::new(&ca, proxy.as_ref())?;
+    let discovery = runtime()?.block_on(client.discovery())?;
     ca.root_fingerprints = match (arguments.fingerprint.as_slice(), before) {
         ([], Some(before)) => before.root_fingerprints.clone(),
         ([], None) => ask_for_fingerprints(&discovery)?,
@@ -256,6 +276,7 @@ struct Plan {
     installation: Installation,
     changes: Vec<Change>,
     config_text: String,
+    shown_text: String,
     config_differs: bool,
     /// What was configured and will not be.
     lost: Vec<String>,
@@ -266,15 +287,14 @@ impl Plan {
         paths: &Paths,
         program: &Path,
         pinned: Option<Pinned>,
-        patterns: &[String],
+        arguments: &Arguments,
         id_token: Option<IdTokenConfig>,
     ) -> Result<Self, Failure> {
         let before = Config::load(paths)?;
         // A second setup without --match keeps the patterns of the first.
-        let patterns = if patterns.is_empty() {
-            before.patterns.clone()
-        } else {
-            patterns.to_vec()
+        let patterns = match arguments.patterns.as_slice() {
+            [] => before.patterns.clone(),
+            given => given.to_vec(),
         };
         // Only somebody's own choice is kept: the default is this session's, and earlier setups wrote it down.
         let chosen = before.run_dir.clone().filter(|dir| *dir != paths.run_dir);
@@ -287,13 +307,14 @@ impl Plan {
             patterns,
             ca,
             id_token: id_token.or_else(|| before.id_token.clone()),
-            ..before.clone()
+            ..arguments.over(before.clone())
         };
         let installation = Installation::new(&paths.ssh_dir);
         let changes = installation
             .plan(&block.render(), &missing_parents(paths, &run_dir))
             .map_err(|e| Failure::usage(e.to_string()))?;
         let config_text = config.to_toml()?;
+        let shown_text = config.without_password().to_toml()?;
         let config_differs = config != before;
         let lost = lost(&before, &config);
         Ok(Self {
@@ -302,6 +323,7 @@ impl Plan {
             installation,
             changes,
             config_text,
+            shown_text,
             config_differs,
             lost,
         })
@@ -338,7 +360,7 @@ impl Plan {
         }
         if self.config_differs {
             let lines = self
-                .config_text
+                .shown_text
                 .lines()
                 .map(|line| format!("  | {}\n", terminal::one_line(line)));
             text.push_str(&format!(

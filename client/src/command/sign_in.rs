@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
+use eic_aws::proxy::Proxy;
 use eic_protocol::proof::Audience;
 use eic_protocol::proof::oidc::bound_nonce;
 use eic_protocol::subject_key::SubjectKey;
@@ -20,6 +21,7 @@ use crate::terminal;
 pub(super) struct Errand {
     registration: Registration,
     ca: Audience,
+    proxy: Option<Proxy>,
 }
 
 /// What somebody with this environment signs in for; none: credentials or tokens of another kind are meant.
@@ -30,6 +32,8 @@ pub(super) fn errand(config: &Config, selection: &Selection) -> Option<Errand> {
     Some(Errand {
         registration: id_token?.registration(ca)?,
         ca: ca.clone(),
+        // What was read is good.
+        proxy: config.proxy().ok()?,
     })
 }
 
@@ -52,7 +56,8 @@ impl Errand {
         let nonce = bound_nonce(&self.ca, key);
         let runtime = runtime()?;
         let signing_in = async {
-            oidc::sign_in(&self.registration, way, &nonce, &mut AtTerminal, unix_now).await
+            let (at, proxy) = (&self.registration, self.proxy.as_ref());
+            oidc::sign_in(at, way, &nonce, proxy, &mut AtTerminal, unix_now).await
         };
         Ok(runtime.block_on(signing_in)?)
     }

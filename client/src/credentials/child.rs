@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use eic_aws::endpoint::Endpoint;
+use eic_aws::proxy::Proxy;
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
+use zeroize::Zeroizing;
 
-use super::printed::printed;
+use super::printed::printed_after;
 use super::remedy::remedy;
 use super::selection::Selection;
 use crate::cause::Cause;
@@ -25,6 +27,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const MAX_ANSWER: u64 = 64 * 1024;
 /// Region where neither environment nor profile names one: STS answers there for the whole partition.
 const DEFAULT_REGION: &str = "us-east-1";
+
+/// The child's argument where a proxy is on its stdin.
+pub(crate) const PROXIED: &str = "--proxied";
 
 /// The child's answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,19 +102,26 @@ pub struct Resolved {
     pub ssm: Option<Endpoint>,
     /// Where tokens of sts:GetWebIdentityToken are asked for, if not at AWS's own place.
     pub sts: Option<Endpoint>,
+    /// What they were asked for through, and are used through.
+    pub proxy: Option<Proxy>,
 }
 
-/// Resolves the credentials that `selection` means, in a child process of `program`.
+/// Resolves the credentials that `selection` means, in a child process of `program`. Whatever it asks over HTTPS goes
+/// through `proxy`, where there is one; metadata services of this machine are plain HTTP.
 ///
 /// # Errors
 /// [`CredentialsError`] with what to run.
 pub async fn resolve_in_child(
     program: &Path,
     selection: &Selection,
+    proxy: Option<&Proxy>,
 ) -> Result<Resolved, CredentialsError> {
     let advice = || remedy(selection);
-    match ask(program, selection).await? {
-        Answer::Found(wire) => resolved(wire),
+    match ask(program, selection, proxy).await? {
+        Answer::Found(wire) => Ok(Resolved {
+            proxy: proxy.cloned(),
+            ..resolved(wire)?
+        }),
         Answer::Failed {
             reason: Reason::Missing,
             ..
@@ -125,14 +137,25 @@ pub async fn resolve_in_child(
     }
 }
 
-async fn ask(program: &Path, selection: &Selection) -> Result<Answer, CredentialsError> {
+async fn ask(
+    program: &Path,
+    selection: &Selection,
+    proxy: Option<&Proxy>,
+) -> Result<Answer, CredentialsError> {
     let child_failed = |what: String| CredentialsError::Child(printable(&what));
     let mut command = Command::new(program);
     command
         .arg("credentials")
         .env_clear()
         .envs(selection.aws_variables());
-    let printed = printed(&mut command, MAX_ANSWER, DEADLINE).await;
+    // On stdin: arguments and environment are for everybody, or every child, to read.
+    let told = proxy.map(serde_json::to_vec).transpose();
+    let told = told.map_err(|e| child_failed(e.to_string()))?;
+    if told.is_some() {
+        command.arg(PROXIED);
+    }
+    let told = Zeroizing::new(told.unwrap_or_default());
+    let printed = printed_after(&mut command, &told, MAX_ANSWER, DEADLINE).await;
     let (status, bytes) = printed.map_err(|e| match e.kind() {
         ErrorKind::TimedOut => CredentialsError::TimedOut,
         _ => child_failed(e.to_string()),
@@ -156,6 +179,7 @@ fn resolved(wire: Wire) -> Result<Resolved, CredentialsError> {
         instance_connect: endpoint(wire.endpoint_instance_connect).map_err(|e| invalid(&e))?,
         ssm: endpoint(wire.endpoint_ssm).map_err(|e| invalid(&e))?,
         sts: endpoint(wire.endpoint_sts).map_err(|e| invalid(&e))?,
+        proxy: None,
     })
 }
 

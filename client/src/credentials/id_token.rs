@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use eic_aws::error::AwsError;
 use eic_aws::http_client::{HttpClient, HttpError, Limits, Roots};
+use eic_aws::proxy::Proxy;
 use eic_aws::query::percent;
 use eic_protocol::api::problem::{Problem, ProblemCode};
 use eic_protocol::proof::Audience;
@@ -205,7 +206,7 @@ impl TokenSource {
         !matches!(self, Self::Given(_))
     }
 
-    /// A token for `audience`. That of a person is kept by whoever he signed in to, and not here.
+    /// A token for `audience`; GitHub is asked through `proxy`, where there is one. That of a person is kept by whoever he signed in to, and not here.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -213,11 +214,12 @@ impl TokenSource {
         &self,
         audience: &Audience,
         selection: &Selection,
+        proxy: Option<&Proxy>,
     ) -> Result<IdToken, TokenError> {
         let text = match self {
             Self::Given(token) => token.clone(),
             Self::File(file) => read(file)?,
-            Self::GitHub { url, bearer } => ask_github(url, bearer, audience).await?,
+            Self::GitHub { url, bearer } => ask_github(url, bearer, audience, proxy).await?,
             Self::Command(command) => run(command, audience, selection).await?,
             Self::Person(issuer) => return Err(TokenError::NobodySignedIn(issuer.clone())),
         };
@@ -285,6 +287,7 @@ async fn ask_github(
     url: &str,
     bearer: &Secret<String>,
     audience: &Audience,
+    proxy: Option<&Proxy>,
 ) -> Result<Secret<String>, TokenError> {
     #[derive(Deserialize)]
     struct Found {
@@ -298,7 +301,7 @@ async fn ask_github(
     let client = if plain {
         HttpClient::plain_only()?
     } else {
-        HttpClient::new(Roots::System, None)?
+        HttpClient::new(Roots::System, proxy)?
     };
     let joint = if url.contains('?') { '&' } else { '?' };
     let request = Request::get(format!(

@@ -3,7 +3,7 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
@@ -19,8 +19,25 @@ pub(super) async fn printed(
     most: u64,
     deadline: Duration,
 ) -> std::io::Result<Printed> {
+    printed_after(command, &[], most, deadline).await
+}
+
+/// The same with `input` on its stdin, which a pipe holds at once (a few KiB).
+///
+/// # Errors
+/// As [`printed`].
+pub(super) async fn printed_after(
+    command: &mut Command,
+    input: &[u8],
+    most: u64,
+    deadline: Duration,
+) -> std::io::Result<Printed> {
+    let stdin = match input {
+        [] => Stdio::null(),
+        _ => Stdio::piped(),
+    };
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .current_dir("/")
@@ -28,7 +45,11 @@ pub(super) async fn printed(
         .spawn()?;
     let mut bytes = Zeroizing::new(Vec::new());
     let stdout = child.stdout.take();
+    let stdin = child.stdin.take();
     let talk = async {
+        if let Some(mut stdin) = stdin {
+            stdin.write_all(input).await?;
+        }
         if let Some(stdout) = stdout {
             stdout.take(most).read_to_end(&mut bytes).await?;
         }

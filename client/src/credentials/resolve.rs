@@ -1,7 +1,7 @@
 //! What the child process does: resolve the credentials that its environment names, and answer on stdout.
 //! It runs once per session (15 minutes), does nothing else, and ends.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::UNIX_EPOCH;
 
 use aws_config::BehaviorVersion;
@@ -10,14 +10,19 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ProviderError;
+use eic_aws::proxy::Proxy;
 use rustix::termios::isatty;
+use zeroize::Zeroizing;
 
 use super::child::{Answer, Reason, Wire};
 use crate::exit_code;
 
-/// Resolves and writes the answer to stdout, which must be the parent's pipe.
+/// Longest proxy on stdin. Bytes.
+const MAX_PROXY: u64 = 64 * 1024;
+
+/// Resolves and writes the answer to stdout, which must be the parent's pipe. `proxied` where it wrote a proxy to stdin.
 #[must_use]
-pub fn answer_parent() -> u8 {
+pub fn answer_parent(proxied: bool) -> u8 {
     if isatty(std::io::stdout()) {
         crate::terminal::note(
             "`credentials` answers the resident agent; it shows no secrets on a terminal",
@@ -31,7 +36,15 @@ pub fn answer_parent() -> u8 {
     let (Ok(()), Ok(runtime)) = (protected, runtime) else {
         return exit_code::FAILURE;
     };
-    let answer = runtime.block_on(resolve());
+    let proxy = match proxied.then(told_proxy).transpose() {
+        Ok(proxy) => proxy,
+        Err(_) => return exit_code::FAILURE,
+    };
+    let answer = runtime.block_on(resolve(proxy.as_ref()));
+    let answer = match proxy {
+        Some(proxy) => by_way_of(&proxy, answer),
+        None => answer,
+    };
     let bytes = serde_json::to_vec(&answer).unwrap_or_default();
     match std::io::stdout().lock().write_all(&bytes) {
         Ok(()) => exit_code::OK,
@@ -39,14 +52,35 @@ pub fn answer_parent() -> u8 {
     }
 }
 
-async fn resolve() -> Answer {
+fn told_proxy() -> std::io::Result<Proxy> {
+    let mut told = Zeroizing::new(Vec::new());
+    std::io::stdin()
+        .lock()
+        .take(MAX_PROXY)
+        .read_to_end(&mut told)?;
+    Ok(serde_json::from_slice(&told)?)
+}
+
+/// The SDK does not say whether it was the proxy that failed, nor which.
+fn by_way_of(proxy: &Proxy, answer: Answer) -> Answer {
+    match answer {
+        Answer::Failed { reason, message } => Answer::Failed {
+            reason,
+            message: format!("{message}; by the proxy `{proxy}`"),
+        },
+        found @ Answer::Found(_) => found,
+    }
+}
+
+async fn resolve(proxy: Option<&Proxy>) -> Answer {
     // Not the SDK's default region chain: that asks instance metadata, a second or more off EC2.
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::default());
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .region(region)
-        .load()
-        .await;
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
+    if let Some(proxy) = proxy {
+        loader = loader.http_client(proxy.sdk_client());
+    }
+    let config = loader.load().await;
     let Some(provider) = config.credentials_provider() else {
         return Answer::Failed {
             reason: Reason::Missing,

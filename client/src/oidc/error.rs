@@ -130,7 +130,14 @@ impl From<OidcError> for Failure {
             OidcError::Listen(_) | OidcError::Random(_) => exit_code::FAILURE,
             _ => exit_code::CREDENTIALS,
         };
-        Self::new(code, format!("sign-in: {error}")).because(Cause::SignIn)
+        let cause = match &error {
+            OidcError::Http {
+                cause: HttpError::Proxy(_),
+                ..
+            } => Cause::Proxy,
+            _ => Cause::SignIn,
+        };
+        Self::new(code, format!("sign-in: {error}")).because(cause)
     }
 }
 

@@ -10,6 +10,7 @@ use eic_aws::endpoint::Endpoint;
 use eic_aws::error::AwsError;
 use eic_aws::http_client::{HttpClient, Roots};
 use eic_aws::instance_connect::send_ssh_public_key;
+use eic_aws::proxy::Proxy;
 use eic_aws::sigv4::Scope;
 use eic_protocol::api::instance::InstanceView;
 use eic_protocol::aws_region::AwsRegion;
@@ -17,7 +18,7 @@ use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
 use eic_protocol::subject_key::SubjectKey;
 
-use super::lock;
+use super::{LoginError, Resident, lock};
 use crate::credentials::{CredentialsError, Resolved, Selection, SelectionId, resolve_in_child};
 
 mod images;
@@ -38,7 +39,8 @@ type Slot = Arc<tokio::sync::Mutex<Option<(u64, Arc<Resolved>)>>>;
 pub(super) struct Aws {
     program: PathBuf,
     credentials: Mutex<HashMap<SelectionId, Slot>>,
-    https: Mutex<Option<HttpClient>>,
+    /// By the proxy that was configured last.
+    https: Mutex<Option<(Option<Proxy>, HttpClient)>>,
     /// Accounts of images; none: it was asked for in vain.
     images: Mutex<HashMap<String, Option<OsUser>>>,
 }
@@ -53,18 +55,21 @@ impl Aws {
         }
     }
 
-    /// The credentials of a selection.
+    /// The credentials of a selection, and with them the way to use them: those that were got another way count no more.
     pub(super) async fn credentials(
         &self,
         selection: &Selection,
+        proxy: Option<&Proxy>,
         now: u64,
     ) -> Result<Arc<Resolved>, CredentialsError> {
         let slot = self.slot(selection.id());
         let mut held = slot.lock().await;
-        if let Some((_, found)) = held.as_ref().filter(|(until, _)| now < *until) {
+        let counts =
+            |(until, found): &&(u64, Arc<Resolved>)| now < *until && found.proxy.as_ref() == proxy;
+        if let Some((_, found)) = held.as_ref().filter(counts) {
             return Ok(Arc::clone(found));
         }
-        let found = Arc::new(resolve_in_child(&self.program, selection).await?);
+        let found = Arc::new(resolve_in_child(&self.program, selection, proxy).await?);
         *held = Some((cached_until(found.expires_at, now), Arc::clone(&found)));
         Ok(found)
     }
@@ -93,7 +98,7 @@ impl Aws {
         which: &Which<'_>,
         now: u64,
     ) -> Result<Vec<Instance>, AwsError> {
-        let (client, endpoint) = self.target(with.ec2.as_ref(), "ec2", with.region)?;
+        let (client, endpoint) = self.target(with, with.ec2.as_ref(), "ec2", with.region)?;
         ec2::describe_instances(
             &client,
             &endpoint,
@@ -142,7 +147,7 @@ impl Aws {
         images: &BTreeSet<String>,
         now: u64,
     ) -> Result<HashMap<String, OsUser>, AwsError> {
-        let (client, endpoint) = self.target(with.ec2.as_ref(), "ec2", with.region)?;
+        let (client, endpoint) = self.target(with, with.ec2.as_ref(), "ec2", with.region)?;
         let scope = scope(with, with.region, "ec2", now);
         images::describe(&client, &endpoint, &scope, images).await
     }
@@ -153,7 +158,7 @@ impl Aws {
         view: &InstanceView,
         now: u64,
     ) -> Result<String, AwsError> {
-        let (client, endpoint) = self.target(with.ec2.as_ref(), "ec2", view.region)?;
+        let (client, endpoint) = self.target(with, with.ec2.as_ref(), "ec2", view.region)?;
         ec2::get_console_output(
             &client,
             &endpoint,
@@ -193,7 +198,7 @@ impl Aws {
     ) -> Result<String, AwsError> {
         let service = "ec2-instance-connect";
         let (client, endpoint) =
-            self.target(with.instance_connect.as_ref(), service, view.region)?;
+            self.target(with, with.instance_connect.as_ref(), service, view.region)?;
         let scope = scope(with, view.region, service, now);
         eic_aws::instance_connect::send_serial_console_key(
             &client, &endpoint, &scope, &view.id, key,
@@ -212,7 +217,7 @@ impl Aws {
         check_push(&view.id, user, key)?;
         let service = "ec2-instance-connect";
         let (client, endpoint) =
-            self.target(with.instance_connect.as_ref(), service, view.region)?;
+            self.target(with, with.instance_connect.as_ref(), service, view.region)?;
         let zone = view.availability_zone.as_deref();
         send_ssh_public_key(
             &client,
@@ -228,6 +233,7 @@ impl Aws {
 
     pub(super) fn target(
         &self,
+        with: &Resolved,
         given: Option<&Endpoint>,
         service: &'static str,
         region: AwsRegion,
@@ -240,11 +246,25 @@ impl Aws {
         }
         let mut https = lock(&self.https);
         let client = match &*https {
-            Some(client) => client.clone(),
-            None => HttpClient::new(Roots::System, None)?,
+            Some((proxy, client)) if *proxy == with.proxy => client.clone(),
+            _ => HttpClient::new(Roots::System, with.proxy.as_ref())?,
         };
-        *https = Some(client.clone());
+        *https = Some((with.proxy.clone(), client.clone()));
         Ok((client, endpoint))
+    }
+}
+
+impl Resident {
+    /// The credentials of a selection, by the proxy of the configuration.
+    pub(super) async fn credentials(
+        &self,
+        selection: &Selection,
+    ) -> Result<Arc<Resolved>, LoginError> {
+        let setting = self.settings.current()?;
+        let found = self
+            .aws
+            .credentials(selection, setting.proxy.as_ref(), self.now());
+        Ok(found.await?)
     }
 }
 

@@ -50,7 +50,7 @@ impl Resident {
     ) -> Result<String, LoginError> {
         let (target, user) = (&decided.target, &decided.ask.user);
         let doing = "cannot push the key (ec2-instance-connect:SendSSHPublicKey)";
-        let credentials = self.aws.credentials(&target.with, self.now()).await?;
+        let credentials = self.credentials(&target.with).await?;
         let pushed = self
             .aws
             .push(&credentials, &target.view, user, key, self.now())
@@ -95,7 +95,7 @@ impl Resident {
         if let Err(reason) = decide_console(&situation) {
             return Err(LoginError::NoPush { reason, ca });
         }
-        let credentials = self.aws.credentials(&target.with, self.now()).await?;
+        let credentials = self.credentials(&target.with).await?;
         let pushed = self
             .aws
             .push_to_console(&credentials, &target.view, key, self.now())

@@ -273,7 +273,7 @@ impl Resident {
         profile: &HostProfile,
     ) -> Result<Prepared, LoginError> {
         let view = &target.view;
-        let credentials = self.aws.credentials(&target.with, self.now()).await?;
+        let credentials = self.credentials(&target.with).await?;
         let access_key_id = credentials.credentials.access_key_id();
         let owner = self.owner(setting.ca.as_ref(), &ask.selection, profile.key_type);
         let key = match &issued {

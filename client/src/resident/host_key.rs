@@ -139,7 +139,7 @@ impl Resident {
         if entry.view.id.is_managed() {
             return Ok(ConsoleKeys::None);
         }
-        let credentials = self.aws.credentials(&entry.with, self.now()).await?;
+        let credentials = self.credentials(&entry.with).await?;
         match self
             .aws
             .console(&credentials, &entry.view, self.now())

@@ -1,6 +1,7 @@
 //! Why a login cannot be prepared, and with which exit code that ends.
 
 use eic_aws::error::AwsError;
+use eic_aws::http_client::HttpError;
 use eic_protocol::api::problem::ProblemCode;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::os_user::OsUser;
@@ -207,7 +208,7 @@ impl From<LoginError> for Failure {
             | LoginError::RootBehind { .. }
             | LoginError::NoLogin(_) => exit_code::UNTRUSTED,
             LoginError::Aws { ref cause, .. } | LoginError::Console { ref cause, .. }
-                if cause.is_transient() =>
+                if cause.is_transient() || is_of_proxy(cause) =>
             {
                 exit_code::UNREACHABLE
             }
@@ -270,9 +271,14 @@ fn cause_of_aws(doing: &str, error: &AwsError) -> Cause {
         Some(code) if is_denied(code) && doing.contains("DescribeInstances") => Cause::NoDescribe,
         Some(code) if is_denied(code) => Cause::NoPush,
         Some(code) if NOT_READY.contains(&code) => Cause::NotReady,
+        _ if is_of_proxy(error) => Cause::Proxy,
         _ if error.is_transient() => Cause::AwsUnreachable,
         _ => Cause::Other,
     }
+}
+
+fn is_of_proxy(error: &AwsError) -> bool {
+    matches!(error, AwsError::Http(HttpError::Proxy(_)))
 }
 
 /// The codes with which Instance Connect says that the instance is not up.

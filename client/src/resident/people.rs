@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use eic_aws::proxy::Proxy;
 use eic_protocol::proof::Audience;
 use eic_protocol::proof::oidc::IdToken;
 use eic_protocol::subject_key::SubjectKey;
@@ -92,6 +93,7 @@ impl People {
         &self,
         ca: &Audience,
         registration: &Registration,
+        proxy: Option<&Proxy>,
         now: u64,
     ) -> Result<Turn, TokenError> {
         let client = client(ca, registration);
@@ -105,7 +107,7 @@ impl People {
             if !sign_in.renews(now) {
                 return Err(nobody());
             }
-            let renewed = oidc::renew(&sign_in.tokens, now).await;
+            let renewed = oidc::renew(&sign_in.tokens, proxy, now).await;
             sign_in.tokens = renewed.map_err(|cause| self.not_renewed(&client, &held, cause))?;
             sign_in.spent = false;
         }
@@ -236,7 +238,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_token_that_is_past_is_not_shown_and_neither_is_one_that_was_spent() {
         let people = People::default();
-        let turn = async |now| people.turn(&ca(), &registration(), now).await;
+        let turn = async |now| people.turn(&ca(), &registration(), None, now).await;
         sign_in(&people, tokens(NOW + 300, None), NOW);
         drop(turn(NOW + 299).await.unwrap());
         let past = turn(NOW + 300).await.err().unwrap();
@@ -252,7 +254,7 @@ pub(super) mod tests {
         let people = People::default();
         welcome_somebody(&people, NOW);
         let other = "https://other.example".parse().unwrap();
-        let refused = people.turn(&other, &registration(), NOW).await.err();
+        let refused = people.turn(&other, &registration(), None, NOW).await.err();
         assert!(matches!(refused, Some(TokenError::NobodySignedIn(_))));
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::aws::scope;
 use super::{LoginError, Resident};
 use crate::control::message::Reply;
-use crate::transport::ssm::{Host, SessionAsk, StartError, start};
+use crate::transport::ssm::{Host, PluginSession, SessionAsk, SessionOpening, StartError, start};
 
 /// StartSession calls per second and account (Systems Manager quotas).
 const PER_SECOND: usize = 3;
@@ -39,12 +39,12 @@ impl Resident {
         let selection = ask.selection.filtered();
         let setting = self.settings.current()?;
         let (target, _) = self.resolve(&setting, &selection, &ask.host).await?;
-        let with = self.aws.credentials(&target.with, self.now()).await?;
+        let with = self.credentials(&target.with).await?;
         let region = target.view.region;
         let doing = "cannot start a session (ssm:StartSession)";
         let (client, endpoint) = self
             .aws
-            .target(with.ssm.as_ref(), "ssm", region)
+            .target(&with, with.ssm.as_ref(), "ssm", region)
             .map_err(|cause| LoginError::Aws { doing, cause })?;
         let scope = scope(&with, region, "ssm", self.now());
         let host = Host {
@@ -67,9 +67,20 @@ impl Resident {
         let reply = started.and_then(|started| match ask.by_plugin {
             true => {
                 let session = started.for_plugin(host, &endpoint, &target.with)?;
-                Ok(Reply::PluginSession(Box::new(session)))
+                let proxy = with.proxy.clone();
+                Ok(Reply::PluginSession(Box::new(PluginSession {
+                    proxy,
+                    ..session
+                })))
             }
-            false => Ok(Reply::Session(Box::new(started.opening(&scope)?))),
+            false => {
+                let opening = started.opening(&scope)?;
+                let proxy = with.proxy.clone();
+                Ok(Reply::Session(Box::new(SessionOpening {
+                    proxy,
+                    ..opening
+                })))
+            }
         });
         match reply {
             Ok(reply) => Ok(reply),

@@ -236,7 +236,7 @@ impl Resident {
         // Credentials first: where there are none, nobody is asked anything.
         let by_credentials = match &source {
             Some(_) => None,
-            None => Some(self.aws.credentials(selection, self.now()).await?),
+            None => Some(self.credentials(selection).await?),
         };
         let announced = ca.announced().await?;
         let opening = Opening {
@@ -253,7 +253,7 @@ impl Resident {
             (Some(source), _) if !source.is_offer() => Err(TokenError::NotTaken.into()),
             (_, Some(credentials)) => self.open_by_credentials(&opening, &credentials).await,
             (_, None) => {
-                let credentials = self.aws.credentials(selection, self.now()).await?;
+                let credentials = self.credentials(selection).await?;
                 self.open_by_credentials(&opening, &credentials).await
             }
         }
@@ -313,7 +313,9 @@ impl Resident {
         opening: &Opening<'_>,
         with: &Resolved,
     ) -> Result<Option<IdToken>, AwsError> {
-        let (client, endpoint) = self.aws.target(with.sts.as_ref(), "sts", with.region)?;
+        let (client, endpoint) = self
+            .aws
+            .target(with, with.sts.as_ref(), "sts", with.region)?;
         let scope = scope(with, with.region, "sts", self.now());
         let audience = &opening.ca.config.url;
         let token = sts::get_web_identity_token(&client, &endpoint, &scope, audience).await?;
@@ -332,7 +334,9 @@ impl Resident {
             return self.open_as_person(opening, source, &person).await;
         }
         let audience = &opening.ca.config.url;
-        let token = source.token(audience, opening.selection).await?;
+        let token = source
+            .token(audience, opening.selection, opening.ca.proxy.as_ref())
+            .await?;
         let key = self
             .keyring
             .key(&opening.owner, NO_ACCESS_KEY, self.now())?;
@@ -351,7 +355,10 @@ impl Resident {
     ) -> Result<Arc<Session>, LoginError> {
         let audience = &opening.ca.config.url;
         loop {
-            let mut turn = self.people.turn(audience, person, self.now()).await?;
+            let mut turn = self
+                .people
+                .turn(audience, person, opening.ca.proxy.as_ref(), self.now())
+                .await?;
             let opened = self.open_in_turn(opening, source, &mut turn).await;
             // Its answer to a token that was kept may have been lost, or the token has become stale: a fresh one tells.
             if matches!(opened, Err(LoginError::Token(_))) && turn.may_try_again() {

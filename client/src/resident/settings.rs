@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use eic_aws::proxy::Proxy;
 use eic_protocol::api::discovery::{AuthMethod, Discovery, SessionMode};
 use eic_protocol::arn::AccountId;
 use eic_protocol::trust::envelope::Untrusted;
@@ -12,7 +13,7 @@ use eic_protocol::trust::envelope::Untrusted;
 use super::ca_trust::CaTrust;
 use super::{LoginError, lock};
 use crate::ca::{CaClient, CaError, common_protocol};
-use crate::config::{CaConfig, Config};
+use crate::config::{CaConfig, Config, ConfigError};
 use crate::paths::Paths;
 
 /// Gives the current configuration.
@@ -26,6 +27,7 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) config: Config,
+    pub(super) proxy: Option<Proxy>,
     pub(super) ca: Option<Ca>,
 }
 
@@ -35,6 +37,8 @@ pub(super) struct Ca {
     pub(super) config: CaConfig,
     pub(super) client: CaClient,
     pub(super) trust: CaTrust,
+    /// What it and its issuers are reached through.
+    pub(super) proxy: Option<Proxy>,
     asked: tokio::sync::Mutex<Option<u64>>,
 }
 
@@ -83,12 +87,13 @@ impl Settings {
         let config = Config::in_force(&self.paths)?;
         let before = lock(&self.cached).as_ref().map(|(_, old)| Arc::clone(old));
         let before = before.as_ref().and_then(|old| old.ca.as_ref());
+        let proxy = config.proxy().map_err(ConfigError::from)?;
         let ca = config
             .ca
             .clone()
-            .map(|ca| Ca::new(ca, &self.paths, before))
+            .map(|ca| Ca::new(ca, &self.paths, proxy.as_ref(), before))
             .transpose()?;
-        let setting = Arc::new(Setting { config, ca });
+        let setting = Arc::new(Setting { config, proxy, ca });
         *lock(&self.cached) = Some((stamp, Arc::clone(&setting)));
         Ok(setting)
     }
@@ -96,16 +101,22 @@ impl Settings {
 
 impl Ca {
     /// `before` is the CA as it was when the files were read last.
-    fn new(config: CaConfig, paths: &Paths, before: Option<&Self>) -> Result<Self, LoginError> {
+    fn new(
+        config: CaConfig,
+        paths: &Paths,
+        proxy: Option<&Proxy>,
+        before: Option<&Self>,
+    ) -> Result<Self, LoginError> {
         let trust = CaTrust::load(paths, &config)?;
         let same = before.filter(|before| before.config.url == config.url);
         Ok(Self {
-            client: CaClient::new(&config)?,
+            client: CaClient::new(&config, proxy)?,
             trust: match same {
                 Some(before) => trust.with_news_of(&before.trust),
                 None => trust,
             },
             config,
+            proxy: proxy.cloned(),
             asked: tokio::sync::Mutex::default(),
         })
     }

@@ -57,7 +57,7 @@ impl Resident {
             ..ask
         };
         let destination = self.destination(&ask).await?;
-        let with = self.aws.credentials(&destination.with, self.now()).await?;
+        let with = self.credentials(&destination.with).await?;
         let region = destination.region.unwrap_or(with.region);
         let plan = self.plan(&ask, &destination, &with, region).await?;
         let presign = Presign {
@@ -79,6 +79,7 @@ impl Resident {
             host: plan.host,
             path,
             notes: plan.notes,
+            proxy: with.proxy.clone(),
         }))
     }
 
@@ -113,13 +114,13 @@ impl Resident {
         if let Some(kept) = self.plans.get(&key, self.now()) {
             return Ok(kept);
         }
-        let (client, endpoint) =
-            self.aws
-                .target(with.ec2.as_ref(), "ec2", region)
-                .map_err(|cause| LoginError::Aws {
-                    doing: "cannot call EC2",
-                    cause,
-                })?;
+        let (client, endpoint) = self
+            .aws
+            .target(with, with.ec2.as_ref(), "ec2", region)
+            .map_err(|cause| LoginError::Aws {
+                doing: "cannot call EC2",
+                cause,
+            })?;
         let scope = scope(with, region, "ec2", self.now());
         let ec2 = Ec2 {
             client: &client,
@@ -145,10 +146,10 @@ impl Resident {
     /// Answers [`Reply::Endpoints`].
     pub(super) async fn endpoints(&self, ask: EndpointsAsk) -> Result<Reply, LoginError> {
         let selection = ask.selection.filtered();
-        let with = self.aws.credentials(&selection, self.now()).await?;
+        let with = self.credentials(&selection).await?;
         let (client, endpoint) = self
             .aws
-            .target(with.ec2.as_ref(), "ec2", with.region)
+            .target(&with, with.ec2.as_ref(), "ec2", with.region)
             .map_err(|cause| LoginError::Aws {
                 doing: "cannot call EC2",
                 cause,

@@ -269,7 +269,7 @@ fn enter(
 
 fn connect(runtime: &tokio::runtime::Runtime, opening: &Opening) -> Result<Socket, UpgradeError> {
     let host = opening.host.as_str();
-    let tcp = websocket::dial(host)?;
+    let tcp = websocket::dial(host, opening.proxy.as_ref())?;
     runtime.block_on(websocket::upgrade(tcp, host, opening.path.reveal(), &[]))
 }
 
@@ -279,7 +279,7 @@ fn open_session(
     opening: &SessionOpening,
 ) -> Result<Session<TlsStream<tokio::net::TcpStream>>, Failure> {
     let host = opening.host.as_str();
-    let connected = websocket::dial(host).and_then(|tcp| {
+    let connected = websocket::dial(host, opening.proxy.as_ref()).and_then(|tcp| {
         let path = opening.path.reveal();
         runtime.block_on(websocket::upgrade(tcp, host, path, &opening.headers))
     });

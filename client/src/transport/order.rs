@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use eic_aws::proxy::Proxy;
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -50,4 +51,7 @@ pub struct Opening {
     pub path: Secret<String>,
     /// Lines for stderr.
     pub notes: Vec<String>,
+    /// The configured proxy; none: what the environment names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
 }

@@ -1,5 +1,5 @@
-//! The web proxy that the environment names for a TLS connection to a host, and the way through it (RFC 9110 §9.3.6).
-//! Only tunnels ask here: no call that carries credentials reads these variables (H-02).
+//! The web proxy for a tunnel's TLS connection: the configured one, else the one that the environment names, and the way
+//! through it (RFC 9110 §9.3.6). Only tunnels ask here: no call that carries credentials reads these variables (H-02).
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use eic_aws::proxy::Proxy as Configured;
 use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 
@@ -54,17 +55,36 @@ pub fn from_lookup(
     Proxy::parse(&url).map(Some)
 }
 
-/// TCP to `host`, through the proxy of the process's environment where it names one.
+/// TCP to `host`, through the configured proxy; where none is configured, through that of the process's environment
+/// where it names one.
 ///
 /// # Errors
 /// [`ProxyError`].
-pub fn connect(host: &str, port: u16) -> Result<TcpStream, ProxyError> {
-    let proxy = from_lookup(host, port, |name| std::env::var(name).ok())?;
+pub fn connect(
+    host: &str,
+    port: u16,
+    configured: Option<&Configured>,
+) -> Result<TcpStream, ProxyError> {
+    let proxy = chosen(host, port, configured, |name| std::env::var(name).ok())?;
     let place = host.to_owned();
     within(ALL, host, move || match proxy {
         None => dial(&place, port),
         Some(proxy) => proxy.connect(&place, port, ANSWER),
     })
+}
+
+/// A configured proxy decides alone, also where it is not for `host`.
+fn chosen(
+    host: &str,
+    port: u16,
+    configured: Option<&Configured>,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<Option<Proxy>, ProxyError> {
+    match configured {
+        None => from_lookup(host, port, lookup),
+        Some(proxy) if proxy.leads_to(host, port) => Proxy::parse(proxy.url().reveal()).map(Some),
+        Some(_) => Ok(None),
+    }
 }
 
 /// The system's resolver takes no deadline: it works on a thread of its own, which ends when it gives up.
@@ -259,8 +279,8 @@ fn network_holds(network: &str, address: IpAddr) -> bool {
 /// The host cannot be reached, or not through the proxy.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// The proxy variable.
-    #[error("the proxy that HTTPS_PROXY names cannot be used: {0}")]
+    /// The proxy's URL.
+    #[error("the proxy that the configuration or HTTPS_PROXY names cannot be used: {0}")]
     Invalid(&'static str),
     /// A name.
     #[error("`{host}` cannot be resolved: {cause}")]
@@ -329,6 +349,22 @@ mod tests {
                 "{list:?} {host}"
             );
         }
+    }
+
+    #[test]
+    fn a_configured_proxy_counts_and_those_of_the_environment_do_not() {
+        let environment = |name: &str| (name == "HTTPS_PROXY").then(|| "http://other:1".to_owned());
+        let except = ["plain.example".to_owned()];
+        let configured = Configured::new("http://u:p@named.example:3128", &except).unwrap();
+        let host_of = |configured, host| {
+            let chosen = chosen(host, 443, configured, environment).unwrap();
+            chosen.map(|proxy| proxy.host)
+        };
+        let through = host_of(Some(&configured), "eice-1.example");
+        assert_eq!(through.as_deref(), Some("named.example"));
+        assert_eq!(host_of(Some(&configured), "a.plain.example"), None);
+        let other = host_of(None, "a.plain.example");
+        assert_eq!(other.as_deref(), Some("other"));
     }
 
     #[test]

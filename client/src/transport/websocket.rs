@@ -1,4 +1,4 @@
-//! A websocket to an AWS endpoint: TCP (or the environment's proxy), TLS with the system's roots, the upgrade of
+//! A websocket to an AWS endpoint: TCP (or a proxy), TLS with the system's roots, the upgrade of
 //! RFC 6455 §4.1 by hand, so that a refusal's own words reach the user. Raw bytes go by frames of our own; where
 //! messages count as such, tokio-tungstenite keeps them together.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
+use eic_aws::proxy::Proxy;
 use eic_protocol::secret::Secret;
 use eic_protocol::text::printable;
 use rustls::pki_types::ServerName;
@@ -73,12 +74,12 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// RFC 6455 §1.3.
 const ACCEPT_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// TCP to a websocket server, blocking; before a runtime exists.
+/// TCP to a websocket server, by the configured proxy or that of the environment; blocking, before a runtime exists.
 ///
 /// # Errors
 /// [`UpgradeError::Proxy`].
-pub fn dial(host: &str) -> Result<StdTcp, UpgradeError> {
-    Ok(proxy::connect(host, PORT)?)
+pub fn dial(host: &str, configured: Option<&Proxy>) -> Result<StdTcp, UpgradeError> {
+    Ok(proxy::connect(host, PORT, configured)?)
 }
 
 /// TLS and the upgrade on a connection that [`dial`] made. `path` holds a signature: no error repeats it.

@@ -15,6 +15,7 @@ mod issuer;
 mod measured;
 mod names;
 mod pages;
+mod proxy;
 mod real_ssh;
 mod sign_in;
 #[path = "../../src/resident/tests/stub.rs"]

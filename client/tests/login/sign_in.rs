@@ -66,7 +66,15 @@ impl Person for Browser {
 
 async fn by(issuer: &Issuer, way: Way) -> Result<Tokens, OidcError> {
     let mut browser = Browser::default();
-    oidc::sign_in(&issuer.registration(), way, NONCE, &mut browser, unix_now).await
+    oidc::sign_in(
+        &issuer.registration(),
+        way,
+        NONCE,
+        None,
+        &mut browser,
+        unix_now,
+    )
+    .await
 }
 
 #[tokio::test]
@@ -83,7 +91,15 @@ async fn an_answer_with_another_state_host_or_path_does_not_end_the_sign_in() {
         ..Browser::default()
     };
     let registration = issuer.registration();
-    let tokens = oidc::sign_in(&registration, Way::Browser, NONCE, &mut browser, unix_now).await;
+    let tokens = oidc::sign_in(
+        &registration,
+        Way::Browser,
+        NONCE,
+        None,
+        &mut browser,
+        unix_now,
+    )
+    .await;
     assert_eq!(tokens.unwrap().subject, "alice");
     let seen = Arc::clone(&browser.seen);
     wait_for(|| seen.lock().unwrap().len() == 6).await;
@@ -212,7 +228,15 @@ async fn a_device_asks_no_sooner_than_it_is_told() {
     let mut person = Browser::default();
     let begun = Instant::now();
     let registration = issuer.registration();
-    let tokens = oidc::sign_in(&registration, Way::Device, NONCE, &mut person, unix_now).await;
+    let tokens = oidc::sign_in(
+        &registration,
+        Way::Device,
+        NONCE,
+        None,
+        &mut person,
+        unix_now,
+    )
+    .await;
     assert_eq!(tokens.unwrap().subject, "alice");
     // 1 + 1 s, then 6 + 6 s: the stand-in tells who is too early to slow down, and that would cost more.
     assert!(
@@ -229,12 +253,12 @@ async fn a_refresh_token_is_replaced_at_each_use_and_must_be_of_the_same_person(
     let issuer = Issuer::new().await;
     issuer.state().refreshes = true;
     let first = by(&issuer, Way::Browser).await.unwrap();
-    let second = oidc::renew(&first, unix_now()).await.unwrap();
+    let second = oidc::renew(&first, None, unix_now()).await.unwrap();
     assert_ne!(first.id_token.reveal(), second.id_token.reveal());
-    let stolen = oidc::renew(&first, unix_now()).await.unwrap_err();
+    let stolen = oidc::renew(&first, None, unix_now()).await.unwrap_err();
     assert!(stolen.is_final(), "{stolen}");
     issuer.state().claims = [("sub", json!("mallory"))].into();
-    let other = oidc::renew(&second, unix_now()).await.unwrap_err();
+    let other = oidc::renew(&second, None, unix_now()).await.unwrap_err();
     assert!(matches!(other, OidcError::Claim("sub")), "{other}");
     assert!(!format!("{first:?} {second:?}").contains(CANARY));
 }
@@ -246,7 +270,7 @@ async fn an_issuer_that_wants_a_secret_of_installed_programs_gets_it_at_its_endp
     issuer.state().secret = Some("canary-secret");
     issuer.state().refreshes = true;
     let tokens = by(&issuer, Way::Browser).await.unwrap();
-    oidc::renew(&tokens, unix_now()).await.unwrap();
+    oidc::renew(&tokens, None, unix_now()).await.unwrap();
     by(&issuer, Way::Device).await.unwrap();
     assert!(!format!("{tokens:?}").contains("canary"), "{tokens:?}");
 }
@@ -289,7 +313,14 @@ async fn finish(world: &World, issuer: &Issuer, key: SubjectKey) -> Result<Signe
     let ca = Config::load(&world.paths).unwrap().ca.unwrap().url;
     let (nonce, registration) = (bound_nonce(&ca, &key), issuer.registration());
     let mut browser = Browser::default();
-    let signing_in = oidc::sign_in(&registration, Way::Browser, &nonce, &mut browser, unix_now);
+    let signing_in = oidc::sign_in(
+        &registration,
+        Way::Browser,
+        &nonce,
+        None,
+        &mut browser,
+        unix_now,
+    );
     let tokens = signing_in.await.unwrap();
     let ask = PersonAsk {
         selection,

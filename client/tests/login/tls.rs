@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use eic_aws::proxy::Proxy;
 use eic_login::ca::{CaClient, CaError};
 use eic_login::exit_code::{self, Failure};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
@@ -16,13 +17,19 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::CaConfig;
 
 /// A TLS server on loopback that counts the bytes of requests which reach it.
-struct Server {
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     received: Arc<AtomicUsize>,
-    authority: PathBuf,
+    pub(crate) authority: PathBuf,
 }
 
-async fn server(dir: &Path, name: &str, last_year: i32) -> Server {
+impl Server {
+    pub(crate) fn received(&self) -> usize {
+        self.received.load(Ordering::SeqCst)
+    }
+}
+
+pub(crate) async fn server(dir: &Path, name: &str, last_year: i32) -> Server {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -73,12 +80,20 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, received: Arc<Atomi
 }
 
 async fn discover(port: u16, authority: Option<&Path>) -> CaError {
+    discover_by(port, authority, None).await
+}
+
+pub(crate) async fn discover_by(
+    port: u16,
+    authority: Option<&Path>,
+    proxy: Option<&Proxy>,
+) -> CaError {
     let config = CaConfig {
         url: format!("https://localhost:{port}").parse().unwrap(),
         root_fingerprints: ["SHA256:x".to_owned()].into(),
         ca_file: authority.map(Path::to_owned),
     };
-    CaClient::new(&config)
+    CaClient::new(&config, proxy)
         .unwrap()
         .discovery()
         .await
@@ -104,12 +119,12 @@ async fn servers_of_another_name_issuer_or_time_get_no_request() {
         let error = discover(server.port, authority.map(PathBuf::as_path)).await;
         assert!(!error.is_absence(), "{what}: {error}");
         assert_eq!(Failure::from(error).code, exit_code::UNTRUSTED, "{what}");
-        assert_eq!(server.received.load(Ordering::SeqCst), 0, "{what}");
+        assert_eq!(server.received(), 0, "{what}");
     }
     // The right one is asked, and its 404 is no absence either.
     let answered = discover(right.port, Some(&right.authority)).await;
     assert!(matches!(answered, CaError::Status(404)), "{answered}");
-    assert!(right.received.load(Ordering::SeqCst) > 0);
+    assert!(right.received() > 0);
 }
 
 #[tokio::test]

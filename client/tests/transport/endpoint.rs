@@ -64,6 +64,30 @@ async fn a_refusal_is_told_in_the_services_words_and_a_stranger_is_not_trusted()
 }
 
 #[tokio::test]
+async fn the_configured_proxy_counts_for_tunnels_and_not_the_environments() {
+    // D19
+    let scene = Scene::new().await;
+    let proxy = scene.service.proxy;
+    let config = scene.world.paths.config_file();
+    for (written, reached) in [
+        (String::new(), false),
+        (format!("proxy = 'http://{proxy}'\n"), true),
+        (
+            format!("proxy = 'http://{proxy}'\nno_proxy = ['amazonaws.com']\n"),
+            false,
+        ),
+    ] {
+        std::fs::write(&config, written).unwrap();
+        scene.service.state().connects.clear();
+        let mut command = scene.through("ssh", "--via endpoint", &[INSTANCE, "echo in"]);
+        command.env("HTTPS_PROXY", "http://127.0.0.1:1");
+        let out = output(command).await;
+        assert_eq!(out.status.success(), reached, "{}", said(&out));
+        assert_eq!(scene.service.state().connects.len(), usize::from(reached));
+    }
+}
+
+#[tokio::test]
 async fn a_login_through_an_endpoint_satisfies_every_check_of_the_service() {
     let scene = Scene::new().await;
     let out = scene.echo("--via endpoint").await;

@@ -68,6 +68,7 @@ fn arguments(fingerprint: &[String]) -> Arguments {
         ca_file: None,
         issuer: None,
         client_id: None,
+        proxy: None,
         no_ca: false,
         undo: false,
         yes: true,
@@ -115,13 +116,13 @@ impl Home {
 
 /// Of a CA that is not configured yet.
 fn pin_new(url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
-    super::pin(url, arguments, &Home::new().paths(), None)
+    super::pin(url, arguments, &Home::new().paths(), &Config::default())
 }
 
 /// Of the CA that is configured.
 fn pin_again(home: &Home, url: &Audience, arguments: &Arguments) -> Result<Pinned, Failure> {
-    let before = Config::load(&home.paths()).unwrap().ca;
-    let pinned = super::pin(url, arguments, &home.paths(), before.as_ref())?;
+    let before = Config::load(&home.paths()).unwrap();
+    let pinned = super::pin(url, arguments, &home.paths(), &before)?;
     pinned.after(&home.paths())
 }
 
@@ -135,12 +136,15 @@ fn set_up_with(
     patterns: &[&str],
     id_token: Option<IdTokenConfig>,
 ) -> Result<(), Failure> {
-    let patterns: Vec<String> = patterns.iter().map(|p| (*p).to_owned()).collect();
+    let arguments = Arguments {
+        patterns: patterns.iter().map(|p| (*p).to_owned()).collect(),
+        ..arguments(&[])
+    };
     let plan = Plan::make(
         &home.paths(),
         std::path::Path::new("/usr/bin/eic-login"),
         pinned,
-        &patterns,
+        &arguments,
         id_token,
     )?;
     plan.carry_out(&home.paths(), true)
@@ -210,7 +214,7 @@ fn what_another_issuer_takes_away_is_said_and_the_secret_is_not_shown_to_it() {
     };
     let second = other.id_token(Some(&first)).unwrap();
     let program = std::path::Path::new("/usr/bin/eic-login");
-    let plan = Plan::make(&home.paths(), program, None, &[], second).unwrap();
+    let plan = Plan::make(&home.paths(), program, None, &arguments(&[]), second).unwrap();
     let shown = plan.shown(&home.paths());
     for name in ["client_id", "client_secret"] {
         let line = format!("`{name}` in [id_token] is removed");
@@ -220,6 +224,39 @@ fn what_another_issuer_takes_away_is_said_and_the_secret_is_not_shown_to_it() {
         !shown.contains("not-secret") && !shown.contains("`scopes`"),
         "{shown}"
     );
+}
+
+#[test]
+fn a_proxy_is_kept_by_the_next_setup_and_shown_without_its_password() {
+    let home = Home::new();
+    files::private_dir(&home.paths().config_dir).unwrap();
+    let before = "proxy = \"http://u:canary@p:3128\"\nno_proxy = [\"ca.example\"]\n";
+    std::fs::write(home.paths().config_file(), before).unwrap();
+    let program = std::path::Path::new("/usr/bin/eic-login");
+    let planned = |proxy: Option<&str>| {
+        let arguments = Arguments {
+            patterns: vec!["web-*".to_owned()],
+            proxy: proxy.map(str::to_owned),
+            ..arguments(&[])
+        };
+        Plan::make(&home.paths(), program, None, &arguments, None).unwrap()
+    };
+    let plan = planned(None);
+    let shown = plan.shown(&home.paths());
+    assert!(shown.contains("http://***@p:3128"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
+    plan.carry_out(&home.paths(), true).unwrap();
+    let kept = Config::load(&home.paths()).unwrap();
+    assert!(plan.config_text.contains("u:canary@p"));
+    assert_eq!(kept.proxy().unwrap().unwrap().to_string(), "p:3128");
+    assert_eq!(kept.no_proxy, ["ca.example"]);
+    planned(Some("http://q:3128"))
+        .carry_out(&home.paths(), true)
+        .unwrap();
+    let other = Config::load(&home.paths()).unwrap();
+    assert_eq!(other.proxy().unwrap().unwrap().to_string(), "q:3128");
+    assert_eq!(other.no_proxy, ["ca.example"]);
+    assert!(parse_proxy("socks5://u:canary@p:1").is_err());
 }
 
 #[test]
@@ -437,7 +474,7 @@ fn a_pin_that_goes_is_shown_before_anything_is_written() {
     let url = pinned.ca.url.to_string();
     set_up(&home, Some(pinned), &[]).unwrap();
     let program = Path::new("/usr/bin/eic-login");
-    let plan = Plan::make(&home.paths(), program, None, &[], None).unwrap();
+    let plan = Plan::make(&home.paths(), program, None, &arguments(&[]), None).unwrap();
     let shown = plan.shown(&home.paths());
     for line in [
         "  - the TLS pin `/etc/ca.pem` is removed\n".to_owned(),
@@ -460,7 +497,7 @@ fn the_sessions_folder_of_sockets_is_told_to_ssh_and_not_written_down() {
         ..paths.clone()
     };
     let program = Path::new("/usr/bin/eic-login");
-    let plan = Plan::make(&session, program, None, &[], None).unwrap();
+    let plan = Plan::make(&session, program, None, &arguments(&[]), None).unwrap();
     plan.carry_out(&session, true).unwrap();
     let block = std::fs::read_to_string(paths.ssh_dir.join("eic.config")).unwrap();
     assert!(block.contains("session/eic/%r@%h"), "{block}");

@@ -20,7 +20,7 @@ fn ca() -> Audience {
 
 async fn token(source: &TokenSource) -> Result<IdToken, TokenError> {
     source
-        .token(&ca(), &selection(&[("PATH", "/usr/bin:/bin")]))
+        .token(&ca(), &selection(&[("PATH", "/usr/bin:/bin")]), None)
         .await
 }
 

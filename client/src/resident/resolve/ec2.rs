@@ -112,7 +112,7 @@ impl Resident {
         &self,
         corner: &Corner,
     ) -> Result<Arc<Resolved>, LoginError> {
-        let found = self.aws.credentials(&corner.selection, self.now()).await?;
+        let found = self.credentials(&corner.selection).await?;
         Ok(match corner.region {
             Some(region) if region != found.region => Arc::new(Resolved {
                 region,

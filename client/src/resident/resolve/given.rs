@@ -47,7 +47,7 @@ impl Resident {
         let Some(region) = given.zone.as_ref().and_then(|zone| zone.region()) else {
             return Ok(selection.clone());
         };
-        let found = self.aws.credentials(selection, self.now()).await?;
+        let found = self.credentials(selection).await?;
         Ok(match found.names_region {
             true => selection.clone(),
             false => selection.with_region(region),

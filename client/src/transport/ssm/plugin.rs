@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use eic_aws::proxy::Proxy;
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
 use eic_protocol::secret::Secret;
@@ -63,6 +64,9 @@ pub struct PluginSession {
     pub endpoint: String,
     /// The credentials that the session was started with.
     pub selection: Selection,
+    /// The configured proxy; none: what the environment names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
 }
 
 #[derive(Serialize)]
@@ -89,6 +93,25 @@ impl PluginSession {
             parameters(host).to_string(),
             self.endpoint.clone(),
         ]
+    }
+
+    /// The configured proxy as the plugin, which has no configuration, takes it: the first names that it looks for, so that
+    /// those of the environment do not count beside it.
+    fn proxy_variables(&self) -> Vec<(&'static str, String)> {
+        let Some(proxy) = &self.proxy else {
+            return Vec::new();
+        };
+        let pairs = [
+            (
+                ["HTTPS_PROXY", "https_proxy"],
+                proxy.url().reveal().as_str(),
+            ),
+            (["NO_PROXY", "no_proxy"], proxy.except()),
+        ];
+        let each = pairs
+            .into_iter()
+            .flat_map(|(names, value)| names.map(|name| (name, value.to_owned())));
+        each.collect()
     }
 
     fn response(&self) -> Secret<String> {
@@ -152,6 +175,7 @@ impl Plugin {
             .env_clear()
             .envs(carrier::kept_environment())
             .envs(session.selection.aws_variables())
+            .envs(session.proxy_variables())
             .env(RESPONSE, session.response().reveal())
             // A signal for ssh's process group is not for the session: it ends with its socket.
             .process_group(0)
@@ -315,6 +339,35 @@ mod tests {
         for new in ["1.2.498.0\n", "1.2.707.0", "1.3", "2.0.0.0"] {
             assert!(is_new_enough(new), "{new}");
         }
+    }
+
+    #[test]
+    fn a_configured_proxy_takes_the_place_of_the_environments() {
+        let session = |proxy: serde_json::Value| -> PluginSession {
+            serde_json::from_value(serde_json::json!({
+                "id": "s-1", "url": "wss://x", "token": "t", "region": "eu-west-1", "target": "i-01234567",
+                "port": 22, "endpoint": "https://x", "selection": {}, "proxy": proxy,
+            }))
+            .unwrap()
+        };
+        assert!(
+            session(serde_json::Value::Null)
+                .proxy_variables()
+                .is_empty()
+        );
+        let named = serde_json::json!({"proxy": "http://u:canary@p:1", "no_proxy": ["a", "b"]});
+        let named = session(named);
+        for (name, value) in [
+            ("HTTPS_PROXY", "http://u:canary@p:1"),
+            ("https_proxy", "http://u:canary@p:1"),
+            ("NO_PROXY", "a,b"),
+            ("no_proxy", "a,b"),
+        ] {
+            let pair = (name, value.to_owned());
+            assert!(named.proxy_variables().contains(&pair), "{name}");
+        }
+        let told = format!("{:?}{:?}", named, named.arguments());
+        assert!(!told.contains("canary"), "{told}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use eic_aws::endpoint::Endpoint;
 use eic_aws::error::AwsError;
 use eic_aws::http_client::HttpClient;
 use eic_aws::json_call;
+use eic_aws::proxy::Proxy;
 use eic_aws::sigv4::{Scope, sign_request};
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::instance_id::InstanceId;
@@ -62,6 +63,9 @@ pub struct SessionOpening {
     pub headers: Vec<(String, Secret<String>)>,
     /// What opens the data channel.
     pub token: Secret<String>,
+    /// The configured proxy; none: what the environment names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
 }
 
 /// What StartSession answers.
@@ -102,6 +106,7 @@ impl Started {
             port: host.port,
             endpoint: endpoint.url(""),
             selection: selection.clone(),
+            proxy: None,
         })
     }
 }
@@ -166,6 +171,7 @@ fn opening(started: Started, scope: &Scope<'_>) -> Result<SessionOpening, StartE
         host,
         path: Secret::new(path),
         token: started.token_value,
+        proxy: None,
     })
 }
 
