@@ -26,7 +26,7 @@ mod trust_bundle;
 
 pub use hosts::{DeskError, HostRefusal};
 pub use start::{StartError, policy_sources};
-pub(crate) use start::{http_client, inventory};
+pub(crate) use start::{access, inventory};
 pub(crate) use trust_bundle::{NotPublished, NotPut, TrustAnswer, ViewDesk, publish};
 
 use crate::audit::{Actor, Event, EventName, Recorder};

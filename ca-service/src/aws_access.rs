@@ -9,6 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use eic_aws::endpoint::{Endpoint, InvalidEndpoint};
 use eic_aws::http_client::HttpClient;
+use eic_aws::proxy::Proxy;
 use eic_protocol::arn::{AccountId, Partition};
 use eic_protocol::aws_region::AwsRegion;
 use tokio::sync::Mutex;
@@ -46,11 +47,11 @@ pub enum AccessError {
 }
 
 impl AwsAccess {
-    /// Over the accounts of the configuration. Nothing is asked for yet.
-    pub async fn new(client: HttpClient, accounts: &[Ec2Config]) -> Self {
+    /// Over the accounts of the configuration, with credentials through `proxy`. Nothing is asked for yet.
+    pub async fn new(client: HttpClient, accounts: &[Ec2Config], proxy: Option<&Proxy>) -> Self {
         let mut providers = HashMap::new();
         for config in accounts {
-            if let Some(provider) = provider(config).await {
+            if let Some(provider) = provider(config, proxy).await {
                 let account = Account {
                     provider,
                     current: Mutex::default(),
@@ -169,11 +170,14 @@ fn source_text(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn provider(config: &Ec2Config) -> Option<SharedCredentialsProvider> {
+async fn provider(config: &Ec2Config, proxy: Option<&Proxy>) -> Option<SharedCredentialsProvider> {
     let region = Region::new(config.regions.first()?.as_str());
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone());
     if let Some(endpoint) = &config.endpoint_override {
         loader = loader.endpoint_url(endpoint.clone());
+    }
+    if let Some(proxy) = proxy {
+        loader = loader.http_client(proxy.sdk_client());
     }
     let own: SdkConfig = loader.load().await;
     match &config.assume_role {
@@ -206,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_account_that_is_not_configured_is_not_asked_about() {
-        let access = AwsAccess::new(HttpClient::plain_only().unwrap(), &[]).await;
+        let access = AwsAccess::new(HttpClient::plain_only().unwrap(), &[], None).await;
         let account: AccountId = "111122223333".parse().unwrap();
         assert!(matches!(
             access.credentials(&account, 0).await,

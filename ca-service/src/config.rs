@@ -14,12 +14,15 @@ mod issuer;
 pub mod keys;
 pub mod limits;
 mod oidc;
+mod outbound;
 pub mod policy;
 pub mod publish;
 pub mod sample;
 pub mod server;
 
 pub use document::{ConfigError, Mistake};
+
+use eic_aws::proxy::Proxy;
 
 use crate::authn::oidc::OidcRules;
 use crate::policy::NatRule;
@@ -56,6 +59,8 @@ pub struct Config {
     pub bundle: bundle::BundleConfig,
     /// `[publish]`
     pub publish: Option<publish::PublishConfig>,
+    /// `[outbound]`: what the service's own HTTPS goes through.
+    pub proxy: Option<Proxy>,
     /// `[limits]`
     pub limits: limits::LimitsConfig,
 }
@@ -112,6 +117,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         .map(|s| bundle::read(&s))
         .unwrap_or_default();
     let publish = top.table("publish").map(|s| publish::read(&s));
+    let proxy = top.table("outbound").and_then(|s| outbound::read(&s));
     let limits = top
         .table("limits")
         .map(|s| limits::read(&s))
@@ -128,7 +134,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
     Some(Config {
         server: server?,
         store: store?,
-        keys: keys?,
+        keys: keys?.through(proxy.as_ref()),
         policy: policy?,
         aws_sts: aws_sts?,
         oidc,
@@ -140,6 +146,7 @@ fn read(top: &Section<'_>) -> Option<Config> {
         hosts,
         bundle,
         publish: publish.flatten(),
+        proxy,
         limits,
     })
 }

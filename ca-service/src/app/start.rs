@@ -114,7 +114,7 @@ impl App {
         keys::announce_spares(&config.keys, &opened.0, &recorder, clock.now()).await?;
         let keys = keys::belonging(&config.keys, opened)?;
         let skew = Arc::new(ClockSkew::default());
-        let access = Arc::new(AwsAccess::new(http_client(config)?, &config.inventory.ec2).await);
+        let access = Arc::new(access(config).await?);
         let role_revocations = role_revocations(config, &access);
         let authn = authenticator(
             config,
@@ -206,8 +206,14 @@ fn burst(config: &Config) -> u32 {
         .saturating_mul(config.limits.burst_seconds)
 }
 
+/// The accounts of the configuration, by its proxy.
+pub(crate) async fn access(config: &Config) -> Result<AwsAccess, HttpError> {
+    let client = http_client(config)?;
+    Ok(AwsAccess::new(client, &config.inventory.ec2, config.proxy.as_ref()).await)
+}
+
 /// The system's roots are read only where TLS is spoken: with a stand-in on loopback and no EC2, nowhere.
-pub(crate) fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
+fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
     let plain = |origin: &Option<String>| {
         origin
             .as_ref()
@@ -239,7 +245,7 @@ pub(crate) fn http_client(config: &Config) -> Result<HttpClient, HttpError> {
     if plain(&config.aws_sts.endpoint_override) && only_plain && plain_issuers {
         HttpClient::plain_only()
     } else {
-        HttpClient::new(Roots::System, None)
+        HttpClient::new(Roots::System, config.proxy.as_ref())
     }
 }
 

@@ -12,6 +12,7 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use eic_aws::endpoint::InvalidEndpoint;
 use eic_aws::error::AwsError;
 use eic_aws::http_client::{HttpClient, HttpError, Roots};
+use eic_aws::proxy::Proxy;
 use eic_aws::s3::{S3Endpoint, S3Folder, put_object};
 use eic_aws::sigv4::Scope;
 use eic_protocol::aws_region::AwsRegion;
@@ -59,11 +60,11 @@ pub enum Round<'a> {
 }
 
 impl Destination {
-    /// With the credentials of this machine (environment, profile, container, instance).
+    /// With the credentials of this machine (environment, profile, container, instance), through `proxy`.
     ///
     /// # Errors
     /// [`PublicationError`]
-    pub async fn open(to: &PublishTo) -> Result<Self, PublicationError> {
+    pub async fn open(to: &PublishTo, proxy: Option<&Proxy>) -> Result<Self, PublicationError> {
         match to {
             PublishTo::Folder(folder) => Ok(Self::Folder(folder.clone())),
             PublishTo::S3 {
@@ -71,7 +72,8 @@ impl Destination {
                 region,
                 endpoint,
             } => {
-                let bucket = Bucket::open(folder.clone(), *region, endpoint.as_deref()).await?;
+                let endpoint = endpoint.as_deref();
+                let bucket = Bucket::open(folder.clone(), *region, endpoint, proxy).await?;
                 Ok(Self::S3(Box::new(bucket)))
             }
         }
@@ -111,11 +113,14 @@ impl Bucket {
         folder: S3Folder,
         region: AwsRegion,
         endpoint: Option<&str>,
+        proxy: Option<&Proxy>,
     ) -> Result<Self, PublicationError> {
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(region.as_str()))
-            .load()
-            .await;
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).region(Region::new(region.as_str()));
+        if let Some(proxy) = proxy {
+            loader = loader.http_client(proxy.sdk_client());
+        }
+        let shared = loader.load().await;
         let provider = shared
             .credentials_provider()
             .ok_or_else(|| PublicationError::Credentials("there is no provider".to_owned()))?;
@@ -123,7 +128,7 @@ impl Bucket {
         let client = if plain {
             HttpClient::plain_only()?
         } else {
-            HttpClient::new(Roots::System, None)?
+            HttpClient::new(Roots::System, proxy)?
         };
         Ok(Self {
             client,

@@ -19,9 +19,8 @@ use eic_protocol::trust::root::Root;
 
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
-use crate::app::{NotPublished, NotPut, StartError, ViewDesk, http_client, inventory};
+use crate::app::{NotPublished, NotPut, StartError, ViewDesk, access, inventory};
 use crate::audit::Recorder;
-use crate::aws_access::AwsAccess;
 use crate::bundle::publication::{BUNDLE_FILE, Destination, PublicationError};
 use crate::bundle::{BundleError, Edition, HostViews, Press};
 use crate::clock::Clock;
@@ -118,8 +117,8 @@ async fn publish(config: &Config, place: &PublishTo) -> Result<ExitCode, BundleC
     book.know_cas(roots.cas()).await?;
     let press = Press::new(book, keys.bundle.for_bundles(), config.bundle);
     let edition: Edition = press.print(&roots, clock.moment()).await?;
-    let destination = Destination::open(place).await?;
-    let access = AwsAccess::new(http_client(config)?, &config.inventory.ec2).await;
+    let destination = Destination::open(place, config.proxy.as_ref()).await?;
+    let access = access(config).await?;
     let inventory = inventory(config, Arc::new(access), store.hosts_seen())?;
     let desk = ViewDesk {
         inventory: &inventory,

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use eic_aws::http_client::HttpError;
 use eic_protocol::instance_id::InstanceId;
 
-use crate::app::{StartError, http_client, inventory};
-use crate::aws_access::AwsAccess;
+use crate::app::{StartError, access, inventory};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::inventory::{InstanceRecord, InventoryError};
@@ -17,7 +16,7 @@ pub(super) async fn find_host(
     config: &Config,
     id: &InstanceId,
 ) -> Result<Option<Arc<InstanceRecord>>, LookUpError> {
-    let access = AwsAccess::new(http_client(config)?, &config.inventory.ec2).await;
+    let access = access(config).await?;
     let sources = inventory(config, Arc::new(access), HostsSeen::default())?;
     let now = Clock::system().now();
     Ok(sources.instance(id, "operator", now).await?)

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use eic_aws::proxy::Proxy;
 use eic_protocol::arn::Arn;
 use eic_protocol::aws_region::AwsRegion;
 use eic_protocol::subject_key::CaKey;
@@ -63,6 +64,21 @@ pub struct KmsKey {
     pub endpoint: Option<String>,
     /// What GetPublicKey must answer.
     pub public_key: Option<CaKey>,
+    /// What KMS, and the service's credentials for it, are asked for through.
+    pub proxy: Option<Proxy>,
+}
+
+impl KeysConfig {
+    /// With every key of KMS behind this proxy.
+    pub(super) fn through(mut self, proxy: Option<&Proxy>) -> Self {
+        let own = [&mut self.user_ca, &mut self.host_ca];
+        for signer in own.into_iter().chain(&mut self.spare_user_cas) {
+            if let SignerConfig::Kms(key) = signer {
+                key.proxy = proxy.cloned();
+            }
+        }
+        self
+    }
 }
 
 pub(super) fn read_store(section: &Section<'_>) -> Option<PathBuf> {
@@ -187,6 +203,7 @@ fn kms(section: &Section<'_>) -> Option<KmsKey> {
         region: region?,
         endpoint,
         public_key,
+        proxy: None,
     })
 }
 

@@ -124,6 +124,12 @@ max_ttl_seconds = 3600
 # to = "s3://eic-trust/prod" # or a folder
 # region = "eu-west-1"
 
+# What HTTPS to AWS and to issuers goes through (variables of the environment never count); a file with a password in it
+# is for the service alone to read:
+# [outbound]
+# proxy = "http://proxy.internal:3128" # or http://user:password@…
+# no_proxy = ["10.0.0.0/8", "vpce.amazonaws.com"] # names with all below them, addresses, networks
+
 # [limits]
 # caller_rate = 50 # requests per second and caller, on average; ten times that for all sessions of a role whose names are only claimed
 # peer_rate = 500  # requests per second and address

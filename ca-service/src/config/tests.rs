@@ -191,6 +191,57 @@ fn every_section_is_read() {
 }
 
 #[test]
+fn a_proxy_that_cannot_be_used_is_a_mistake_without_its_password() {
+    for (table, expected) in [
+        ("proxy = \"socks5://u:canary@p:1\"", "`outbound.proxy`: "),
+        ("proxy = \"http://u:canary@p:port\"", "`outbound.proxy`: "),
+        ("proxy = 1", "expected a string"),
+        ("no_proxy = [\"a\"]", "`outbound.proxy`: is missing"),
+        (
+            "proxy = \"http://u:canary@p:1\"\nno_proxy = [\"a b\"]",
+            "`outbound.no_proxy`: `a b`",
+        ),
+        (
+            "proxy = \"http://u:canary@p:1\"\nno = 1",
+            "is not a key here",
+        ),
+    ] {
+        let told = with(&format!("\n[outbound]\n{table}\n")).unwrap_err();
+        assert!(told.contains(expected), "{table}: {told}");
+        assert!(!told.contains("canary"), "{told}");
+    }
+}
+
+#[test]
+fn the_proxy_is_there_for_every_key_of_kms_and_none_without_it() {
+    assert!(parse(sample::CONFIG).unwrap().proxy.is_none());
+    let kms = "{ signer = \"kms\", arn = \"arn:aws:kms:eu-west-1:111122223333:key/x\", region = \"eu-west-1\" }";
+    let text = sample::CONFIG
+        .replacen(
+            "\nuser_ca = {",
+            &format!("\nspare_user_cas = [{kms}]\nuser_ca = {{"),
+            1,
+        )
+        .replace(
+            "host_ca = { signer = \"local\", file = \"keys/host-ca\" }",
+            &format!("host_ca = {kms}"),
+        );
+    let config = parse(&format!(
+        "{text}\n[outbound]\nproxy = \"http://u:canary@p:3128\"\n"
+    ))
+    .unwrap();
+    let signers = [&config.keys.host_ca, &config.keys.spare_user_cas[0]];
+    for signer in signers {
+        let keys::SignerConfig::Kms(key) = signer else {
+            panic!("{signer:?}")
+        };
+        assert_eq!(key.proxy, config.proxy);
+    }
+    assert_eq!(config.proxy.as_ref().unwrap().to_string(), "p:3128");
+    assert!(!format!("{config:?}").contains("canary"));
+}
+
+#[test]
 fn keys_in_memory_that_would_leave_a_gap_or_cut_certificates_are_a_mistake() {
     let with = |members: &str| {
         let keys = format!("[keys]\nendorsed = {{ {members} }}\n");

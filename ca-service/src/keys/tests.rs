@@ -123,6 +123,7 @@ async fn a_key_that_kms_does_not_give_is_awaited_where_it_is_known() {
         // Nobody listens there.
         endpoint: Some("http://127.0.0.1:9".to_owned()),
         public_key: Some(CaKey::new(subject()).unwrap()),
+        proxy: None,
     };
     let unknown = KmsKey {
         public_key: None,

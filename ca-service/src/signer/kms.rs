@@ -208,8 +208,11 @@ impl KmsSigner {
 
 async fn shared(config: &KmsKey) -> aws_config::SdkConfig {
     let region = aws_types::region::Region::new(config.region.as_str());
-    let defaults = aws_config::defaults(aws_config::BehaviorVersion::latest());
-    defaults.region(region).load().await
+    let mut loader = aws_config::defaults(aws_config::BehaviorVersion::latest()).region(region);
+    if let Some(proxy) = &config.proxy {
+        loader = loader.http_client(proxy.sdk_client());
+    }
+    loader.load().await
 }
 
 /// What KMS tells of the key: its public half, which must be the expected one, and how it signs.

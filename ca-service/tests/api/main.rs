@@ -23,6 +23,7 @@ mod kms_away;
 #[path = "../../src/testing/metadata_signer.rs"]
 mod metadata_signer;
 mod oidc;
+mod outbound;
 mod program;
 mod proofs;
 mod publication;

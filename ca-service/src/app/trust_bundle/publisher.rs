@@ -37,7 +37,7 @@ impl Publishing {
             return Ok(None);
         };
         Ok(Some(Self {
-            destination: Destination::open(&publish.to).await?,
+            destination: Destination::open(&publish.to, config.proxy.as_ref()).await?,
             every: Duration::from_secs(publish.every_seconds),
             latest: ArcSwapOption::empty(),
         }))

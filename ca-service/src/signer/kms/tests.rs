@@ -155,6 +155,7 @@ impl StandIn {
             region: "eu-west-1".parse().unwrap(),
             endpoint: Some(self.endpoint.clone()),
             public_key: None,
+            proxy: None,
         }
     }
 
