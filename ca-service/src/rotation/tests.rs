@@ -333,7 +333,7 @@ fn keys_that_an_operator_exchanges_are_asked_for_when_their_own_time_is_over() {
     ca.succeed(&next);
     // The host CA's key has its own time; the one before it, which is still trusted, is not asked for.
     let bundle = ("bundle", old.fingerprint());
-    assert_eq!(asked(year, MADE + year), [bundle.clone()]);
+    assert_eq!(asked(year, MADE + year), std::slice::from_ref(&bundle));
     let host = ("host_ca", host.fingerprint());
     assert_eq!(asked(year, MADE + 2 * year), [host, bundle]);
 }
