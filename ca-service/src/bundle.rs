@@ -14,5 +14,5 @@ pub mod shares;
 mod views;
 
 pub use edition::{Answer, Edition, SealedView};
-pub use press::{BundleError, Press};
+pub use press::{BundleError, Press, first_bundle_with_all};
 pub use views::{HostFacts, HostViews};

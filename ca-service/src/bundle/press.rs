@@ -15,8 +15,10 @@ use crate::clock::Moment;
 use crate::config::bundle::BundleConfig;
 use crate::keys::RootHistory;
 use crate::signer::document::{DocumentError, ListKey};
-use crate::store::StoreError;
-use crate::store::trust::{BundleNumbers, DraftedList, Endorsed, Revoked, TrustBook};
+use crate::store::trust::{
+    BundleNumbers, DraftedList, Endorsed, Revoked, TrustBook, revoked_and_numbered,
+};
+use crate::store::{Reader, StoreError};
 
 /// A bundle is signed anew after this part of the time for which it is fresh.
 const RENEWALS: u64 = 4;
@@ -184,6 +186,22 @@ impl Press {
         draft.is_told_to(&edition, at.now);
         Ok(edition)
     }
+}
+
+/// The sequence of the first bundle with all that is revoked now; none: no bundle has it yet. Later bundles of the same list
+/// have higher numbers, and a host is told nothing more by them. `passed` as in [`Moment`], in Unix seconds.
+///
+/// # Errors
+/// [`BundleError`]
+pub fn first_bundle_with_all(reader: &Reader, passed: u64) -> Result<Option<u64>, BundleError> {
+    let (mut revoked, numbered) = revoked_and_numbered(reader)?;
+    revoked.set.prune(passed);
+    let list = match encoded(&revoked.set) {
+        Ok(list) => list,
+        Err(_) => fitting(&mut revoked.set, &shares::ranks(handed_in(reader)?))?.0,
+    };
+    let same = Sha256::digest(&list.bytes).as_slice() == numbered.content;
+    Ok((same && !revoked.reset_wanted).then_some(numbered.number))
 }
 
 /// The list of a set. Number and time are not content: else no list would be like another.

@@ -12,8 +12,10 @@ use serde_json::json;
 use super::config_file::ConfigFile;
 use super::runtime::block_on;
 use crate::audit::{Event, EventName, OnceError, Operator, Recorder};
+use crate::bundle::{BundleError, first_bundle_with_all};
 use crate::clock::Clock;
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
+use crate::keys::{RootError, root};
 use crate::random::{self, NoEntropy};
 use crate::store::hosts::{HostChange, RequestState, StoredToken};
 use crate::store::trust::{self, RevocationOrder};
@@ -36,7 +38,13 @@ pub struct HostsArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Enrolled hosts with what they last reported, and legacy hosts whose keys are known.
-    List(JsonArgs),
+    List {
+        /// Only hosts that have not reported the present root and a bundle with all that is revoked now.
+        #[arg(long)]
+        behind: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
     /// One host.
     Show {
         /// Its id.
@@ -106,7 +114,7 @@ pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
     let config = args.config.load()?;
     // Who only looks opens nothing for writing.
     let reader = Reader::new(&config.store);
-    if !reader.is_there() && matches!(args.what, What::List(_) | What::Pending(_)) {
+    if !reader.is_there() && matches!(args.what, What::List { .. } | What::Pending(_)) {
         eprintln!(
             "eic-ca: no host yet: there is no store `{}`; `eic-ca serve` makes it at its first start",
             config.store.display()
@@ -114,9 +122,15 @@ pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
         return Ok(ExitCode::SUCCESS);
     }
     let order = match &args.what {
-        What::List(args) => {
-            let now = Clock::system().now();
-            return Ok(show::list(&reader, args.json, now)?);
+        What::List { behind, json } => {
+            let now = Clock::system().moment();
+            let present = behind.then(|| present(&config, &reader, now.passed));
+            return Ok(show::list(
+                &reader,
+                json.json,
+                present.transpose()?,
+                now.now,
+            )?);
         }
         What::Show { instance, json } => {
             return Ok(show::one(&reader, instance, json.json)?);
@@ -131,6 +145,15 @@ pub fn run(args: &HostsArgs) -> Result<ExitCode, HostsError> {
     };
     let store = Store::open(&StoreConfig::at(&config.store))?;
     block_on(carry_out(&store, order))?
+}
+
+/// What a host has that is up to date. `passed` as in [`crate::clock::Moment`].
+fn present(config: &Config, reader: &Reader, passed: u64) -> Result<show::Present, HostsError> {
+    let (_, root) = root::read(&config.keys.root_document)?;
+    Ok(show::Present {
+        root: root.version,
+        bundle: first_bundle_with_all(reader, passed)?,
+    })
 }
 
 async fn carry_out(store: &Store, order: Order) -> Result<ExitCode, HostsError> {
@@ -262,6 +285,12 @@ pub enum HostsError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The root document.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The list of what is revoked.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// The record.
     #[error(transparent)]
     Record(#[from] OnceError),

@@ -23,7 +23,9 @@ use crate::clock::Moment;
 
 mod read;
 
-pub use read::{HandedIn, IssuedRow, Revoked, Signing};
+pub use read::{
+    HandedIn, IssuedRow, NumberedList, Revoked, Signing, handed_in, revoked_and_numbered,
+};
 
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,36 +20,104 @@ use crate::store::{Reader, StoreError};
 /// A host that reported nothing for so long is shown as silent: three reports were missed. Seconds.
 const SILENT: u64 = 900;
 
-/// `now` is in Unix seconds.
-pub(super) fn list(reader: &Reader, as_json: bool, now: u64) -> Result<ExitCode, StoreError> {
-    let (mut reported, blocked) = (reported(reader)?, blocked(reader)?);
-    if !as_json {
-        print(format_args!(
-            "{:<20} {:<12} {:<14} {:<17} {:<10} {}\n",
-            "INSTANCE", "ACCOUNT", "REGION", "EVIDENCE", "HEALTH", "REPORTED"
-        ));
+/// What a host that is up to date has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Present {
+    /// Version of the root document.
+    pub(super) root: u64,
+    /// Sequence of the first bundle with all that is revoked; none: no bundle has it yet.
+    pub(super) bundle: Option<u64>,
+}
+
+impl Present {
+    /// Whether the host reported both.
+    fn is_at(&self, host: &Shown) -> bool {
+        let trust = host.report.as_ref().and_then(parsed).map(|r| r.trust);
+        trust.is_some_and(|trust| {
+            let bundle = self.bundle.is_some() && trust.bundle_sequence >= self.bundle;
+            bundle && trust.root_version >= self.root
+        })
     }
-    let enrolled = hosts(reader)?.into_iter().map(|host| (host, true));
-    let legacy = legacy_hosts(reader)?.into_iter().map(|host| (host, false));
-    let mut empty = true;
-    for (host, enrolled) in enrolled.chain(legacy) {
-        let shown = Shown {
-            blocked: blocked.contains(&host.instance),
-            report: reported.remove(&host.instance),
-            enrolled,
-            host,
+
+    /// The last line: how many of those that are to follow do.
+    fn summary(&self, hosts: &[Shown]) -> String {
+        let Some(bundle) = self.bundle else {
+            return "what is revoked now is in no bundle yet: a running service makes one within a second, `eic-ca bundle publish` at once".to_owned();
         };
-        empty = false;
+        let followers = || hosts.iter().filter(|host| host.follows());
+        let (all, there) = (
+            followers().count(),
+            followers().filter(|host| self.is_at(host)).count(),
+        );
+        let root = self.root;
+        format!("{there} of {all} hosts report bundle ≥ {bundle} and root ≥ {root}")
+    }
+}
+
+/// All hosts; with `behind` only those that are to have what is present and have not reported it. `now` is in Unix
+/// seconds.
+pub(super) fn list(
+    reader: &Reader,
+    as_json: bool,
+    behind: Option<Present>,
+    now: u64,
+) -> Result<ExitCode, StoreError> {
+    let all = all(reader)?;
+    if !as_json {
+        print(format_args!("{}\n", row(&COLUMNS)));
+    }
+    let wanted = |host: &&Shown| behind.is_none_or(|at| host.follows() && !at.is_at(host));
+    for host in all.iter().filter(wanted) {
         if as_json {
-            print(format_args!("{}\n", shown.value()));
+            print(format_args!("{}\n", host.value()));
         } else {
-            print(format_args!("{}\n", shown.row(now)));
+            print(format_args!("{}\n", host.row(now)));
         }
     }
-    if empty {
+    if all.is_empty() {
         eprintln!("eic-ca: no host is enrolled, and no legacy host's keys are known");
     }
+    match behind.map(|present| present.summary(&all)) {
+        // Among JSON objects it is none.
+        Some(summary) if as_json => eprintln!("eic-ca: {summary}"),
+        Some(summary) => print(format_args!("{summary}\n")),
+        None => {}
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+const COLUMNS: [&str; 8] = [
+    "INSTANCE", "ACCOUNT", "REGION", "EVIDENCE", "HEALTH", "ROOT", "BUNDLE", "REPORTED",
+];
+
+fn row(columns: &[&str; 8]) -> String {
+    let [
+        instance,
+        account,
+        region,
+        evidence,
+        health,
+        root,
+        bundle,
+        reported,
+    ] = columns;
+    format!(
+        "{instance:<20} {account:<12} {region:<14} {evidence:<17} {health:<10} {root:<5} {bundle:<8} {reported}"
+    )
+}
+
+/// Enrolled hosts, then legacy ones.
+fn all(reader: &Reader) -> Result<Vec<Shown>, StoreError> {
+    let (mut reported, blocked) = (reported(reader)?, blocked(reader)?);
+    let enrolled = hosts(reader)?.into_iter().map(|host| (host, true));
+    let legacy = legacy_hosts(reader)?.into_iter().map(|host| (host, false));
+    let shown = enrolled.chain(legacy).map(|(host, enrolled)| Shown {
+        blocked: blocked.contains(&host.instance),
+        report: reported.remove(&host.instance),
+        enrolled,
+        host,
+    });
+    Ok(shown.collect())
 }
 
 pub(super) fn one(
@@ -121,17 +189,26 @@ struct Shown {
 }
 
 impl Shown {
+    /// Whether it is to follow the CA and can say how far it has got: the reports of a blocked host are refused.
+    fn follows(&self) -> bool {
+        self.enrolled && !self.blocked && self.host.ended_at.is_none()
+    }
+
     fn row(&self, now: u64) -> String {
         let (host, report) = (&self.host, self.report.as_ref());
-        format!(
-            "{:<20} {:<12} {:<14} {:<17} {:<10} {}",
+        let trust = report.and_then(parsed).map(|report| report.trust);
+        let absent = || "-".to_owned();
+        let told = |number: Option<u64>| number.map_or_else(absent, |number| number.to_string());
+        row(&[
             host.instance.as_str(),
             host.account.as_str(),
             host.region.as_str(),
             host.evidence.as_str(),
             self.health(now),
-            report.map_or_else(|| "-".to_owned(), |report| rfc3339(report.received_at)),
-        )
+            &told(trust.as_ref().map(|trust| trust.root_version)),
+            &told(trust.and_then(|trust| trust.bundle_sequence)),
+            &report.map_or_else(absent, |report| rfc3339(report.received_at)),
+        ])
     }
 
     fn health(&self, now: u64) -> &'static str {

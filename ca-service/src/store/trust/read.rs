@@ -77,6 +77,33 @@ pub(super) fn revoked(reader: &Reader) -> Result<Revoked, StoreError> {
     })
 }
 
+/// The list that got numbers last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedList {
+    /// Its number: the sequence of the first bundle that holds it; 0: there is none.
+    pub number: u64,
+    /// Digest of it without number and time.
+    pub content: Vec<u8>,
+}
+
+/// What is revoked, and the list that got numbers last: another one where nothing has put what is revoked into a bundle yet.
+///
+/// # Errors
+/// The store's.
+pub fn revoked_and_numbered(reader: &Reader) -> Result<(Revoked, NumberedList), StoreError> {
+    // The list first: what is revoked meanwhile is in none yet, as far as it is known here.
+    let sql = "SELECT number, content FROM trust_numbers";
+    let numbered = reader.query(|connection| {
+        connection.query_row(sql, [], |row| {
+            Ok(NumberedList {
+                number: row.get::<_, i64>(0)?.unsigned_abs(),
+                content: row.get(1)?,
+            })
+        })
+    })?;
+    Ok((revoked(reader)?, numbered))
+}
+
 fn entries(connection: &Connection) -> rusqlite::Result<(RevocationSet, usize)> {
     let cas = cas(connection)?;
     let mut statement =
@@ -94,7 +121,10 @@ fn entries(connection: &Connection) -> rusqlite::Result<(RevocationSet, usize)> 
 }
 
 /// The entries with who made each of them. As costly as [`revoked`] and seldom needed.
-pub(super) fn handed_in(reader: &Reader) -> Result<Vec<HandedIn>, StoreError> {
+///
+/// # Errors
+/// The store's.
+pub fn handed_in(reader: &Reader) -> Result<Vec<HandedIn>, StoreError> {
     reader.query(|connection| {
         let cas = cas(connection)?;
         let sql = "SELECT kind, ca, value, expires, revoked_by, revocation FROM revoked";

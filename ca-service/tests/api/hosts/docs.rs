@@ -39,7 +39,7 @@ async fn every_command_of_the_page_runs() {
         .iter()
         .flat_map(|block| block.lines())
         .collect();
-    assert_eq!(commands.len(), 10, "{commands:?}");
+    assert_eq!(commands.len(), 11, "{commands:?}");
     for command in commands {
         let line = command
             .replace("00112233445566778899aabbccddeeff", &mine)

@@ -15,6 +15,7 @@ use super::requests::{Ask, audience};
 use crate::client::{Client, fresh_nonce};
 use crate::program::real_now;
 use crate::sts::{ALICE, OTHER_INSTANCE};
+use crate::trust_commands::{current, name_spare, until};
 use crate::world::{WEB, code, read};
 
 pub(super) fn report(instance: &str, logins: Vec<AcceptedLogin>) -> HostReport {
@@ -232,4 +233,107 @@ async fn what_a_host_reports_is_shown_to_operators() {
     assert_eq!(value["report"]["trust"]["bundle_sequence"], 7);
     let audit = world.world.audit();
     assert!(audit.contains("ReportHostLogins") && !audit.contains("UnexplainedLogin"));
+}
+
+/// Two enrolled hosts.
+async fn two_hosts(world: &HostWorld) -> [Client; 2] {
+    let (host, other) = (Client::new(1), Client::new(2));
+    world.certified(&world.with_document(&Ask::of(&host))).await;
+    let ask = Ask {
+        instance: OTHER,
+        document: document(OTHER, "2026-02-16T00:38:27Z"),
+        identity: OTHER_INSTANCE,
+        ..Ask::of(&other)
+    };
+    world.certified(&world.with_document(&ask)).await;
+    [host, other]
+}
+
+async fn reports_bundle(world: &HostWorld, host: &Client, sequence: Option<u64>, root: u64) {
+    let mut report = report(HOST, Vec::new());
+    report.trust.bundle_sequence = sequence;
+    report.trust.root_version = root;
+    let _: HostReportResponse = read(&post(world, &sign(host, report)).await).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_have_not_reported_what_is_revoked_now_are_behind() {
+    let world = HostWorld::new("evidence").await;
+    let [host, other] = two_hosts(&world).await;
+    let behind = || world.hosts(&["list", "--behind"]).unwrap();
+    let first = current(&world.world).await.revocations.number;
+    // Nobody has reported yet, and who reports no bundle has none.
+    let told = |there, all, bundle| {
+        format!("{there} of {all} hosts report bundle ≥ {bundle} and root ≥ 1")
+    };
+    assert!(behind().ends_with(&told(0, 2, first)), "{}", behind());
+    reports_bundle(&world, &host, None, 1).await;
+    assert!(behind().ends_with(&told(0, 2, first)), "{}", behind());
+    reports_bundle(&world, &host, Some(first), 1).await;
+    let listed = behind();
+    assert!(!listed.contains(HOST) && listed.contains(OTHER), "{listed}");
+    assert!(listed.ends_with(&told(1, 2, first)), "{listed}");
+
+    let lost = other.public.fingerprint();
+    world
+        .eic_ca(&["revoke", "key", &lost, "--reason", "lost"])
+        .unwrap();
+    let list = until(&world.world, |krl| krl.count() == 1).await;
+    let listed = behind();
+    assert!(listed.contains(HOST), "{listed}");
+    assert!(listed.ends_with(&told(0, 2, list.sequence)), "{listed}");
+    reports_bundle(&world, &host, Some(list.sequence), 1).await;
+    assert!(!behind().contains(HOST));
+
+    // A blocked host's reports are refused: it cannot say.
+    world.hosts(&["block", OTHER]).unwrap();
+    let list = until(&world.world, |krl| krl.cas().count() == 1).await;
+    reports_bundle(&world, &host, Some(list.sequence + 7), 1).await;
+    let listed = behind();
+    assert!(listed.ends_with(&told(1, 1, list.sequence)), "{listed}");
+    let objects = world.hosts(&["list", "--behind", "--json"]).unwrap();
+    assert_eq!(objects, "", "the last line is none of the objects");
+    let row = world.hosts(&["list"]).unwrap();
+    let row = row.lines().find(|line| line.starts_with(HOST)).unwrap();
+    let columns: Vec<&str> = row.split_whitespace().collect();
+    let newest = (list.sequence + 7).to_string();
+    assert_eq!(columns[5..7], ["1", &newest], "{row}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_have_not_reported_the_present_root_are_behind() {
+    let world = HostWorld::new("evidence").await;
+    let [host, _] = two_hosts(&world).await;
+    let sequence = current(&world.world).await.revocations.number;
+    reports_bundle(&world, &host, Some(sequence), 1).await;
+    name_spare(&world.world, 0);
+    world.eic_ca(&["keys", "announce"]).unwrap();
+    let listed = world.hosts(&["list", "--behind"]).unwrap();
+    let told = format!("0 of 2 hosts report bundle ≥ {sequence} and root ≥ 2");
+    assert!(listed.contains(HOST) && listed.ends_with(&told), "{listed}");
+    reports_bundle(&world, &host, Some(sequence), 2).await;
+    let listed = world.hosts(&["list", "--behind"]).unwrap();
+    assert!(!listed.contains(HOST), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_bundle_has_what_is_revoked_every_host_is_behind() {
+    let mut world = HostWorld::new("evidence").await;
+    let [host, _] = two_hosts(&world).await;
+    reports_bundle(&world, &host, Some(1_000), 1).await;
+    world.end();
+    let lost = Client::new(9).public.fingerprint();
+    world
+        .eic_ca(&["revoke", "key", &lost, "--reason", "lost"])
+        .unwrap();
+    let listed = world.hosts(&["list", "--behind"]).unwrap();
+    assert!(
+        listed.contains(HOST) && listed.contains("is in no bundle yet"),
+        "{listed}"
+    );
+    let www = world.world.path("www");
+    world
+        .eic_ca(&["bundle", "publish", "--to", www.to_str().unwrap()])
+        .unwrap();
+    assert!(!world.hosts(&["list", "--behind"]).unwrap().contains(HOST));
 }
