@@ -16,7 +16,7 @@ use crate::config::bundle::BundleConfig;
 use crate::keys::RootHistory;
 use crate::signer::document::{DocumentError, ListKey};
 use crate::store::trust::{
-    BundleNumbers, DraftedList, Endorsed, Revoked, TrustBook, revoked_and_numbered,
+    BundleNumbers, DraftedList, Endorsed, Revoked, TrustBook, handed_in, revoked_and_numbered,
 };
 use crate::store::{Reader, StoreError};
 

@@ -24,6 +24,7 @@ mod kms_away;
 mod metadata_signer;
 mod oidc;
 mod outbound;
+mod pages;
 mod program;
 mod proofs;
 mod publication;

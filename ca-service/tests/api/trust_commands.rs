@@ -596,35 +596,3 @@ async fn user_cas_are_exchanged_under_a_running_service() {
             .is_revoked(&parsed(&after))
     );
 }
-
-/// The words of a line as a shell has them; the pages quote with `"` only.
-fn words(line: &str) -> Vec<String> {
-    let parts = line.split('"').enumerate();
-    let mut words = Vec::new();
-    for (at, part) in parts {
-        match at % 2 {
-            0 => words.extend(part.split_whitespace().map(str::to_owned)),
-            _ => words.push(part.to_owned()),
-        }
-    }
-    words
-}
-
-#[test]
-fn every_command_of_the_pages_is_one_of_the_program() {
-    use clap::Parser as _;
-    let pages = [
-        include_str!("../../../docs/revocation.md"),
-        include_str!("../../../docs/rotation.md"),
-    ];
-    for page in pages {
-        let blocks = page.split("```sh\n").skip(1);
-        let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
-        let lines: Vec<_> = blocks.flat_map(str::lines).collect();
-        assert!(lines.len() >= 10, "{lines:?}");
-        for line in lines {
-            let parsed = eic_ca::command::CommandLine::try_parse_from(words(line));
-            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
-        }
-    }
-}
