@@ -230,13 +230,21 @@ fn copy_etc(etc: &Path) -> Result<()> {
     make_folder(&etc.join("ssh"), 0o755)
 }
 
-/// Copies a program into a folder, for everyone to run.
+/// Copies a program into a folder, for everyone to run. Another process does: while a descriptor that writes is open,
+/// in a child of another test even, nobody can run the file (execve(2), ETXTBSY).
 pub(crate) fn copy_program(program: &Path, folder: &Path) -> Result<()> {
-    let name = program.file_name().unwrap_or_default();
-    let target = folder.join(name);
-    fs::copy(program, &target).context(|| format!("copy `{}` into the lab", program.display()))?;
-    fs::set_permissions(&target, fs::Permissions::from_mode(0o755))
-        .context(|| format!("set the mode of `{}`", target.display()))
+    let copying = format!("copy `{}` into the lab", program.display());
+    let status = Command::new("install")
+        .args(["-m", "0755"])
+        .args([program, folder])
+        .status()
+        .context(|| copying.clone())?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::Unexpected(format!(
+            "{copying}: install ended with {status}"
+        ))),
+    }
 }
 
 fn write_var(var: &Path) -> Result<()> {

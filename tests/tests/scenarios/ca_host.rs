@@ -182,7 +182,7 @@ fn certificate_opens_the_named_user_of_the_named_host_only() -> Result<()> {
     }
     host.log_line(
         "ID eic:alice:0123456789abcdef (serial 7) CA ED25519",
-        Duration::from_secs(5),
+        Duration::from_secs(30),
     )?;
     Ok(())
 }

@@ -76,7 +76,7 @@ fn pushed_key_opens_one_user_of_one_host_for_a_minute() -> Result<()> {
     assert_eq!(scene.ssh("ubuntu")?.success()?.stdout, "ubuntu\n");
     scene.host.log_line(
         "Providing ssh key from EC2 Instance Connect with fingerprint",
-        Duration::from_secs(5),
+        Duration::from_secs(30),
     )?;
     scene.lab.clock().advance(61);
     scene.assert_refused("ubuntu", "the key has expired")

@@ -61,7 +61,7 @@ fn ordinary_login_by_an_authorized_keys_file_works_through_the_namespaces() -> R
     );
     web.log_line(
         "Accepted publickey for ubuntu from 10.77.0.1",
-        Duration::from_secs(5),
+        Duration::from_secs(30),
     )?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 const ISSUER: &str = "https://issuer.example";
 pub(crate) const SUBJECT: &str = "repo:acme/app:environment:prod";
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Signs tokens, and publishes its key in the lab's network until the test ends.
 pub(crate) struct Issuer {

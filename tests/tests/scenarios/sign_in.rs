@@ -10,7 +10,7 @@ use eic_lab::standin::issuer::{CLIENT_ID, ISSUER, Issuer, Person};
 use eic_lab::{Ca, Client, Host, Lab, small_fleet};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// What opens the issuer's pages: it has the person's session, and follows every redirect. With a second argument it
 /// sends that form.

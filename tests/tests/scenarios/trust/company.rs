@@ -13,8 +13,8 @@ use eic_lab::{Ca, Client, Host, Lab, small_fleet};
 
 use crate::aws_calls::INSTANCE_CONNECT;
 
-/// From a command at the CA to what it does on a host.
-pub(super) const SOON: Duration = Duration::from_secs(5);
+/// From a command at the CA to what it does on a host: a second or two, on a busy machine more.
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 /// For what a busy machine may take long for, and nothing is said about.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

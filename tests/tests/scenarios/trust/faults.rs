@@ -297,6 +297,7 @@ fn revocations_made_while_the_helper_was_away_are_in_force_when_it_is_back() {
     assert!(lost.opens(&web), "nothing told the host");
     service.start_helper().unwrap();
     service.restart().unwrap();
-    wait("the refusal", SOON, || !lost.opens(&web));
+    let took = wait("the refusal", SOON, || !lost.opens(&web));
+    println!("refused after {:.1} s", took.as_secs_f64());
     service.wait_for("\"healthy\": true").unwrap();
 }
