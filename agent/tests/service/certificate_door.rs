@@ -3,10 +3,13 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use eic_agent::helper::request::{Answer, Request};
+use eic_protocol::api::host_certificate::{HostCertificateRequest, HostEvidence, HostKeyProof};
+use eic_protocol::base64_text::Base64Bytes;
+use eic_protocol::grant::Nonce;
 use eic_protocol::subject_key::SubjectKey;
 
 use crate::certificates::Made;
-use crate::documents::HOST_CA_KEY;
+use crate::documents::{HOST_CA_KEY, INSTANCE, public};
 use crate::sandbox::now;
 use crate::station::Station;
 
@@ -86,4 +89,35 @@ fn one_certificate_after_the_other_is_refused_for_some_seconds() {
     station.age_certificate();
     assert!(show(&station, &next).is_ok());
     assert_eq!(station.in_place().unwrap().serial(), 78);
+}
+
+#[test]
+fn a_previous_key_that_is_no_other_key_of_this_host_is_not_signed_by() {
+    let Some((station, own)) = scene() else {
+        return;
+    };
+    let unsigned = |public_key: &SubjectKey| HostKeyProof {
+        public_key: public_key.clone(),
+        signature: Base64Bytes(Vec::new()),
+    };
+    let ask = |previous: &SubjectKey| {
+        let request = HostCertificateRequest {
+            protocol: 1,
+            instance: INSTANCE.parse().unwrap(),
+            time: now(),
+            nonce: Nonce::from_random([1; 16]),
+            host_keys: vec![unsigned(&own)],
+            previous_key: Some(unsigned(previous)),
+            challenge: None,
+            evidence: HostEvidence::EnrolledKey {},
+        };
+        let request = Request::SignHostRequest(Box::new(request));
+        station.helper().ask(&request)
+    };
+    for wrong in [&public(30), &own] {
+        let refused = ask(wrong).unwrap_err().to_string();
+        assert!(refused.contains("other keys"), "{refused}");
+    }
+    let answer = ask(&station.host_key("rsa")).unwrap();
+    assert!(matches!(answer, Answer::Signatures(signatures) if signatures.len() == 2));
 }
