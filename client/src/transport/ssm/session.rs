@@ -194,6 +194,17 @@ async fn write_out<S>(
     let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
 }
 
+/// What a message of the service's leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// Both sides.
+    GoesOn,
+    /// The agent has ended the session.
+    Over,
+    /// The local side takes nothing more.
+    NobodyHere,
+}
+
 struct Pumping {
     channel: Channel,
     started: Instant,
@@ -213,7 +224,7 @@ impl Pumping {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         if writer.write_all(&early).await.is_err() {
-            return Ok(());
+            return self.farewell(stream, writer).await;
         }
         let mut buffer = vec![0; AT_ONCE];
         let (mut tick, mut beat) = (tokio::time::interval(TICK), tokio::time::interval(BEAT));
@@ -229,8 +240,11 @@ impl Pumping {
                 }
                 message = stream.next() => {
                     let message = message.ok_or(SessionError::Ended)?.map_err(broken)?;
-                    if !self.deliver(message, &mut writer).await? {
-                        return Ok(());
+                    match self.deliver(message, &mut writer).await? {
+                        After::GoesOn => {}
+                        After::Over => return Ok(()),
+                        // ssh may be gone before that is read: the session is ended all the same.
+                        After::NobodyHere => return self.farewell(stream, writer).await,
                     }
                 }
                 _ = tick.tick() => {
@@ -271,8 +285,10 @@ impl Pumping {
         self.send(Message::binary(bytes))?;
         let last = async {
             while let Some(Ok(message)) = stream.next().await {
-                if !self.deliver(message, &mut writer).await.unwrap_or(false) {
-                    return;
+                // What nobody here takes any more does not matter; the agent's word that it is over does.
+                match self.deliver(message, &mut writer).await {
+                    Ok(After::GoesOn | After::NobodyHere) => {}
+                    Ok(After::Over) | Err(_) => return,
                 }
             }
         };
@@ -280,12 +296,11 @@ impl Pumping {
         Ok(())
     }
 
-    /// Whether it goes on.
     async fn deliver(
         &mut self,
         message: Message,
         writer: &mut (impl AsyncWrite + Unpin),
-    ) -> Result<bool, SessionError> {
+    ) -> Result<After, SessionError> {
         let events = match message {
             Message::Binary(bytes) => self.channel.receive(&bytes, self.time())?,
             Message::Close(_) => return Err(SessionError::Ended),
@@ -295,15 +310,15 @@ impl Pumping {
             match event {
                 Event::Send(bytes) => self.send(Message::binary(bytes))?,
                 Event::Output(bytes) if writer.write_all(&bytes).await.is_err() => {
-                    return Ok(false);
+                    return Ok(After::NobodyHere);
                 }
-                Event::Closed(words) if words.is_empty() => return Ok(false),
+                Event::Closed(words) if words.is_empty() => return Ok(After::Over),
                 Event::Closed(words) => return Err(SessionError::Closed(words)),
                 Event::Refused(error) => return Err(error.into()),
                 Event::Output(_) | Event::Ready => {}
             }
         }
-        Ok(true)
+        Ok(After::GoesOn)
     }
 
     /// Never waits: a queue that is full is a dead network, and what matters is sent again.
@@ -357,4 +372,95 @@ pub enum SessionError {
     /// The host's agent.
     #[error("the host's Session Manager agent did not answer within {} s", HANDSHAKE.as_secs())]
     Slow,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{DuplexStream, ReadBuf};
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    use super::super::message::{self, Ids};
+    use super::*;
+
+    /// A local side that was gone before the end of its bytes was seen: it says nothing and takes nothing more.
+    struct Gone {
+        takes: usize,
+    }
+
+    impl AsyncRead for Gone {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Gone {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(match self.takes.checked_sub(1) {
+                None => Err(io::ErrorKind::BrokenPipe.into()),
+                Some(left) => {
+                    self.takes = left;
+                    Ok(bytes.len())
+                }
+            })
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn output(sequence: i64) -> Message {
+        let (kind, id) = (message::OUTPUT_STREAM, Ids::default().next());
+        let said = message::Message::new(kind, id, sequence, message::OUTPUT, b"SSH-2.0".to_vec());
+        Message::binary(said.encode(0))
+    }
+
+    /// Says two things as the host's agent, and reads until it is asked to end the session.
+    async fn is_asked_to_end(mut agent: WebSocketStream<DuplexStream>) -> bool {
+        agent.next().await;
+        for sequence in 0..2 {
+            agent.send(output(sequence)).await.unwrap();
+        }
+        while let Some(Ok(sent)) = agent.next().await {
+            let sent = message::Message::decode(&sent.into_data());
+            let terminates = |sent: &message::Message| {
+                sent.payload_type == message::FLAG
+                    && sent.payload == message::TERMINATE.to_be_bytes()
+            };
+            if sent.as_ref().is_some_and(terminates) {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn a_session_is_ended_also_where_nobody_is_there_to_read_the_hosts_last_words() {
+        for takes in [0, 1] {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let agent = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+            let asked = tokio::spawn(is_asked_to_end(agent));
+            let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+            let token = Secret::new("token".to_owned());
+            let session = open(socket, &token, 0).await.unwrap();
+            session.pump(Gone { takes }).await.unwrap();
+            assert!(asked.await.unwrap(), "{takes}");
+        }
+    }
 }
