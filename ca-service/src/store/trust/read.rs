@@ -120,7 +120,7 @@ fn entries(connection: &Connection) -> rusqlite::Result<(RevocationSet, usize)> 
     Ok((set, homeless))
 }
 
-/// The entries with who made each of them. As costly as [`revoked`] and seldom needed.
+/// The entries with who made each of them. As costly as reading all that is revoked, and seldom needed.
 ///
 /// # Errors
 /// The store's.
