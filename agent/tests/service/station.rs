@@ -30,7 +30,7 @@ impl Station {
     pub(crate) fn new(more: &str) -> Option<Self> {
         let host = Host::new()?;
         let service = env!("CARGO_BIN_EXE_eic-agent-service");
-        fs::copy(service, host.path("bin/eic-agent-service")).unwrap();
+        host.copy(service, "bin/eic-agent-service");
         let authority = Authority::new();
         host.documents(&authority.installed);
         ok(&host.install(&["--no-reload"]));

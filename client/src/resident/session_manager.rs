@@ -25,9 +25,11 @@ impl Pace {
     /// Waits for its turn; those who wait queue up.
     async fn turn(&self) {
         let mut started = self.0.lock().await;
-        if started.len() >= PER_SECOND {
-            let oldest = started.remove(0);
+        let oldest = started.first().copied();
+        if let Some(oldest) = oldest.filter(|_| started.len() >= PER_SECOND) {
             tokio::time::sleep_until(oldest + Duration::from_secs(1)).await;
+            // Not before: whoever gives up while he waits takes nobody's turn.
+            started.remove(0);
         }
         started.push(Instant::now());
     }
@@ -135,6 +137,9 @@ mod tests {
             let at_once = tokio::time::timeout(Duration::ZERO, pace.turn()).await;
             assert!(at_once.is_ok());
         }
+        // Somebody who gave up while he waited took nobody's turn.
+        let gave_up = tokio::time::timeout(Duration::ZERO, pace.turn()).await;
+        assert!(gave_up.is_err());
         pace.turn().await;
         assert!(begun.elapsed() >= Duration::from_secs(1));
     }
