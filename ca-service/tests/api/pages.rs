@@ -20,6 +20,7 @@ use crate::world::{NOW, World};
 
 const REVOCATION: &str = include_str!("../../../docs/revocation.md");
 const ROTATION: &str = include_str!("../../../docs/rotation.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 /// The fingerprint that stands for any.
 const PRINT: &str = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
 
@@ -134,6 +135,14 @@ fn a_block_that_nobody_tries_fails() {
     let mut page = Page::read("```\nfigure\n```\n\n```sh\na\n```\n1. b\n   ```sh\n   c\n   ```\n");
     assert_eq!(page.take("a"), ["a"]);
     page.end();
+}
+
+/// The sessions and commands of that page are recorded elsewhere.
+#[tokio::test]
+async fn the_configuration_in_the_page_about_operations_is_read() {
+    let pieces = Page::read(OPERATIONS).take_all("toml");
+    assert!(!pieces.is_empty());
+    are_read(&World::new().await, &pieces);
 }
 
 #[tokio::test(flavor = "multi_thread")]

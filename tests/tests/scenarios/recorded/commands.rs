@@ -5,6 +5,7 @@ use super::page::{self, Block, Part};
 
 const CLIENT: &str = include_str!("../../../../client/tests/login/pages.rs");
 const ACTION: &str = include_str!("../../../../client/src/command/pages.rs");
+const CA: &str = include_str!("../../../../ca-service/tests/api/pages.rs");
 const QUICK_START: &str = include_str!("quick_start.rs");
 const LOGIN: &str = include_str!("../login.rs");
 const COMPANY: &str = include_str!("company.rs");
@@ -18,8 +19,14 @@ const PAGES: [&str; 4] = [
 ];
 
 /// Page, language, the source of the test or stage that takes every such block, and its name there.
-const HELD: [(&str, &str, &str, &str); 8] = [
+const HELD: [(&str, &str, &str, &str); 9] = [
     ("quickstart.md", "toml", QUICK_START, "configure"),
+    (
+        "operations.md",
+        "toml",
+        CA,
+        "the_configuration_in_the_page_about_operations_is_read",
+    ),
     ("operations.md", "sh", QUICK_START, "renew_daily"),
     (
         "operations.md",
@@ -92,7 +99,7 @@ fn what_holds_the_code_of_the_pages_exists() {
         assert!(text.contains(&format!("```{language}\n")), "{page}: {name}");
         assert!(source.contains(&format!("fn {name}(")), "{name}");
         // Other crates' tests read the page at compile time; the rest is given its blocks while it is recorded.
-        let by_name = source == CLIENT || source == ACTION;
+        let by_name = [CLIENT, ACTION, CA].contains(&source);
         assert!(!by_name || source.contains(page), "{name}: docs/{page}");
     }
 }
