@@ -31,6 +31,9 @@ pub enum Refusal {
     /// The caller asks too often.
     #[error("the caller makes too many requests")]
     TooMany,
+    /// The caller has revoked much of his own, and may not revoke more without permission for now.
+    #[error("the caller revokes too much of his own")]
+    TooManyOwn,
     /// A field is outside of its documented form.
     #[error("{0}")]
     Malformed(String),

@@ -18,6 +18,7 @@ use crate::caller::Caller;
 use crate::http::context::Context;
 use crate::policy::{Action, Asked, Resource};
 use crate::random;
+use crate::rate::Buckets;
 use crate::refusal::{Denied, Refusal};
 use crate::session::{Authorized, Presented};
 use crate::store::RevokedCaller;
@@ -55,7 +56,7 @@ impl App {
         if let Err(Refusal::Denied(_)) = permitted
             && matches!(request.target, RevocationTarget::RequestId(_))
         {
-            self.take_own_turn(authorized.caller())?;
+            take_own_turn(&self.own_revocations, authorized.caller())?;
         }
         let meant = match ca {
             Some(ca) => Meant::Other(What::Entry(Target::CaKey(ca), None)),
@@ -89,22 +90,14 @@ impl App {
     ) -> Result<bool, Refusal> {
         let caller = authorized.caller();
         if matches!(meant, Meant::Issued(_)) {
-            let turns = &self.own_certificates;
-            let may = turns.take(caller.accountable_id(), std::time::Instant::now());
-            return may.then_some(true).ok_or(Refusal::TooMany);
+            return take_own_turn(&self.own_certificates, caller).map(|()| true);
         }
-        self.take_own_turn(caller)?;
+        take_own_turn(&self.own_revocations, caller)?;
         if !matches!(meant, Meant::Other(What::Entry(..))) {
             return Ok(true);
         }
         let (arn, id) = (caller.identity().to_owned(), caller.user_id().to_owned());
         Ok(self.trust.book.has_living(arn, id, now).await?)
-    }
-
-    fn take_own_turn(&self, caller: &Caller) -> Result<(), Refusal> {
-        let turns = &self.own_revocations;
-        let may = turns.take(caller.accountable_id(), std::time::Instant::now());
-        may.then_some(()).ok_or(Refusal::TooMany)
     }
 
     async fn record_revocation(
@@ -274,6 +267,11 @@ impl App {
         let claim = authorized.claim();
         Ok(self.recorder.append_once(&event, claim).await?)
     }
+}
+
+fn take_own_turn(turns: &Buckets<String>, caller: &Caller) -> Result<(), Refusal> {
+    let may = turns.take(caller.accountable_id(), std::time::Instant::now());
+    may.then_some(()).ok_or(Refusal::TooManyOwn)
 }
 
 fn decoded(line: &str) -> Result<Certificate, Refusal> {

@@ -115,6 +115,12 @@ fn told(refusal: &Refusal) -> (ProblemCode, String) {
             Code::CallerRevoked,
             "your access was revoked; ask whoever runs this CA".to_owned(),
         ),
+        Refusal::TooManyOwn => (
+            Code::TooManyRequests,
+            "without `eic:Revoke` you may revoke so much of your own in a time; wait (ten seconds for a certificate, half an hour for a key \
+             or yourself), or ask somebody who has it"
+                .to_owned(),
+        ),
         Refusal::TooMany => (
             Code::TooManyRequests,
             "you make too many requests; wait a second".to_owned(),

@@ -271,6 +271,8 @@ async fn ones_own_certificates_are_listed_so_often_and_no_more() {
         answers.iter().partition(|answer| answer.status == 200);
     assert_eq!((listed.len(), refused.len()), (200, 1));
     assert_eq!(code(refused[0]), ProblemCode::TooManyRequests);
+    let told = String::from_utf8_lossy(&refused[0].body);
+    assert!(told.contains("ten seconds for a certificate"), "{told}");
     // Who may revoke has as many as there are.
     let officer = Caller::new(&world, 3, OFFICER).await;
     officer.revoke(&world, by_serial(&issued)).await;
